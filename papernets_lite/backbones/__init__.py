@@ -1,0 +1,1 @@
+"""Networks for recognition, one paper a file."""

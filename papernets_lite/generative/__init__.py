@@ -1,0 +1,1 @@
+"""Image synthesis and translation, one paper a file."""

@@ -1,0 +1,1 @@
+"""Scores, thin over torchmetrics and the COCO tools."""

@@ -1,0 +1,1 @@
+"""Stateless functions, tensor to tensor, that no single paper claims."""

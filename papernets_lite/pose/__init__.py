@@ -1,0 +1,1 @@
+"""Finding the joints of bodies and faces, one paper a file."""
