@@ -227,7 +227,9 @@ def train(
         if not pending:
             return
         keys = list(pending[0])
-        table = torch.stack([torch.stack([torch.as_tensor(p[k]).detach().float().cpu() for k in keys]) for p in pending])
+        table = torch.stack(
+            [torch.stack([torch.as_tensor(p[k]).detach().float().cpu() for k in keys]) for p in pending]
+        )
         if processes > 1:
             dist.all_reduce(table)
             table /= processes
@@ -332,7 +334,11 @@ def save_checkpoint(path: Path, held: Mapping[str, Any], history: History) -> No
         if isinstance(module, nn.Module)
         for key, value in module.state_dict().items()
     }
-    rng: dict[str, Any] = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}  # noqa: NPY002
+    rng: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+    }
     if torch.cuda.is_available():
         rng["cuda"] = torch.cuda.get_rng_state_all()
     rest = {
