@@ -58,7 +58,7 @@ def world() -> tuple[int, int]:
     """This process's rank and the number of processes (0 and 1 without ``torchrun``)."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return (dist.get_rank(), size) if size > 1 else (0, 1)
@@ -336,7 +336,7 @@ def save_checkpoint(path: Path, held: Mapping[str, Any], history: History) -> No
     }
     rng: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():

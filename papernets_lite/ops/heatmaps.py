@@ -1,0 +1,89 @@
+"""Points as Gaussian maps, and back.
+
+A map with ``stride`` s has cells of s x s pixels; the centre of cell (row, column) is the pixel position
+((column + 0.5) s, (row + 0.5) s).
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+TAIL = 0.01  # smaller values become zero: they carry no signal, and denormals slow convolutions on a CPU six times
+
+
+def cell_centres(count: int, stride: float) -> Float[Tensor, " n"]:
+    """Pixel positions of the centres of ``count`` cells along one axis."""
+    return (torch.arange(count) + 0.5) * stride
+
+
+def gaussian_maps(
+    points: Float[Tensor, "b p k 2"],
+    present: Bool[Tensor, "b p k"],
+    *,
+    size: tuple[int, int],
+    stride: float,
+    sigma: float,
+) -> Float[Tensor, "b k h w"]:
+    r"""One map per kind of point: :math:`\max_p \exp(-\|x - x_p\|^2 / \sigma^2)`.
+
+    The maximum over people, not the sum or mean, keeps neighbouring peaks apart and each of height one.
+
+    Args:
+        points: (x, y) in pixels; those that are not ``present`` may hold anything.
+        present: which to draw.
+        size: (rows, columns) of the maps.
+        stride: pixels per cell.
+        sigma: in pixels.
+
+    Raises:
+        ValueError: for a present point that is not finite, or a sigma or stride that is not positive.
+    """
+    if sigma <= 0 or stride <= 0:
+        raise ValueError(f"expected positive sigma and stride, got {sigma} and {stride}")
+    check_present(points, present)
+    where = torch.where(present[..., None], points, 1e6)  # far away: its Gaussian is zero everywhere
+    across = (where[..., 0:1] - cell_centres(size[1], stride).to(points)) / sigma
+    down = (where[..., 1:2] - cell_centres(size[0], stride).to(points)) / sigma
+    # exp(-(a^2 + b^2)) = exp(-a^2) exp(-b^2): two short vectors and one product per map.
+    maps = torch.exp(-(down**2))[..., :, None] * torch.exp(-(across**2))[..., None, :]
+    if points.shape[1] == 0:
+        return maps.new_zeros(len(points), points.shape[2], *size)
+    highest = maps.amax(1)
+    return highest.masked_fill_(highest < TAIL, 0)
+
+
+def check_present(points: Tensor, present: Tensor) -> None:
+    """Raise ``ValueError`` when a present point is not finite."""
+    if not torch.isfinite(points[present]).all():
+        bad = (present & ~torch.isfinite(points).all(-1)).nonzero()[0].tolist()
+        raise ValueError(f"expected finite points where present, got {points[tuple(bad)].tolist()} at index {bad}")
+
+
+def peaks(
+    maps: Float[Tensor, "k h w"], *, stride: float, threshold: float = 0.1
+) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 2"], Float[Tensor, " n"]]:
+    """Local maxima over 3x3 cells, refined by a parabola through the neighbours.
+
+    Args:
+        maps: one kind of point each.
+        stride: pixels per cell.
+        threshold: lowest height that counts.
+
+    Returns:
+        The map of each peak (sorted), its position (x, y) in pixels and its height.
+    """
+    padded = functional.pad(maps[None], (1, 1, 1, 1), value=float("-inf"))
+    highest = functional.max_pool2d(padded, 3, stride=1)[0]
+    kind, row, column = ((maps == highest) & (maps >= threshold)).nonzero().unbind(1)
+    height = maps[kind, row, column]
+
+    def refine(line: Tensor, at: Tensor) -> Tensor:
+        before = line.gather(1, (at - 1).clamp(min=0)[:, None])[:, 0]
+        after = line.gather(1, (at + 1).clamp(max=line.shape[1] - 1)[:, None])[:, 0]
+        bend = (2 * height - before - after).clamp(min=1e-6)
+        return at + ((after - before) / (2 * bend)).clamp(-0.5, 0.5)
+
+    x = refine(maps[kind, row], column)
+    y = refine(maps[kind, :, column], row)
+    return kind, (torch.stack([x, y], 1) + 0.5) * stride, height

@@ -1,0 +1,403 @@
+"""Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields.
+
+Zhe Cao, Tomas Simon, Shih-En Wei, Yaser Sheikh. CVPR 2017, arXiv 1611.08050.
+Official code: ZheC/Realtime_Multi-Person_Pose_Estimation.
+
+Idea: one net finds the joints of all people at once and, for every limb, a field of vectors that points along it;
+the line integral of that field between two joints says whether they belong to the same body.
+
+Differs:
+    1. Targets take the maximum over people and the average of overlapping limbs, as the paper writes; the released
+       code adds Gaussians and clips, and lets a later limb overwrite.
+    2. Peaks are refined by a parabola at the map's own resolution; the released code enlarges the maps eight times
+       and averages over four scales.
+    3. ``loss`` can weight cells near joints and limbs (``positive_weight``); the paper's sum of squares has weight 0.
+       At tiny scale and a minute of training the maps stay empty without it.
+    4. ``tiny`` has three narrow stages on a VGG-like trunk of stride 4, trained from scratch with Adam.
+
+Guessed:
+    The paper does not say how limbs shorter than a cell are treated (here: no field), nor how people that share a
+    joint are merged (here: two groups join when none of their joints clash).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from papernets_lite.layers.init import he_init_
+from papernets_lite.ops.heatmaps import cell_centres, check_present, gaussian_maps, peaks
+from papernets_lite.ops.matching import greedy
+
+NUM_JOINTS = 18
+# Pairs of joints, in the released order (counted from 0): neck to hip, knee, ankle; neck to elbow, wrist; head.
+LIMBS = (
+    *((1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 2), (2, 3), (3, 4), (2, 16)),
+    *((1, 5), (5, 6), (6, 7), (5, 17), (1, 0), (0, 14), (0, 15), (14, 16), (15, 17)),
+)
+TREE = tuple(k for k, limb in enumerate(LIMBS) if limb not in ((2, 16), (5, 17)))  # these two close a loop
+VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512)  # its first ten convolutions
+THRESHOLD, SAMPLES, SAMPLE_THRESHOLD, SAMPLE_SHARE = 0.1, 10, 0.05, 0.8  # the released parser's constants
+
+
+def affinity_fields(
+    keypoints: Float[Tensor, "b p k 2"],
+    present: Bool[Tensor, "b p k"],
+    *,
+    size: tuple[int, int],
+    stride: float,
+    width: float,
+    limbs: Sequence[tuple[int, int]] = LIMBS,
+) -> Float[Tensor, "b c 2 h w"]:
+    r"""Part affinity fields: on limb c the unit vector along it, zero elsewhere (Eq. 8-9 of the paper).
+
+    A cell p is on a limb from :math:`x_1` to :math:`x_2` of length l and direction v when
+    :math:`0 \le v \cdot (p - x_1) \le l` and :math:`|v_\perp \cdot (p - x_1)| \le` ``width``. Where limbs of the
+    same kind overlap, their vectors are averaged.
+
+    Args:
+        keypoints: (x, y) in pixels, people by joints.
+        present: which are known; a limb needs both its ends.
+        size: (rows, columns) of the fields.
+        stride: pixels per cell.
+        width: half-width of a limb in pixels.
+        limbs: pairs of joints.
+
+    Raises:
+        ValueError: for a present joint that is not finite.
+    """
+    check_present(keypoints, present)
+    first, last = torch.tensor(limbs, device=keypoints.device).T
+    start, end = keypoints[:, :, first], keypoints[:, :, last]
+    drawn = present[:, :, first] & present[:, :, last]
+    start = torch.where(drawn[..., None], start, 0)
+    along = torch.where(drawn[..., None], end, 0) - start
+    length = along.norm(dim=-1)
+    drawn &= length > 1e-3  # no direction otherwise
+    vx, vy = (along / length.clamp(min=1e-3)[..., None])[..., None, None].unbind(-3)
+    dx = cell_centres(size[1], stride).to(keypoints) - start[..., 0:1, None]
+    dy = cell_centres(size[0], stride).to(keypoints)[:, None] - start[..., 1:2, None]
+    forward = vx * dx + vy * dy
+    sideways = vx * dy - vy * dx
+    on = (forward >= 0) & (forward <= length[..., None, None]) & (sideways.abs() <= width) & drawn[..., None, None]
+    count = on.sum(1).clamp(min=1)
+    return torch.stack([(vx * on).sum(1) / count, (vy * on).sum(1) / count], 2)
+
+
+def targets(
+    keypoints: Float[Tensor, "b p k 2"],
+    present: Bool[Tensor, "b p k"],
+    *,
+    size: tuple[int, int],
+    stride: float,
+    sigma: float,
+    width: float,
+) -> tuple[Float[Tensor, "b k+1 h w"], Float[Tensor, "b c 2 h w"]]:
+    r"""What the net shall answer: confidence maps (Eq. 6-7; the last is background) and part affinity fields.
+
+    Args:
+        keypoints: (x, y) in pixels.
+        present: which joints are annotated.
+        size: (rows, columns) of the maps.
+        stride: pixels per cell.
+        sigma: of the confidence maps, in pixels.
+        width: half-width of the limbs, in pixels.
+
+    Returns:
+        Confidence maps, joints then :math:`1 - \max_j S_j`, and fields.
+    """
+    heats = gaussian_maps(keypoints, present, size=size, stride=stride, sigma=sigma)
+    background = 1 - heats.amax(1, keepdim=True)
+    fields = affinity_fields(keypoints, present, size=size, stride=stride, width=width)
+    return torch.cat([heats, background], 1), fields
+
+
+def midpoint_maps(
+    keypoints: Float[Tensor, "b p k 2"],
+    present: Bool[Tensor, "b p k"],
+    *,
+    size: tuple[int, int],
+    stride: float,
+    sigma: float,
+) -> Float[Tensor, "b c h w"]:
+    """The paper's rival representation (its Fig. 5b): a confidence map of every limb's midpoint."""
+    first, last = torch.tensor(LIMBS, device=keypoints.device).T
+    middle = (keypoints[:, :, first] + keypoints[:, :, last]) / 2
+    both = present[:, :, first] & present[:, :, last]
+    return gaussian_maps(middle, both, size=size, stride=stride, sigma=sigma)
+
+
+def convs(plan: Sequence[tuple[int, int]], kernel: int, *, in_channels: int) -> list[nn.Module]:
+    """Convolutions that keep the size, ReLU after each; ``plan`` lists (out channels, how many)."""
+    layers: list[nn.Module] = []
+    for channels, count in plan:
+        for _ in range(count):
+            layers += [nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
+            in_channels = channels
+    return layers
+
+
+def trunk(plan: Sequence[int | str], after: Sequence[int]) -> nn.Sequential:
+    """VGG-like features: 3x3 convolutions, ``"M"`` halves the size; then the layers ``after``."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for item in (*plan, *after):
+        if isinstance(item, str):
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += convs([(item, 1)], 3, in_channels=channels)
+            channels = item
+    return nn.Sequential(*layers)
+
+
+def branch(in_channels: int, out_channels: int, *, hidden: int, last: int, kernel: int, layers: int) -> nn.Sequential:
+    """One branch of one stage: ``layers`` wide convolutions, then two 1x1."""
+    body = convs([(hidden, layers)], kernel, in_channels=in_channels) + convs([(last, 1)], 1, in_channels=hidden)
+    return nn.Sequential(*body, nn.Conv2d(last, out_channels, 1))
+
+
+class OpenPose(nn.Module):
+    """The two-branch, multi-stage net (Fig. 3): every later stage sees the features and the maps before it.
+
+    Args:
+        plan: the trunk's convolutions, ``"M"`` for a pooling that halves the size.
+        features: channels of the layers after it; the last is F, which all stages see.
+        stages: how many.
+        hidden: channels inside a branch.
+        first_last: channels of stage 1's last hidden layer.
+        kernel: of the later stages.
+        layers: wide convolutions per branch of the later stages.
+        field_channels: of the field branch; two per limb.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: Sequence[int | str] = VGG19,
+        features: Sequence[int] = (256, 128),
+        stages: int = 6,
+        hidden: int = 128,
+        first_last: int = 512,
+        kernel: int = 7,
+        layers: int = 5,
+        field_channels: int = 2 * len(LIMBS),
+    ) -> None:
+        super().__init__()
+        self.stride = 2 ** plan.count("M")
+        self.trunk = trunk(plan, features)
+        heats, f = NUM_JOINTS + 1, features[-1]
+        self.field_stages, self.heat_stages = nn.ModuleList(), nn.ModuleList()
+        for stage in range(stages):
+            for modules, out in ((self.field_stages, field_channels), (self.heat_stages, heats)):
+                if stage == 0:
+                    modules.append(branch(f, out, hidden=hidden, last=first_last, kernel=3, layers=3))
+                else:
+                    into = field_channels + heats + f
+                    modules.append(branch(into, out, hidden=hidden, last=hidden, kernel=kernel, layers=layers))
+
+    def forward(
+        self, images: Float[Tensor, "b 3 H W"]
+    ) -> list[tuple[Float[Tensor, "b k h w"], Float[Tensor, "b c h w"]]]:
+        """Confidence maps and fields (channels x, y of limb 0, x, y of limb 1, ...) after each stage.
+
+        Raises:
+            ValueError: when the image's sides are no multiples of the stride, or there is no image.
+        """
+        if not len(images) or images.shape[-1] % self.stride or images.shape[-2] % self.stride:
+            raise ValueError(f"expected images with sides divisible by {self.stride}, got {tuple(images.shape)}")
+        features = self.trunk(images - 0.5)
+        seen, outputs = features, []
+        for fields, heats in zip(self.field_stages, self.heat_stages, strict=True):
+            outputs.append((heats(seen), fields(seen)))
+            seen = torch.cat([outputs[-1][1], outputs[-1][0], features], 1)
+        return outputs
+
+
+def loss(
+    outputs: Sequence[tuple[Tensor, Tensor]],
+    heats: Float[Tensor, "b k h w"],
+    fields: Float[Tensor, "b c h w"],
+    mask: Float[Tensor, "b 1 h w"] | None = None,
+    *,
+    positive_weight: float = 0.0,
+) -> dict[str, Tensor]:
+    r"""Intermediate supervision: :math:`\sum_t \sum_p W(p) (\|S^t - S^*\|^2 + \|L^t - L^*\|^2)` (Eq. 3-5).
+
+    Args:
+        outputs: of every stage that is supervised.
+        heats: target confidence maps, background last.
+        fields: target fields.
+        mask: W, zero where people are not annotated; None for one everywhere.
+        positive_weight: a cell counts ``1 + positive_weight * |target|`` times (the background map counts once).
+
+    Returns:
+        ``loss``, the sum over stages, per image; and every stage's ``heat1``, ``field1``, ...
+    """
+    weight = 1 + positive_weight * heats.abs()
+    weight[:, -1:] = 1
+    field_weight = 1 + positive_weight * fields.abs()
+    if mask is not None:
+        weight, field_weight = weight * mask, field_weight * mask
+    parts: dict[str, Tensor] = {}
+    for stage, (heat, field) in enumerate(outputs, 1):
+        parts[f"heat{stage}"] = (weight * (heat - heats) ** 2).sum() / len(heats)
+        parts[f"field{stage}"] = (field_weight * (field - fields) ** 2).sum() / len(heats)
+    return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+
+Affinity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (limb (n,), start (n, 2), end (n, 2)) -> score (n,)
+
+
+def sample_maps(
+    maps: Float[Tensor, "c h w"], which: Int[Tensor, " n"], at: Float[Tensor, "n s 2"], stride: float
+) -> Float[Tensor, "n s"]:
+    """Bilinear values of map ``which[i]`` at the pixel positions ``at[i]``; outside, the nearest cell counts."""
+    height, width = maps.shape[-2:]
+    x = (at[..., 0] / stride - 0.5).clamp(0, width - 1)
+    y = (at[..., 1] / stride - 0.5).clamp(0, height - 1)
+    column, row = x.floor().long().clamp(max=max(width - 2, 0)), y.floor().long().clamp(max=max(height - 2, 0))
+    right, below = min(1, width - 1), width * min(1, height - 1)
+    a, b = x - column, y - row
+    flat = maps.reshape(-1)
+    corner = (which[:, None] * height + row) * width + column
+    top = (1 - a) * flat[corner] + a * flat[corner + right]
+    bottom = (1 - a) * flat[corner + below] + a * flat[corner + below + right]
+    return (1 - b) * top + b * bottom
+
+
+def line_integral(fields: Float[Tensor, "c 2 h w"], *, stride: float, samples: int = SAMPLES) -> Affinity:
+    r"""The paper's affinity: :math:`E = \int_0^1 L_c(p(u)) \cdot \frac{d_2 - d_1}{\|d_2 - d_1\|} du` (Eq. 10-11).
+
+    As released, E is the mean over samples that agree (above 0.05), pairs with fewer than 80 % of such samples score
+    zero, and limbs longer than half the image's height pay for it.
+    """
+    x_map, y_map = fields.unbind(1)
+    u = torch.linspace(0, 1, samples, device=fields.device)[None, :, None]
+    half = fields.shape[-2] * stride / 2
+
+    def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        along = end - start
+        length = along.norm(dim=-1).clamp(min=1e-6)
+        direction = along / length[:, None]
+        at = (1 - u) * start[:, None] + u * end[:, None]
+        x, y = sample_maps(x_map, limb, at, stride), sample_maps(y_map, limb, at, stride)
+        dot = x * direction[:, :1] + y * direction[:, 1:]
+        agrees = dot > SAMPLE_THRESHOLD
+        mean = (dot * agrees).sum(1) / agrees.sum(1).clamp(min=1)
+        score = mean + (half / length - 1).clamp(max=0)
+        return torch.where(agrees.float().mean(1) >= SAMPLE_SHARE, score, 0.0)
+
+    return affinity
+
+
+def midpoint(maps: Float[Tensor, "c h w"], *, stride: float) -> Affinity:
+    """The rival's affinity: the height of the midpoint map between the two joints."""
+
+    def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        score = sample_maps(maps, limb, ((start + end) / 2)[:, None], stride)[:, 0]
+        return torch.where(score > THRESHOLD, score, 0.0)
+
+    return affinity
+
+
+def nearness(longest: Float[Tensor, " c"]) -> Affinity:
+    """The control's affinity: the nearer the better, nothing beyond each limb's ``longest`` length in pixels."""
+
+    def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        return (1 - (end - start).norm(dim=-1) / longest.to(start)[limb]).clamp(min=0)
+
+    return affinity
+
+
+@dataclass(frozen=True)
+class People:
+    """Assembled people: ``keypoints`` (n, 18, 2) in pixels, ``found`` (n, 18), ``scores`` (n,)."""
+
+    keypoints: Float[Tensor, "n k 2"]
+    found: Bool[Tensor, "n k"]
+    scores: Float[Tensor, " n"]
+
+
+def decode(
+    heats: Float[Tensor, "k h w"],
+    affinity: Affinity,
+    *,
+    stride: float,
+    threshold: float = THRESHOLD,
+    matching: Callable[..., list[tuple[int, int]]] = greedy,
+    least_joints: int = 3,
+) -> People:
+    """From maps to people: peaks, scored pairs, a matching per limb, assembly along the skeleton.
+
+    Args:
+        heats: confidence maps of one image; a background map at the end is ignored.
+        affinity: scores candidate limbs; zero forbids a pair. ``line_integral(fields)`` is the paper's.
+        stride: pixels per cell.
+        threshold: lowest peak.
+        matching: ``ops.matching.greedy`` as released, or ``optimal``.
+        least_joints: people with fewer are dropped.
+    """
+    kind, where, height = peaks(heats[:NUM_JOINTS], stride=stride, threshold=threshold)
+    by_joint = [(kind == joint).nonzero()[:, 0] for joint in range(NUM_JOINTS)]
+    pairs = [torch.cartesian_prod(by_joint[a], by_joint[b]).reshape(-1, 2) for a, b in (LIMBS[k] for k in TREE)]
+    limb = torch.cat([torch.full((len(p),), k, device=kind.device) for k, p in zip(TREE, pairs, strict=True)])
+    start, end = torch.cat(pairs).T
+    scores = affinity(limb, where[start], where[end]).split([len(p) for p in pairs])  # all limbs in one go
+
+    people: list[dict[int, int]] = []  # joint -> peak
+    total: list[float] = []
+    owner: dict[int, int] = {}  # peak -> index into people
+    heights = height.tolist()
+    for k, table in zip(TREE, scores, strict=True):
+        a, b = LIMBS[k]
+        table = table.reshape(len(by_joint[a]), len(by_joint[b])).cpu()
+        first, last = by_joint[a].tolist(), by_joint[b].tolist()
+        for row, column in matching(table) if table.numel() else []:
+            i, j, score = first[row], last[column], float(table[row, column])
+            mine, theirs = owner.get(i), owner.get(j)
+            if mine is None and theirs is None:
+                owner[i] = owner[j] = len(people)
+                people.append({a: i, b: j})
+                total.append(score + heights[i] + heights[j])
+            elif mine is None or theirs is None:
+                person, joint, peak = (mine, b, j) if theirs is None else (theirs, a, i)
+                if joint not in people[person]:
+                    people[person][joint] = peak
+                    owner[peak] = person
+                    total[person] += score + heights[peak]
+            elif mine != theirs and not people[mine].keys() & people[theirs].keys():
+                people[mine] |= people[theirs]
+                total[mine] += total[theirs] + score
+                owner |= dict.fromkeys(people[theirs].values(), mine)
+                people[theirs] = {}
+    kept = [(p, s / len(p)) for p, s in zip(people, total, strict=True) if len(p) >= least_joints]
+    keypoints = where.new_zeros(len(kept), NUM_JOINTS, 2)
+    found = torch.zeros(len(kept), NUM_JOINTS, dtype=torch.bool, device=where.device)
+    for n, (person, _) in enumerate(kept):
+        joints, peak = torch.tensor(list(person.items()), device=where.device).T
+        keypoints[n, joints] = where[peak]
+        found[n, joints] = True
+    return People(keypoints, found, where.new_tensor([score for _, score in kept]))
+
+
+def tiny(**overrides: object) -> OpenPose:
+    """The book's scale: 64x64 images, maps at stride 4, three stages."""
+    settings: dict = {
+        "plan": (24, 24, "M", 48, 48, "M", 64, 64),
+        "features": (64, 48),
+        "stages": 3,
+        "hidden": 32,
+        "first_last": 64,
+        "kernel": 5,
+        "layers": 2,
+    }
+    net = OpenPose(**(settings | overrides))
+    he_init_(net)
+    return net
+
+
+def paper(**overrides: object) -> OpenPose:
+    """The paper's scale: 368x368 crops, VGG-19 trunk, six stages, 52.3 M parameters."""
+    return OpenPose(**overrides)  # type: ignore[arg-type]
