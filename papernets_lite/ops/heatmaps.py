@@ -87,3 +87,20 @@ def peaks(
     x = refine(maps[kind, row], column)
     y = refine(maps[kind, :, column], row)
     return kind, (torch.stack([x, y], 1) + 0.5) * stride, height
+
+
+def sample_maps(
+    maps: Float[Tensor, "c h w"], which: Int[Tensor, " n"], at: Float[Tensor, "n s 2"], stride: float
+) -> Float[Tensor, "n s"]:
+    """Bilinear values of map ``which[i]`` at the pixel positions ``at[i]``; outside, the nearest cell counts."""
+    height, width = maps.shape[-2:]
+    x = (at[..., 0] / stride - 0.5).clamp(0, width - 1)
+    y = (at[..., 1] / stride - 0.5).clamp(0, height - 1)
+    column, row = x.floor().long().clamp(max=max(width - 2, 0)), y.floor().long().clamp(max=max(height - 2, 0))
+    right, below = min(1, width - 1), width * min(1, height - 1)
+    a, b = x - column, y - row
+    flat = maps.reshape(-1)
+    corner = (which[:, None] * height + row) * width + column
+    top = (1 - a) * flat[corner] + a * flat[corner + right]
+    bottom = (1 - a) * flat[corner + below] + a * flat[corner + below + right]
+    return (1 - b) * top + b * bottom

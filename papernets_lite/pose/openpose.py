@@ -24,11 +24,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.heatmaps import cell_centres, check_present, gaussian_maps, peaks
+from papernets_lite.ops.heatmaps import cell_centres, check_present, gaussian_maps, peaks, sample_maps
 from papernets_lite.ops.matching import greedy
 
 NUM_JOINTS = 18
@@ -250,23 +250,6 @@ def loss(
 Affinity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (limb (n,), start (n, 2), end (n, 2)) -> score (n,)
 
 
-def sample_maps(
-    maps: Float[Tensor, "c h w"], which: Int[Tensor, " n"], at: Float[Tensor, "n s 2"], stride: float
-) -> Float[Tensor, "n s"]:
-    """Bilinear values of map ``which[i]`` at the pixel positions ``at[i]``; outside, the nearest cell counts."""
-    height, width = maps.shape[-2:]
-    x = (at[..., 0] / stride - 0.5).clamp(0, width - 1)
-    y = (at[..., 1] / stride - 0.5).clamp(0, height - 1)
-    column, row = x.floor().long().clamp(max=max(width - 2, 0)), y.floor().long().clamp(max=max(height - 2, 0))
-    right, below = min(1, width - 1), width * min(1, height - 1)
-    a, b = x - column, y - row
-    flat = maps.reshape(-1)
-    corner = (which[:, None] * height + row) * width + column
-    top = (1 - a) * flat[corner] + a * flat[corner + right]
-    bottom = (1 - a) * flat[corner + below] + a * flat[corner + below + right]
-    return (1 - b) * top + b * bottom
-
-
 def line_integral(fields: Float[Tensor, "c 2 h w"], *, stride: float, samples: int = SAMPLES) -> Affinity:
     r"""The paper's affinity: :math:`E = \int_0^1 L_c(p(u)) \cdot \frac{d_2 - d_1}{\|d_2 - d_1\|} du` (Eq. 10-11).
 
@@ -362,23 +345,23 @@ def decode(
                 people.append({a: i, b: j})
                 total.append(score + heights[i] + heights[j])
             elif mine is None or theirs is None:
-                person, joint, peak = (mine, b, j) if theirs is None else (theirs, a, i)
-                if joint not in people[person]:
-                    people[person][joint] = peak
-                    owner[peak] = person
-                    total[person] += score + heights[peak]
+                known, joint, peak = (mine, b, j) if mine is not None else (owner[j], a, i)
+                if joint not in people[known]:
+                    people[known][joint] = peak
+                    owner[peak] = known
+                    total[known] += score + heights[peak]
             elif mine != theirs and not people[mine].keys() & people[theirs].keys():
                 people[mine] |= people[theirs]
                 total[mine] += total[theirs] + score
                 owner |= dict.fromkeys(people[theirs].values(), mine)
                 people[theirs] = {}
-    kept = [(p, s / len(p)) for p, s in zip(people, total, strict=True) if len(p) >= least_joints]
+    kept = [(joints, s / len(joints)) for joints, s in zip(people, total, strict=True) if len(joints) >= least_joints]
     keypoints = where.new_zeros(len(kept), NUM_JOINTS, 2)
     found = torch.zeros(len(kept), NUM_JOINTS, dtype=torch.bool, device=where.device)
-    for n, (person, _) in enumerate(kept):
-        joints, peak = torch.tensor(list(person.items()), device=where.device).T
-        keypoints[n, joints] = where[peak]
-        found[n, joints] = True
+    for n, (joints, _) in enumerate(kept):
+        index, peak = torch.tensor(list(joints.items()), device=where.device).T
+        keypoints[n, index] = where[peak]
+        found[n, index] = True
     return People(keypoints, found, where.new_tensor([score for _, score in kept]))
 
 
