@@ -1,0 +1,337 @@
+"""Deep Residual Learning for Image Recognition, with Identity Mappings in Deep Residual Networks.
+
+Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. CVPR 2016, arXiv 1512.03385; ECCV 2016, arXiv 1603.05027.
+Official code: KaimingHe/deep-residual-networks (models), KaimingHe/resnet-1k-layers.
+
+Idea: let a block learn the change F(x) to its input instead of a whole new output, and add: x + F(x).
+
+Differs:
+    1. ``stride_on_3x3`` puts a bottleneck's stride on its 3x3 convolution, as torchvision does, instead of the first
+       1x1 as in the paper; the parameters are the same. The default is the paper's.
+    2. The nets for CIFAR can start with a strided stem (``stem_stride``), which the book uses to fit its minute.
+
+Guessed:
+    Where option A's extra channels go: here the new ones come after the old (the released code does the same).
+    In pre-activation nets the first unit of a stage projects the pre-activated input, as resnet-1k-layers does; the
+    paper's text does not say.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from papernets_lite.layers.init import he_init_
+
+# Blocks per stage (Table 1 of the first paper), and which block.
+IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BOTTLENECK_FROM = 50
+# The second paper's orderings (its Fig. 4): what happens in the branch, then what follows the addition.
+ORDERINGS = {
+    "original": ("conv bn relu conv bn", "relu"),
+    "bn after addition": ("conv bn relu conv", "bn relu"),
+    "relu before addition": ("conv bn relu conv bn relu", ""),
+    "relu-only pre-activation": ("relu conv bn relu conv bn", ""),
+    "full pre-activation": ("bn relu conv bn relu conv", ""),
+}
+
+
+def convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size (up to its stride); no bias, a batch normalisation follows or precedes it."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+
+
+class PadShortcut(nn.Module):
+    """Option A: every ``stride``-th pixel, and zeros for the channels that are new. No parameters."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.extra, self.stride = out_channels - in_channels, stride
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d k l"]:
+        """Subsample, then pad the channels."""
+        return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+
+
+def shortcut(option: str, in_channels: int, out_channels: int, stride: int, *, norm: bool) -> nn.Module:
+    """The path around the branch.
+
+    Args:
+        option: ``"A"`` pads with zeros, ``"B"`` projects (1x1 convolution) where the shape changes, ``"C"`` always
+            projects, ``"none"`` is a plain net's: there is no path.
+        in_channels: of the input.
+        out_channels: of the output.
+        stride: of the unit.
+        norm: a batch normalisation after the projection (pre-activation nets have none there).
+
+    Raises:
+        ValueError: for another option.
+    """
+    if option not in ("A", "B", "C", "none"):
+        raise ValueError(f"expected a shortcut 'A', 'B', 'C' or 'none', got {option!r}")
+    same = in_channels == out_channels and stride == 1
+    if option == "none" or (same and option != "C"):
+        return nn.Identity()
+    if option == "A":
+        return PadShortcut(in_channels, out_channels, stride)
+    layers: list[nn.Module] = [convolution(in_channels, out_channels, 1, stride)]
+    return nn.Sequential(*layers, nn.BatchNorm2d(out_channels)) if norm else nn.Sequential(*layers)
+
+
+class Unit(nn.Module):
+    r"""One residual unit: :math:`y = h(x) + F(x)`, :math:`x' = f(y)`.
+
+    Args:
+        in_channels: of the input.
+        channels: inside; a bottleneck's output has four times as many.
+        stride: of the unit.
+        ordering: a key of ``ORDERINGS``.
+        bottleneck: 1x1, 3x3, 1x1 instead of 3x3, 3x3.
+        option: the shortcut's, see ``shortcut``.
+        stride_on_3x3: where a bottleneck strides.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int = 1,
+        ordering: str = "original",
+        bottleneck: bool = False,
+        option: str = "B",
+        stride_on_3x3: bool = False,
+    ) -> None:
+        super().__init__()
+        if ordering not in ORDERINGS:
+            raise ValueError(f"expected an ordering from {list(ORDERINGS)}, got {ordering!r}")
+        branch, after = (words.split() for words in ORDERINGS[ordering])
+        out = 4 * channels if bottleneck else channels
+        if bottleneck:
+            first = 1 if stride_on_3x3 else stride
+            plan = [(channels, 1, first), (channels, 3, stride // first), (out, 1, 1)]
+            at = branch.index("conv")  # a bottleneck has one more convolution, norm and ReLU
+            branch = [*branch[: at + 1], "bn", "relu", *branch[at:]]
+        else:
+            plan = [(channels, 3, stride), (out, 3, 1)]
+        self.residual = option != "none"
+        # With a norm first, the shortcut's projection takes the normalised input and needs no norm of its own.
+        self.shared = 2 if branch[:2] == ["bn", "relu"] else 0
+        self.branch = sequence(branch, plan, in_channels)
+        self.shortcut = shortcut(option, in_channels, out, stride, norm=not self.shared)
+        self.after = sequence(after, [], out)
+        self.out_channels = out
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d k l"]:
+        """The unit's output."""
+        ready = self.branch[: self.shared](x)
+        change = self.branch[self.shared :](ready)
+        if not self.residual:
+            return self.after(change)
+        around = self.shortcut(ready if isinstance(self.shortcut, nn.Sequential) else x)
+        return self.after(around + change)
+
+
+def sequence(words: Sequence[str], plan: Sequence[tuple[int, int, int]], in_channels: int) -> nn.Sequential:
+    """Layers named by ``words``; each ``conv`` takes the next (channels, kernel size, stride) of ``plan``."""
+    layers: list[nn.Module] = []
+    convs = iter(plan)
+    for word in words:
+        if word == "conv":
+            channels, kernel_size, stride = next(convs)
+            layers.append(convolution(in_channels, channels, kernel_size, stride))
+            in_channels = channels
+        else:
+            # Not in place: in some orderings the input is also the shortcut.
+            layers.append(nn.BatchNorm2d(in_channels) if word == "bn" else nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+class ResNet(nn.Module):
+    """A stem, stages of units, global average pooling and one linear layer.
+
+    Args:
+        blocks: units per stage; every stage but the first halves the size at its first unit.
+        widths: channels inside the units of each stage.
+        stem: ``"imagenet"`` (7x7 stride 2, then max-pooling) or ``"cifar"`` (one 3x3).
+        stem_stride: of the CIFAR stem.
+        ordering, bottleneck, option, stride_on_3x3: see ``Unit``.
+        num_classes: outputs.
+        in_channels: of the images.
+    """
+
+    def __init__(
+        self,
+        *,
+        blocks: Sequence[int],
+        widths: Sequence[int],
+        stem: str = "cifar",
+        stem_stride: int = 1,
+        ordering: str = "original",
+        bottleneck: bool = False,
+        option: str = "B",
+        stride_on_3x3: bool = False,
+        num_classes: int = 10,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        channels = widths[0]
+        first = nn.Conv2d(in_channels, channels, 7, 2, 3, bias=False) if stem == "imagenet" else None
+        layers: list[nn.Module] = [first or convolution(in_channels, channels, 3, stem_stride)]
+        # Units that start with a norm or a ReLU need neither in front of them, but both after the last.
+        pre = ORDERINGS[ordering][0].split()[0] if ordering in ORDERINGS else ""
+        if pre == "conv" or stem == "imagenet":
+            layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+        if stem == "imagenet":
+            layers.append(nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(*layers)
+        self.units = nn.ModuleList()
+        for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            for block in range(count):
+                unit = Unit(
+                    channels,
+                    width,
+                    stride=2 if stage and not block else 1,
+                    ordering=ordering,
+                    bottleneck=bottleneck,
+                    option=option,
+                    stride_on_3x3=stride_on_3x3,
+                )
+                self.units.append(unit)
+                channels = unit.out_channels
+        self.last = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if pre == "bn" else nn.Identity()
+        self.head = nn.Linear(channels, num_classes)
+        he_init_(self)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Class scores (logits).
+
+        Raises:
+            ValueError: for a batch without images.
+        """
+        if not len(images):
+            raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
+        x = self.stem(images)
+        for unit in self.units:
+            x = unit(x)
+        return self.head(self.last(x).mean((2, 3)))
+
+
+def loss(outputs: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
+    """Cross-entropy, and the share of correct answers.
+
+    Args:
+        outputs: logits.
+        labels: the true classes.
+
+    Returns:
+        ``loss`` and ``accuracy``.
+    """
+    accuracy = (outputs.detach().argmax(1) == labels).float().mean()
+    return {"loss": functional.cross_entropy(outputs, labels), "accuracy": accuracy}
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What ``trunk_statistics`` measures, one value per unit, from the first to the last."""
+
+    trunk: Float[Tensor, " u"]  # standard deviation of each unit's output
+    branch: Float[Tensor, " u"]  # of its branch F(x)
+    gradient: Float[Tensor, " u"]  # norm of the loss's gradient at each unit's output
+
+
+def trunk_statistics(net: ResNet, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Trunk:
+    """Run one batch forwards and backwards and record what passes along the trunk.
+
+    Args:
+        net: in the mode (train or eval) it is to be measured in; its weights are left alone, its batch norms'
+            running statistics move in train mode.
+        images: a batch.
+        labels: its classes.
+
+    Returns:
+        The statistics, on the CPU.
+    """
+    outputs: list[Tensor] = []
+    branches: list[float] = []
+    handles = []
+    for unit in net.units:
+        handles.append(unit.register_forward_hook(keep_output(outputs)))
+        handles.append(
+            next(reversed(list(unit.get_submodule("branch").children()))).register_forward_hook(
+                keep_deviation(branches)
+            )
+        )
+    try:
+        loss(net(images), labels)["loss"].backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    gradients = [x.grad.norm().item() for x in outputs if x.grad is not None]
+    net.zero_grad(set_to_none=True)
+    trunk = [x.detach().std().item() for x in outputs]
+    return Trunk(torch.tensor(trunk), torch.tensor(branches), torch.tensor(gradients))
+
+
+def keep_output(outputs: list[Tensor]) -> Callable[..., None]:
+    """A forward hook that appends the output and asks for its gradient."""
+
+    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        output.retain_grad()
+        outputs.append(output)
+
+    return hook
+
+
+def keep_deviation(deviations: list[float]) -> Callable[..., None]:
+    """A forward hook that appends the output's standard deviation."""
+
+    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        deviations.append(output.detach().std().item())
+
+    return hook
+
+
+def imagenet(depth: int, **overrides: object) -> ResNet:
+    """The ImageNet net of ``depth`` 18, 34, 50, 101 or 152 (Table 1).
+
+    Raises:
+        ValueError: for another depth.
+    """
+    if depth not in IMAGENET:
+        raise ValueError(f"expected a depth from {list(IMAGENET)}, got {depth}")
+    settings: dict = {
+        "blocks": IMAGENET[depth],
+        "widths": (64, 128, 256, 512),
+        "stem": "imagenet",
+        "bottleneck": depth >= BOTTLENECK_FROM,
+        "num_classes": 1000,
+    }
+    return ResNet(**(settings | overrides))
+
+
+def cifar(depth: int, **overrides: object) -> ResNet:
+    """The CIFAR net of ``depth`` 6n + 2 (or 9n + 2 with ``bottleneck=True``).
+
+    Raises:
+        ValueError: for another depth.
+    """
+    step = 9 if overrides.get("bottleneck") else 6
+    if depth < step + 2 or (depth - 2) % step:
+        raise ValueError(f"expected a depth of {step}n + 2, got {depth}")
+    settings: dict = {"blocks": ((depth - 2) // step,) * 3, "widths": (16, 32, 64), "option": "A"}
+    return ResNet(**(settings | overrides))
+
+
+def tiny(depth: int = 8, **overrides: object) -> ResNet:
+    """The book's scale: a CIFAR net half as wide, on 32x32 images through a stem of stride 2."""
+    settings: dict = {"widths": (8, 16, 32), "stem_stride": 2, "num_classes": 8}
+    return cifar(depth, **(settings | overrides))
+
+
+def paper(depth: int = 50, **overrides: object) -> ResNet:
+    """The paper's scale: an ImageNet net."""
+    return imagenet(depth, **overrides)
