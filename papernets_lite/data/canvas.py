@@ -1,94 +1,205 @@
-"""Drawing shared by the worlds: antialiased shapes, cloth textures, light, shadows and sensor noise.
+"""Drawing shared by the worlds: random factors, antialiased pieces, cloth patterns, light and a camera.
 
-Everything is drawn ``OVER`` times larger and averaged down. Positions are in output pixels, and a pixel's centre
-is at +0.5: a disc at (8.0, 8.0) in a 16x16 image is symmetric.
+A picture is drawn as a map of *inks* (one byte per sample, ``OVER`` x ``OVER`` samples a pixel), coloured through a
+table, averaged down and laid over its background. Ground truth reads the same map at the pixels' centres, so that
+it agrees with what is seen. Positions are in output pixels and a pixel's centre is at +0.5: a disc at (8.0, 8.0) in a
+16x16 image is symmetric.
 """
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-OVER = 3  # supersampling: OVER**2 samples a pixel
-SHIFT = 4  # OpenCV's fixed-point bits: 1/16 of a fine pixel
-cv2.setNumThreads(1)
-
+Range = tuple[int | float, int | float]  # (low, high)
+OVER = 3  # supersampling: OVER**2 samples a pixel; odd, so that one of them is the centre
+SHIFT = 4  # OpenCV's fixed-point bits: 1/16 of a sample
+CORNERS = 16  # of the polygon that stands for a round piece
+PATTERNS = ("plain", "stripes", "hoops", "checks", "dots")
 PALETTE = {
-    "red": (214, 69, 65),
-    "orange": (235, 149, 50),
-    "yellow": (240, 206, 70),
-    "green": (80, 160, 90),
-    "teal": (60, 165, 170),
-    "blue": (65, 105, 190),
-    "purple": (140, 90, 170),
+    "red": (208, 62, 60),
+    "orange": (236, 140, 50),
+    "yellow": (240, 202, 74),
+    "green": (86, 158, 84),
+    "teal": (58, 164, 168),
+    "blue": (66, 106, 190),
+    "purple": (140, 92, 172),
     "white": (232, 230, 222),
 }
+# Shade, body and highlight of a lit surface: shade is cool, light is warm.
+LIGHT = np.array([[0.66, 0.64, 0.72], [0.92, 0.91, 0.93], [1.1, 1.08, 1.03]], np.float32)
+# A pattern's second colour shows where its bit is set: bit 0 and 1 of the phase are the stripe and the hoop.
+_SECOND = np.array([[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1], [0, 1, 1, 0], [0, 0, 0, 1]], bool)
+_TURN = np.arange(CORNERS) * (2 * np.pi / CORNERS)
+_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)]).astype(np.float32)  # (2, CORNERS)
+cv2.setNumThreads(1)
 
 
-def check_request(n: int, generator: torch.Generator) -> None:
-    """Raise ``ValueError`` unless ``n`` is a positive count and ``generator`` a torch generator on the CPU."""
-    if n < 1:
-        raise ValueError(f"expected n >= 1 images, got {n}")
-    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
-        raise ValueError(f"expected a torch.Generator on the CPU, got {generator!r}")
+class Draws:
+    """Random numbers for each of many seeds: what seed i gets does not depend on how many others there are.
+
+    A counter-based generator (splitmix64): number k of seed s is mix(s + k phi), the same on every machine.
+    """
+
+    def __init__(self, seeds: Int[Tensor, "*b"]) -> None:
+        self._seeds = seeds.numpy().astype(np.uint64)[..., None]
+        self._drawn = 0
+
+    @classmethod
+    def start(cls, n: int, generator: torch.Generator) -> "Draws":
+        """One seed per image.
+
+        Raises:
+            ValueError: unless ``n`` is a positive count and ``generator`` a torch generator on the CPU.
+        """
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"expected n >= 1 images, got {n!r}")
+        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+            raise ValueError(f"expected a torch.Generator on the CPU, got {generator!r}")
+        return cls(torch.randint(2**62, (n,), generator=generator))
+
+    def uniform(self, low: int | float | Tensor, high: int | float | Tensor, *shape: int) -> Tensor:
+        """Uniform in [low, high), shape (*seeds, *shape), float32."""
+        count = math.prod(shape)
+        steps = np.arange(self._drawn + 1, self._drawn + count + 1).astype(np.uint64)
+        self._drawn += count
+        z = self._seeds + steps * np.uint64(0x9E3779B97F4A7C15)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+        unit = ((z ^ (z >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
+        return low + (high - low) * torch.from_numpy(unit.reshape(*self._seeds.shape[:-1], *shape))
+
+    def integers(self, low: int, high: int, *shape: int) -> Int[Tensor, "..."]:
+        """Uniform integers in [low, high), shape (*seeds, *shape)."""
+        return low + (self.uniform(0.0, 1.0, *shape).double() * (high - low)).long()
+
+
+def check_range(name: str, bounds: Range, least: int | float, most: int | float = math.inf) -> None:
+    """Raise ``ValueError`` unless least <= low <= high <= most."""
+    if len(bounds) != 2 or not least <= bounds[0] <= bounds[1] <= most:
+        raise ValueError(f"expected {name}=(low, high) with {least} <= low <= high <= {most}, got {bounds}")
 
 
 def check_size(size: int) -> None:
     """Raise ``ValueError`` for an image too small to show anything."""
-    if size < 8:
-        raise ValueError(f"expected an image size of at least 8 pixels, got {size}")
+    if not isinstance(size, int) or size < 16:
+        raise ValueError(f"expected an image size of at least 16 pixels, got {size!r}")
 
 
-def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    """Uniform samples in [low, high)."""
-    return low + (high - low) * torch.rand(*shape, generator=generator)
+def fixed(points: np.ndarray) -> np.ndarray:
+    """Output pixels -> OpenCV's fixed-point coordinates on the map of inks."""
+    # OpenCV puts a sample's centre at an integer, we put it at +0.5, hence the half.
+    return np.round((points * OVER - 0.5) * (1 << SHIFT)).astype(np.int32)
 
 
-def integers(generator: torch.Generator, low: int, high: int, *shape: int) -> Tensor:
-    """Uniform integers in [low, high)."""
-    return torch.randint(low, high, shape, generator=generator)
+def hulls(centres: Float[np.ndarray, "*b d 2"], radii: Float[np.ndarray, "*b d"]) -> Float[np.ndarray, "*b k 2"]:
+    """Convex hulls of discs, as polygons: one disc is a disc, two are a (tapered) capsule."""
+    # The corner in direction u lies on the disc whose support c·u + r is the largest.
+    along, cross = centres[..., :1], centres[..., 1:]
+    reach = along * _AROUND[0] + cross * _AROUND[1] + radii[..., None]  # (*b, d, k)
+    most = reach.max(-2, keepdims=True)
+    which = reach[..., 1:, :] == most
+    corners = centres[..., :1, :] + radii[..., :1, None] * _AROUND.T
+    for d in range(1, centres.shape[-2]):
+        on = centres[..., d, None, :] + radii[..., d, None, None] * _AROUND.T
+        np.copyto(corners, on, where=which[..., d - 1, :, None])
+    return corners
 
 
-def fixed(points: np.ndarray, over: int = OVER) -> np.ndarray:
-    """Output pixels -> OpenCV's fixed-point coordinates on the fine canvas.
+def stamp(inks: np.ndarray, polygons: np.ndarray, colours: list[int]) -> np.ndarray:
+    """Draw convex fixed-point polygons (m, k, 2), each in its ink, the later over the earlier."""
+    for corners, ink in zip(polygons, colours, strict=False):
+        cv2.fillConvexPoly(inks, corners, ink, cv2.LINE_8, SHIFT)
+    return inks
 
-    OpenCV puts a pixel's centre at an integer, we put it at +0.5, hence the half.
+
+def blank(size: int) -> UInt8[np.ndarray, "fine fine"]:
+    """An empty map of inks: 0 is see-through."""
+    return np.zeros((size * OVER, size * OVER), np.uint8)
+
+
+def at_centres(inks: np.ndarray) -> np.ndarray:
+    """The map of inks at the centres of the pixels."""
+    return inks[OVER // 2 :: OVER, OVER // 2 :: OVER]
+
+
+def extent(mask: np.ndarray) -> tuple[tuple[int, int, int, int], int]:
+    """The tightest box (x0, y0, x1, y1) around a mask's set pixels, zeros when there are none, and their number."""
+    x, y, wide, tall = cv2.boundingRect(mask)
+    return (x, y, x + wide, y + tall), cv2.countNonZero(mask)
+
+
+@lru_cache(maxsize=8)
+def _phases(size: int) -> np.ndarray:
+    """Where stripes and hoops are (a period is 1/16 of the image), times 256 to be added to an ink."""
+    bar = (np.arange(size * OVER) * 32 // (size * OVER)) % 2
+    return ((bar[None] + 2 * bar[:, None]) * 256).astype(np.uint16)
+
+
+def inkwell(colours: np.ndarray, second: np.ndarray, pattern: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Tables from ink and phase to a premultiplied colour.
+
+    Args:
+        colours, second: (n, inks, 3) in 0..255, of the ink and of its pattern.
+        pattern: (n, inks) into PATTERNS.
+        alpha: (inks,) opacity in [0, 1]; ink 0 must have 0.
+
+    Returns:
+        (n, 1024) uint32: four bytes red, green, blue, opacity.
     """
-    return np.round((points * over - 0.5) * (1 << SHIFT)).astype(np.int32)
+    n, inks = pattern.shape
+    table = np.zeros((n, 4, 256, 4), np.uint8)
+    on = _SECOND[pattern].transpose(0, 2, 1)[..., None]  # (n, 4, inks, 1)
+    table[:, :, :inks, :3] = np.where(on, second[:, None], colours[:, None]).clip(0, 255) * alpha[:, None]
+    table[..., :inks, 3] = 255 * alpha
+    return table.view(np.uint32).reshape(n, 1024)
 
 
-def polygon(canvas: np.ndarray, contours: list[np.ndarray], colour: tuple[int, ...] | int) -> None:
-    """Fill fixed-point ``contours`` (even-odd, so a second one cuts a hole)."""
-    cv2.fillPoly(canvas, contours, colour, cv2.LINE_8, SHIFT)
+def colour(inks: np.ndarray, table: np.ndarray) -> UInt8[np.ndarray, "size size 4"]:
+    """One map of inks -> premultiplied RGBA, averaged down."""
+    fine = table.take(inks + _phases(len(inks) // OVER)).view(np.uint8).reshape(*inks.shape, 4)
+    # A box filter read at the centres is the mean over each pixel, and twice as fast as an area resize.
+    return cv2.blur(fine, (OVER, OVER))[OVER // 2 :: OVER, OVER // 2 :: OVER]
 
 
-def shrink(canvas: np.ndarray, size: int) -> np.ndarray:
-    """The fine canvas averaged down to ``size`` x ``size``."""
-    return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+class Camera(NamedTuple):
+    """How pictures are taken: per-image values."""
+
+    gain: Float[Tensor, "n 3"]  # of red, green, blue
+    contrast: Float[Tensor, " n"]
+    noise: Float[Tensor, " n"]  # standard deviation
+    offsets: Int[Tensor, "n 2"]  # in [0, 64): which piece of the noise
 
 
-def centres(labels: np.ndarray, over: int = OVER) -> np.ndarray:
-    """The fine label map read at the centres of the output's pixels."""
-    return labels[over // 2 :: over, over // 2 :: over]
+@lru_cache(maxsize=8)
+def _film(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit noise on a larger square, part of it common to the colours, and the lens's darker corners."""
+    generator = torch.Generator().manual_seed(size)
+    noise = torch.randn(4, size + 64, size + 64, generator=generator).numpy()
+    axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
+    vignette = 1 - 0.13 * (axis[:, None] ** 2 + axis[None] ** 2)
+    noise = 0.8 * noise[:3] + 0.6 * noise[3:]
+    return noise, vignette
 
 
-def textures(size: int) -> np.ndarray:
-    """Cloth patterns as multipliers, (5, size, size) float32: plain, stripes, hoops, checks, dots."""
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / OVER
-    weave = 1 + 0.03 * np.sin(3.1 * x) * np.sin(2.9 * y)
-    stripes = np.where((x // 2).astype(int) % 2, 1.0, 0.66)
-    hoops = np.where((y // 2).astype(int) % 2, 1.0, 0.62)
-    checks = 0.55 + 0.45 * ((x // 2 + y // 2).astype(int) % 2)
-    dots = 1 - 0.45 * ((x % 4 - 2) ** 2 + (y % 4 - 2) ** 2 < 1.6)
-    return np.stack([weave, stripes, hoops, checks, dots]).astype(np.float32)
-
-
-def finish(
-    images: Float[Tensor, "n h w 3"], gain: Float[Tensor, "n 3"], contrast: Float[Tensor, " n"], noise: Tensor
-) -> Float[Tensor, "n 3 h w"]:
-    """A camera: contrast about mid-grey, colour gains, additive ``noise`` (n, h, w, 1), clipping; in place."""
-    # gain ((x - 1/2) contrast + 1/2) + noise as one multiply-add per channel, in place: images are large.
-    slope = contrast[:, None] * gain
-    images = images.mul_(slope[:, None, None]).add_((0.5 * (gain - slope))[:, None, None])
-    return images.add_(noise).clamp_(0, 1).permute(0, 3, 1, 2).contiguous()
+def photograph(paint: np.ndarray, ground: np.ndarray, camera: Camera, out: np.ndarray) -> None:
+    """Premultiplied ``paint`` (n, s, s, 4) over ``ground`` (n, s, s, 3), both uint8, through a camera into ``out``."""
+    size = paint.shape[1]
+    noise, vignette = _film(size)
+    contrast = camera.contrast.numpy()[:, None]
+    slope = (camera.gain.numpy() * contrast / 255)[..., None, None]  # ((x - 1/2) contrast + 1/2) gain
+    level = (camera.gain.numpy() * (0.5 - 0.5 * contrast))[..., None, None]  # as one multiply-add
+    for i, ((down, across), grain) in enumerate(zip(camera.offsets.tolist(), camera.noise.tolist(), strict=True)):
+        *above, opacity = cv2.split(paint[i])
+        through = 1 - opacity * np.float32(1 / 255)
+        image = np.multiply(cv2.split(ground[i]), through, out=out[i])
+        image += above
+        image *= vignette
+        image *= slope[i]
+        image += level[i] + grain * noise[:, down : down + size, across : across + size]
+        image.clip(0, 1, out=image)

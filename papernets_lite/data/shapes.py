@@ -1,8 +1,7 @@
-"""The world `shapes`: coloured, textured, lit objects that overlap, over photographs or plain ground."""
+"""The world `shapes`: coloured, patterned, lit objects that overlap, over photographs or a plain ground."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -11,11 +10,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from papernets_lite.data import canvas, photos
-from papernets_lite.data.canvas import OVER, PALETTE, check_request, check_size, integers, uniform
+from papernets_lite.data.canvas import LIGHT, PALETTE, PATTERNS, Camera, Draws, Range, check_range, check_size
 
 CLASSES = ("circle", "square", "triangle", "star", "hexagon", "cross", "ring", "heart")
 COLOURS = tuple(PALETTE)
-TEXTURES = ("plain", "stripes", "hoops", "checks", "dots")
+TEXTURES = PATTERNS
+GROUNDS = ("photo", "plain")
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,19 @@ class Scene:
     radii: Float[Tensor, "n m"]  # same units
     angles: Float[Tensor, "n m"]  # radians
     valid: Bool[Tensor, "n m"]
+    grounds: Int[Tensor, " n"]  # into GROUNDS
     backgrounds: Float[Tensor, "n 4"]  # draws of photos.crops
-    clutter: Float[Tensor, "n k 4"]  # small distractors: x, y, length, hue draw
+    clutter: Float[Tensor, "n k 5"]  # small distractors: x, y, length, direction and hue in [0, 1)
+    light: Float[Tensor, " n"]  # where the light comes from, from -1 (left) to 1 (right)
     noise: Float[Tensor, " n"]  # standard deviation of the sensor's noise
-    seed: int  # of that noise
+    grain: Int[Tensor, "n 2"]  # which piece of that noise
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, images: slice) -> "Scene":
+        """Some of the images."""
+        return Scene(**{field.name: getattr(self, field.name)[images] for field in fields(self)})
 
 
 def sample(
@@ -43,194 +49,194 @@ def sample(
     generator: torch.Generator,
     *,
     objects: tuple[int, int] = (1, 4),
-    radius: tuple[float, float] = (0.12, 0.25),
+    radius: Range = (0.12, 0.25),
     classes: Sequence[str] = CLASSES,
     colours: Sequence[str] = COLOURS,
     textures: Sequence[str] = TEXTURES,
+    held_out: Collection[tuple[str, str]] = (),
+    grounds: Sequence[str] = ("photo",),
     clutter: int = 3,
-    noise: float = 0.03,
+    noise: int | float = 0.03,
 ) -> Scene:
-    """Draw the factors of ``n`` images.
+    """Draw the factors of ``n`` images; image i does not depend on ``n``.
 
     Args:
         n: how many images.
         generator: CPU generator; the same seed gives the same scene on every machine.
-        objects: fewest and most objects in an image.
+        objects: fewest and most objects in an image, at most 60.
         radius: smallest and largest radius, in units of the image's side.
-        classes, colours, textures: the values that may occur (leave some out to hold them out).
-        clutter: small lines thrown over the ground as distractors.
+        classes, colours, textures: the values that may occur; one value fixes the factor.
+        held_out: (class, colour) pairs that never occur.
+        grounds: backgrounds that may occur, from ``GROUNDS``.
+        clutter: small strokes thrown over the ground as distractors.
         noise: standard deviation of the sensor's noise.
 
     Raises:
-        ValueError: for an empty or inverted range, or a name that does not exist.
+        ValueError: for an empty or inverted range, a name that does not exist, nothing left after ``held_out``,
+            ``n < 1`` or a wrong generator.
     """
-    check_request(n, generator)
-    low, high = objects
-    if not 1 <= low <= high:
-        raise ValueError(f"expected objects=(low, high) with 1 <= low <= high, got {objects}")
-    if not 0 < radius[0] <= radius[1] < 0.5:
-        raise ValueError(f"expected radius=(low, high) with 0 < low <= high < 0.5, got {radius}")
+    draws = Draws.start(n, generator)
+    check_range("objects", objects, 1, 60)
+    check_range("radius", radius, 0.01, 0.49)
+    check_range("clutter", (0, clutter), 0)
+    check_range("noise", (0, noise), 0)
+    for name, known, chosen in (
+        ("classes", CLASSES, classes),
+        ("colours", COLOURS, colours),
+        ("textures", TEXTURES, textures),
+        ("grounds", GROUNDS, grounds),
+    ):
+        if not chosen or not set(chosen) <= set(known):
+            raise ValueError(f"expected {name} from {known}, got {tuple(chosen)}")
+    pairs = [(a, b) for a in classes for b in colours if (a, b) not in held_out]
+    if not pairs:
+        raise ValueError(f"expected a (class, colour) pair that is not held out, got {sorted(held_out)}")
 
-    def choose(kind: str, all_names: tuple[str, ...], names: Sequence[str]) -> Tensor:
-        if not names or not set(names) <= set(all_names):
-            raise ValueError(f"expected {kind} from {all_names}, got {tuple(names)}")
-        table = torch.tensor([all_names.index(name) for name in names])
-        return table[integers(generator, 0, len(names), n, high)]
-
-    labels = choose("classes", CLASSES, classes)
-    colour, texture = choose("colours", COLOURS, colours), choose("textures", TEXTURES, textures)
-    radii = uniform(generator, *radius, n, high)
-    margin = radii[..., None]
-    where = margin + (1 - 2 * margin) * torch.rand(n, high, 2, generator=generator)
-    count = integers(generator, low, high + 1, n, 1)
+    most = objects[1]
+    pair = torch.tensor([(CLASSES.index(a), COLOURS.index(b)) for a, b in pairs])[draws.integers(0, len(pairs), most)]
+    radii = draws.uniform(*radius, most)
     return Scene(
-        labels=labels,
-        colours=colour,
-        textures=texture,
-        centres=where,
+        labels=pair[..., 0],
+        colours=pair[..., 1],
+        textures=torch.tensor([TEXTURES.index(t) for t in textures])[draws.integers(0, len(textures), most)],
+        centres=radii[..., None] + (1 - 2 * radii[..., None]) * draws.uniform(0, 1, most, 2),
         radii=radii,
-        angles=uniform(generator, -0.5, 0.5, n, high),
-        valid=torch.arange(high) < count,
-        backgrounds=torch.rand(n, 4, generator=generator),
-        clutter=torch.rand(n, clutter, 4, generator=generator),
-        noise=torch.full((n,), noise),
-        seed=int(integers(generator, 0, 2**31 - 1, 1)),
+        angles=draws.uniform(-0.5, 0.5, most),
+        valid=torch.arange(most) < draws.integers(objects[0], most + 1, 1),
+        grounds=torch.tensor([GROUNDS.index(g) for g in grounds])[draws.integers(0, len(grounds))],
+        backgrounds=draws.uniform(0, 1, 4),
+        clutter=draws.uniform(0, 1, clutter, 5),
+        light=draws.uniform(-1, 1),
+        noise=torch.full((n,), float(noise)),
+        grain=draws.integers(0, 64, 2),
     )
 
 
-def _outlines() -> list[list[np.ndarray]]:
-    """Unit outlines per class, y down, radius 1; the ring has a hole."""
+def _outlines(inset: float) -> Float[np.ndarray, "classes corners 2"]:
+    """Closed outlines of radius about 1 - ``inset``, y down."""
 
-    def star(points: int, inner: float) -> np.ndarray:
-        angle = np.arange(2 * points) * np.pi / points - np.pi / 2
-        radius = np.where(np.arange(2 * points) % 2, inner, 1.0)
-        return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    def rays(count: int, radii: Sequence[float]) -> np.ndarray:
+        angle = np.arange(count) * 2 * np.pi / count - np.pi / 2
+        return np.resize(radii, count)[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
 
-    turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    circle = np.stack([np.cos(turn), np.sin(turn)], 1)
-    heart = np.stack(
-        [
-            16 * np.sin(turn) ** 3 / 17,
-            -(13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn)) / 17 - 0.1,
-        ],
-        1,
-    )
-    a, b = 0.34, 0.95
-    cross = np.array([(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)])
-    square = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * 0.8
-    hexagon = star(3, 1.0)
-    triangle = star(3, 0.5)[::2]
-    return [
-        [circle],
-        [square],
-        [triangle],
-        [star(5, 0.42)],
-        [hexagon],
-        [np.concatenate([cross, -cross])],
-        [circle, 0.55 * circle],
-        [heart],
+    t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    heart = np.stack([16 * np.sin(t) ** 3, 5 * np.cos(2 * t) + 2 * np.cos(3 * t) + np.cos(4 * t) - 13 * np.cos(t)], 1)
+    a, b = 0.34, 0.94
+    arm = np.array([(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)])
+    solid = [
+        rays(40, [0.95]),
+        rays(4, [1.1]) @ np.array([(0.5, 0.5), (-0.5, 0.5)]) * 2**0.5,
+        rays(3, [1.0]),
+        rays(10, [1.0, 0.44]),
+        rays(6, [0.98]),
+        np.concatenate([arm, -arm]),
     ]
+    # The hole of a ring shrinks it from inside; one line joins the two circles.
+    outer, inner = rays(40, [0.95 - inset]), rays(40, [0.5 + inset / 2])
+    ring = np.concatenate([outer, outer[:1], inner[:1], inner[::-1]])
+    shapes = [(1 - inset) * s for s in solid] + [ring, (1 - inset) * (heart / 17 - (0, 0.1))]
+    return np.stack([np.concatenate([s, np.repeat(s[-1:], 82 - len(s), 0)]) for s in shapes])
 
 
-OUTLINES = _outlines()
+_BEVEL = (0.0, 0.14, 0.3)  # insets of the rim, the body and the highlight
+_OUTLINES = np.stack([_outlines(inset) for inset in _BEVEL])  # (levels, classes, corners, 2)
+_SHADOWS, _STROKES, _FIRST = (1, 2), 3, 16  # inks
 
 
-def _contours(scene: Scene, size: int, over: int) -> list[list[list[np.ndarray]]]:
-    """Fixed-point contours per image and valid object."""
-    cos, sin = scene.angles.cos(), scene.angles.sin()
-    turn = (torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2) * size).numpy()
-    turn = turn * scene.radii.numpy()[..., None, None]
-    centre = scene.centres.numpy() * size
-    counts = scene.valid.sum(1).tolist()
-    return [
-        [
-            [canvas.fixed(c @ turn[i, j] + centre[i, j], over) for c in OUTLINES[scene.labels[i, j]]]
-            for j in range(count)
-        ]
-        for i, count in enumerate(counts)
-    ]
-
-
-@lru_cache(maxsize=len(TEXTURES) * len(COLOURS))
-def _cloth(fine: int, texture: int, colour: int) -> np.ndarray:
-    """A texture in a colour, lit from the upper left: (fine, fine, 3) uint8."""
-    ramp = np.linspace(1.18, 0.78, fine, dtype=np.float32)
-    lit = canvas.textures(fine)[texture] * (ramp[:, None] + ramp[None]) / 2
-    return np.minimum(lit[:, :, None] * np.array(list(PALETTE.values())[colour], np.float32), 255).astype(np.uint8)
+def _polygons(scene: Scene, size: int, level: int, grow: float = 1.0) -> Float[np.ndarray, "n m corners 2"]:
+    """The objects' outlines in pixels."""
+    cos, sin = scene.angles.cos().numpy(), scene.angles.sin().numpy()
+    scale = (scene.radii.numpy() * size * grow)[..., None, None]
+    turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2) * scale
+    lean = 0.25 * _BEVEL[level] * np.stack([scene.light.numpy(), np.full(len(scene), -1.0)], -1)[:, None, None]
+    return _OUTLINES[level][scene.labels.numpy()] @ turn + (scene.centres * size).numpy()[:, :, None] + lean * scale
 
 
 def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
-    """Draw the scene: photographs behind, a shadow under and light across each object, noise on top."""
+    """Draw the scene: ground, strokes, then for each object a shadow, a rim, a body and a highlight."""
     check_size(size)
-    fine, paints = size * OVER, list(PALETTE.values())
-    ground = photos.crops(photos.SCENERY, scene.backgrounds.numpy(), size)
-    out = np.empty((len(scene), size, size, 3), np.uint8)
-    drop = round(0.02 * fine), round(0.03 * fine)  # of the shadow: right and down
-    clutter = scene.clutter.numpy()
-    for i, objects in enumerate(_contours(scene, size, OVER)):
-        # Pale, low-contrast ground: what counts is in front of it.
-        image = cv2.resize(ground[i] // 2 + 70, (fine, fine), interpolation=cv2.INTER_LINEAR)
-        for x, y, length, hue in clutter[i]:
-            a = np.array([x, y]) * size
-            b = a + (0.06 + 0.1 * length) * size * np.array([np.cos(40 * hue), np.sin(40 * hue)])
-            paint = tuple(4 * v // 5 for v in paints[int(hue * len(paints))])
-            cv2.line(image, canvas.fixed(a), canvas.fixed(b), paint, 3, cv2.LINE_8, canvas.SHIFT)
-        for j, contours in enumerate(objects):
-            mask = np.zeros((fine, fine), np.uint8)
-            canvas.polygon(mask, contours, 1)
-            left, top, wide, high = cv2.boundingRect(mask)
-            bottom, right = top + high, left + wide
-            inside = mask[top:bottom, left:right]
-            under = image[top + drop[1] : bottom + drop[1], left + drop[0] : right + drop[0]]
-            cv2.copyTo(under >> 1, inside[: under.shape[0], : under.shape[1]], under)
-            cloth = _cloth(fine, int(scene.textures[i, j]), int(scene.colours[i, j]))[:high, :wide]
-            cv2.copyTo(cloth, inside, image[top:bottom, left:right])
-        out[i] = canvas.shrink(image, size)
-    generator = torch.Generator().manual_seed(scene.seed)
-    noise = torch.randn(len(scene), size, size, 1, generator=generator) * scene.noise[:, None, None, None]
-    ones = torch.ones(len(scene), 3)
-    return canvas.finish(torch.from_numpy(out) / 255, ones, ones[:, 0], noise)
+    images = torch.empty(len(scene), 3, size, size)
+    for first in range(0, len(scene), 64):  # a few at a time stay in the processor's cache
+        _render(scene[first : first + 64], images[first : first + 64].numpy())
+    return images
+
+
+def _render(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
+    n, size = len(scene), out.shape[-1]
+    away = 0.03 * size * np.stack([-scene.light.numpy(), np.ones(n)], -1)[:, None, None]
+    layers = [_polygons(scene, size, 0, grow) + away for grow in (1.1, 0.98)]
+    layers += [_polygons(scene, size, level) for level in range(3)]
+    polygons = canvas.fixed(np.stack(layers, 2))  # (n, m, 5, corners, 2)
+    x, y, length, turn, hue = scene.clutter.numpy().transpose(2, 0, 1)
+    reach = (0.03 + 0.05 * length)[..., None] * np.stack([np.cos(6.3 * turn), np.sin(6.3 * turn)], -1)
+    ends = np.stack([x, y], -1)[:, :, None] + reach[:, :, None] * np.array([-1.0, 1.0])[:, None]
+    strokes = canvas.fixed(canvas.hulls(ends * size, np.full(ends.shape[:-1], 0.012 * size)))
+    hues = (_STROKES + (hue * len(PALETTE)).astype(int)).tolist()
+    tables, counts = _tables(scene), scene.valid.sum(1).tolist()
+    paint = np.empty((n, size, size, 4), np.uint8)
+    for i, count in enumerate(counts):
+        drawn = canvas.stamp(canvas.blank(size), strokes[i], hues[i])
+        for j in range(count):
+            body = _FIRST + 3 * j
+            for corners, ink in zip(polygons[i, j], (*_SHADOWS, body, body + 1, body + 2), strict=True):
+                cv2.fillPoly(drawn, [corners], ink, cv2.LINE_8, canvas.SHIFT)
+        paint[i] = canvas.colour(drawn, tables[i])
+    ones = torch.ones(n, 3)
+    canvas.photograph(paint, _grounds(scene, size), Camera(ones, ones[:, 0], scene.noise, scene.grain), out)
+
+
+def _tables(scene: Scene) -> np.ndarray:
+    """The inks' colours in each image."""
+    (n, m), palette = scene.labels.shape, np.array(list(PALETTE.values()), np.float32)
+    colours = np.zeros((n, _FIRST + 3 * m, 3), np.float32)
+    pattern, alpha = np.zeros(colours.shape[:2], np.int64), np.ones(_FIRST + 3 * m)
+    alpha[[0, *_SHADOWS]] = 0, 0.22, 0.45
+    colours[:, _STROKES : _STROKES + len(palette)] = 0.85 * palette
+    colours[:, _FIRST:] = (palette[scene.colours.numpy()][:, :, None] * LIGHT).reshape(n, 3 * m, 3)
+    pattern[:, _FIRST:] = scene.textures.numpy().repeat(3, 1)
+    return canvas.inkwell(colours, 0.62 * colours, pattern, alpha)
+
+
+def _grounds(scene: Scene, size: int) -> np.ndarray:
+    """Photographs, made pale so that what counts stands out, or a plain colour in soft light; uint8."""
+    ground = photos.crops(photos.SCENERY, scene.backgrounds, size) // 2 + 80
+    plain = (scene.grounds == GROUNDS.index("plain")).numpy()
+    ramp = np.linspace(1.06, 0.9, size)[:, None, None]
+    colour = 120 + 110 * scene.backgrounds[:, :3].numpy()
+    ground[plain] = (ramp * colour[plain, None, None]).astype(np.uint8)
+    return ground
 
 
 def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
-    """The exact ground truth of ``render(scene, size)``.
+    """The ground truth of ``render(scene, size)``, read from the same outlines at the pixels' centres.
 
     Returns:
-        ``boxes`` (n, m, 4) xyxy around the amodal mask, ``labels``, ``colours``, ``textures``, ``radii`` in pixels,
-        ``masks`` (n, m, h, w) visible, ``amodal_masks``, ``valid``, and ``depths`` (larger is nearer).
+        ``boxes`` (n, m, 4) xyxy around the amodal mask; ``labels``, ``colours``, ``textures`` (n, m); ``radii`` in
+        pixels; ``masks`` (n, m, h, w) what is seen; ``amodal_masks`` also what is hidden; ``areas`` (n, m) of the
+        amodal masks; ``valid``; ``depth_order`` (n, m), larger is nearer.
     """
     check_size(size)
     n, m = scene.labels.shape
-    amodal = np.zeros((n, m, size, size), bool)
-    fine = np.zeros((size * OVER, size * OVER), np.uint8)
-    for i, objects in enumerate(_contours(scene, size, OVER)):
-        for j, contours in enumerate(objects):
-            fine[:] = 0
-            canvas.polygon(fine, contours, 1)
-            amodal[i, j] = canvas.centres(fine)
-    whole = torch.from_numpy(amodal)
-    nearer = torch.zeros_like(whole)
-    for j in range(m - 2, -1, -1):
-        nearer[:, j] = nearer[:, j + 1] | whole[:, j + 1]
+    whole = np.zeros((n, m, size, size), np.uint8)
+    top = np.zeros((n, size, size), np.uint8)
+    boxes, areas = np.zeros((n, m, 4), np.float32), np.zeros((n, m), np.float32)
+    polygons = canvas.fixed(_polygons(scene, size, 0))
+    for i, count in enumerate(scene.valid.sum(1).tolist()):
+        for j in range(count):
+            fine = cv2.fillPoly(canvas.blank(size), [polygons[i, j]], 1, cv2.LINE_8, canvas.SHIFT)
+            whole[i, j] = mask = canvas.at_centres(fine)
+            np.copyto(top[i], j + 1, where=mask > 0)
+            boxes[i, j], areas[i, j] = canvas.extent(mask)
+    order = torch.arange(1, m + 1)
     return {
-        "boxes": mask_boxes(whole),
+        "boxes": torch.from_numpy(boxes),
         "labels": scene.labels,
         "colours": scene.colours,
         "textures": scene.textures,
         "radii": scene.radii * size,
-        "masks": whole & ~nearer,
-        "amodal_masks": whole,
+        "masks": torch.from_numpy(top)[:, None] == order.to(torch.uint8)[:, None, None],
+        "amodal_masks": torch.from_numpy(whole > 0),
+        "areas": torch.from_numpy(areas),
         "valid": scene.valid,
-        "depths": torch.arange(m).expand(n, m),
+        "depth_order": order.expand(n, m),
     }
-
-
-def mask_boxes(masks: Bool[Tensor, "*b h w"]) -> Float[Tensor, "*b 4"]:
-    """The tightest xyxy box around each mask, in pixels; zeros around an empty one."""
-    ends = []
-    for hit in (masks.any(-2), masks.any(-1)):  # columns, rows
-        first = hit.int().argmax(-1)
-        last = hit.shape[-1] - hit.flip(-1).int().argmax(-1)
-        ends.append((first, torch.where(hit.any(-1), last, 0)))
-    (left, right), (top, bottom) = ends
-    return torch.stack([left, top, right, bottom], -1).float()
