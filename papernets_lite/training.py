@@ -280,6 +280,48 @@ def train(
     return history
 
 
+def fit(
+    model: nn.Module,
+    loss: Callable[[Any, dict[str, Tensor]], dict[str, Tensor]],
+    tensors: Mapping[str, Tensor],
+    *,
+    optimizer: Callable[..., torch.optim.Optimizer],
+    steps: int,
+    batch_size: int,
+    seed: int,
+    warm_up: float = 0.3,
+    device: torch.device | None = None,
+    **options: Any,
+) -> History:
+    """Plain supervised training: shuffled batches, one optimiser, a one-cycle schedule.
+
+    Two models that are fitted with the same tensors and seed see the same batches in the same order.
+
+    Args:
+        model: moved to ``device`` and, for images, to the channels-last layout that convolutions like.
+        loss: ``(outputs, batch) -> dict`` with ``"loss"``.
+        tensors: the training set; ``"images"`` go into the model.
+        optimizer: makes it from the parameters; its learning rate is the schedule's peak.
+        steps: how many.
+        batch_size: samples per step (and process).
+        seed: of the order of the batches.
+        warm_up: share of the steps in which the learning rate rises.
+        device: where to train; None leaves the model and the batches where they are.
+        options: passed to ``train``.
+    """
+    wrapped = parallel(model.to(device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+    made = optimizer(wrapped.parameters())
+    peak = made.param_groups[0]["lr"]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(made, peak, total_steps=steps, pct_start=warm_up)
+    step = supervised_step(wrapped, loss, made, schedule=schedule)
+    layout = {
+        name: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t for name, t in tensors.items()
+    }
+    batches = Batches(layout, batch_size, generator=torch.Generator().manual_seed(seed))
+    state = {"model": model, "optimizer": made, "schedule": schedule}
+    return train(step, batches, steps=steps, device=device, state=state, **options)
+
+
 def to_device(batch: Batch, device: torch.device | None) -> Batch:
     """The batch with its tensors on ``device`` (None: as they are)."""
     if device is None:

@@ -368,13 +368,13 @@ def decode(
 def tiny(**overrides: object) -> OpenPose:
     """The book's scale: 64x64 images, maps at stride 4, three stages."""
     settings: dict = {
-        "plan": (24, 24, "M", 48, 48, "M", 64, 64),
+        "plan": (16, "M", 32, 32, "M", 64, 64),
         "features": (64, 48),
         "stages": 3,
         "hidden": 32,
         "first_last": 64,
-        "kernel": 5,
-        "layers": 2,
+        "kernel": 3,
+        "layers": 3,
     }
     net = OpenPose(**(settings | overrides))
     he_init_(net)

@@ -1,0 +1,226 @@
+"""What a paper claims, measured against a control over paired seeds.
+
+A chapter trains treatment and control once, for its own seed, and calls ``Claim.measure``; ``make claims`` re-runs the
+chapters over several seeds, collects those measurements and stores verdicts, which ``Claim.verdict`` prints.
+"""
+
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+MIME = "application/vnd.papernets.claim+json"
+SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"
+LEAST_SEEDS = 3
+# In a clone the results lie in the book, in an installed wheel beside this file.
+RESULTS = (Path(__file__).parent.parent / "book" / "results.json", Path(__file__).parent / "results.json")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Paired differences in favour of the treatment: mean, standard deviation, 95 % interval of the mean."""
+
+    differences: tuple[float, ...]
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
+def effect(treatment: Sequence[float], control: Sequence[float], *, higher_is_better: bool = True) -> Effect:
+    """The paired effect, positive where it supports the claim, with Student's t interval.
+
+    Args:
+        treatment: one value per seed.
+        control: the control's, same seeds, same order.
+        higher_is_better: False where the claim is that the treatment's value is lower.
+
+    Raises:
+        ValueError: for no seeds, unequal numbers, or values that are not finite.
+    """
+    if not treatment or len(treatment) != len(control):
+        raise ValueError(f"expected as many treatments as controls, got {len(treatment)} and {len(control)}")
+    if not all(map(math.isfinite, [*treatment, *control])):
+        raise ValueError(f"expected finite values, got {list(treatment)} and {list(control)}")
+    sign = 1 if higher_is_better else -1
+    differences = tuple(sign * (t - c) for t, c in zip(treatment, control, strict=True))
+    n = len(differences)
+    mean = math.fsum(differences) / n
+    if n == 1:
+        return Effect(differences, mean, math.nan, -math.inf, math.inf)
+    deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
+    half = float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+    return Effect(differences, mean, deviation, mean - half, mean + half)
+
+
+def judge(found: Effect, margin: float) -> str:
+    """The verdict: SUPPORTED when the mean reaches ``margin`` and the interval excludes zero; NOT SUPPORTED when the
+    interval excludes the margin; INCONCLUSIVE otherwise and below three seeds."""
+    if len(found.differences) < LEAST_SEEDS:
+        return INCONCLUSIVE
+    if found.low > 0 and found.mean >= margin:
+        return SUPPORTED
+    return NOT_SUPPORTED if found.high < margin else INCONCLUSIVE
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of a paper that can be measured.
+
+    Args:
+        slug: the chapter.
+        key: a short name, unique in the chapter.
+        text: what is claimed.
+        paper_says: the paper's own numbers, with their table.
+        metric: what is measured, with its unit.
+        treatment: what the paper proposes.
+        control: the same but for one thing.
+        margin: the smallest difference that counts, in the metric's unit.
+        higher_is_better: False where lower values support the claim.
+    """
+
+    slug: str
+    key: str
+    text: str
+    paper_says: str
+    metric: str
+    treatment: str
+    control: str
+    margin: float
+    higher_is_better: bool = True
+
+    def measure(self, treatment: float, control: float, *, seed: int) -> "Measurement":
+        """This run's numbers; as the last line of a cell they are shown, and found by ``make claims``.
+
+        Raises:
+            ValueError: for values that are not finite.
+        """
+        effect([float(treatment)], [float(control)])
+        return Measurement(self, float(treatment), float(control), seed)
+
+    def stored(self) -> dict[str, Any] | None:
+        """What ``make claims`` found, or None before it ran."""
+        return read_results().get(self.slug, {}).get("claims", {}).get(self.key)
+
+    def verdict(self) -> None:
+        """Print the stored verdict with its spread: the same text on every machine."""
+        stored = self.stored()
+        if stored is None:
+            print(f"NOT YET MEASURED: run make claims SLUGS={self.slug}")
+            return
+        better = "higher" if self.higher_is_better else "lower"
+        print(f"{stored['verdict']}: {self.text}")
+        print(f"  {self.metric} ({better} is better), {len(stored['seeds'])} paired seeds")
+        for name in ("treatment", "control"):
+            values = stored[name]
+            print(f"  {getattr(self, name)}: {_mean(values):.3g} ± {_deviation(values):.2g}")
+        print(
+            f"  difference in favour: {stored['mean']:.3g}, 95 % interval [{stored['low']:.3g}, {stored['high']:.3g}],"
+            f" margin {self.margin:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run's numbers for a claim."""
+
+    claim: Claim
+    treatment: float
+    control: float
+    seed: int
+
+    def record(self) -> dict[str, Any]:
+        """What ``make claims`` collects."""
+        return {
+            **asdict(self.claim),
+            "values": {"treatment": self.treatment, "control": self.control},
+            "seed": self.seed,
+        }
+
+    def difference(self) -> float:
+        """In favour of the treatment."""
+        sign = 1 if self.claim.higher_is_better else -1
+        return sign * (self.treatment - self.control)
+
+    def __repr__(self) -> str:
+        c = self.claim
+        agrees = "reaches" if self.difference() >= c.margin else "does not reach"
+        return (
+            f"{c.metric}, this run (seed {self.seed}): {c.treatment} {self.treatment:.3g}, {c.control}"
+            f" {self.control:.3g}; difference in favour {self.difference():.3g} {agrees} the margin {c.margin:g}"
+        )
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        c = self.claim
+        widest = max(abs(self.treatment), abs(self.control), 1e-12)
+
+        def row(name: str, value: float, kind: str) -> str:
+            width = round(100 * abs(value) / widest)
+            bar = f'<span class="pn-bar pn-{kind}" style="display:inline-block;width:{width}%"></span>'
+            return f"<tr><td>{html.escape(name)}</td><td>{value:.3g}</td><td>{bar}</td></tr>"
+
+        agrees = "reaches" if self.difference() >= c.margin else "does not reach"
+        table = (
+            f'<table class="pn-claim"><caption>{html.escape(c.metric)}, this run (seed {self.seed})</caption>'
+            f"{row(c.treatment, self.treatment, 'treatment')}{row(c.control, self.control, 'control')}</table>"
+            f"<p>Difference in favour of the claim: {self.difference():.3g}. It {agrees} the margin of {c.margin:g}.</p>"
+        )
+        return {"text/plain": repr(self), "text/html": table, MIME: self.record()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return effect(values, [0.0] * len(values)).deviation
+
+
+@lru_cache(maxsize=1)
+def read_results() -> dict[str, Any]:
+    """The stored results, by chapter; empty where there are none.
+
+    Raises:
+        ValueError: for a damaged file.
+    """
+    for path in RESULTS:
+        if path.exists():
+            try:
+                return json.loads(path.read_text())
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path} is damaged ({error}); restore it or run make claims") from error
+    return {}
+
+
+def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One claim's records, one per seed, as ``results.json`` holds them.
+
+    Raises:
+        ValueError: when a seed occurs twice.
+    """
+    records = sorted(records, key=lambda record: record["seed"])
+    seeds = [record["seed"] for record in records]
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"expected every seed once, got {seeds}")
+    last = records[-1]
+    treatment = [record["values"]["treatment"] for record in records]
+    control = [record["values"]["control"] for record in records]
+    found = effect(treatment, control, higher_is_better=last["higher_is_better"])
+    words = ("text", "paper_says", "metric", "margin", "higher_is_better")
+    return {
+        **{word: last[word] for word in words},
+        "names": {"treatment": last["treatment"], "control": last["control"]},
+        "seeds": seeds,
+        "treatment": treatment,
+        "control": control,
+        "mean": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "verdict": judge(found, last["margin"]),
+    }
