@@ -7,8 +7,10 @@ it agrees with what is seen. Positions are in output pixels and a pixel's centre
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -79,6 +81,21 @@ class Draws:
         return low + (self.uniform(0.0, 1.0, *shape).double() * (high - low)).long()
 
 
+@dataclass(frozen=True)
+class Factors:
+    """A scene: its factors, one tensor each, with the images along the first axis."""
+
+    def __len__(self) -> int:
+        return len(next(iter(vars(self).values())))
+
+    def __getitem__(self: "S", images: slice) -> "S":
+        """Some of the images."""
+        return type(self)(**{name: values[images] for name, values in vars(self).items()})
+
+
+S = TypeVar("S", bound=Factors)
+
+
 def check_range(name: str, bounds: Range, least: int | float, most: int | float = math.inf) -> None:
     """Raise ``ValueError`` unless least <= low <= high <= most."""
     if len(bounds) != 2 or not least <= bounds[0] <= bounds[1] <= most:
@@ -128,10 +145,23 @@ def at_centres(inks: np.ndarray) -> np.ndarray:
     return inks[OVER // 2 :: OVER, OVER // 2 :: OVER]
 
 
-def extent(mask: np.ndarray) -> tuple[tuple[int, int, int, int], int]:
-    """The tightest box (x0, y0, x1, y1) around a mask's set pixels, zeros when there are none, and their number."""
-    x, y, wide, tall = cv2.boundingRect(mask)
-    return (x, y, x + wide, y + tall), cv2.countNonZero(mask)
+def compose(layers: UInt8[np.ndarray, "n m h w"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lay each image's layers over each other, the later over the earlier; 0 is see-through.
+
+    Returns:
+        The values on top (n, h, w); whose they are, 1 for the first layer and 0 for none (n, h, w); the tightest box
+        xyxy around each whole layer (n, m, 4), zeros around an empty one; and how many pixels it has (n, m).
+    """
+    n, m, *frame = layers.shape
+    top, owner = np.zeros((2, n, *frame), np.uint8)
+    boxes, areas = np.zeros((n, m, 4), np.float32), np.zeros((n, m), np.float32)
+    for i, j in np.ndindex(n, m):
+        x, y, wide, tall = cv2.boundingRect(layers[i, j])
+        if wide:
+            boxes[i, j], areas[i, j] = (x, y, x + wide, y + tall), cv2.countNonZero(layers[i, j])
+            np.copyto(top[i], layers[i, j], where=layers[i, j] > 0)
+            np.copyto(owner[i], j + 1, where=layers[i, j] > 0)
+    return top, owner, boxes, areas
 
 
 @lru_cache(maxsize=8)
@@ -203,3 +233,12 @@ def photograph(paint: np.ndarray, ground: np.ndarray, camera: Camera, out: np.nd
         image *= slope[i]
         image += level[i] + grain * noise[:, down : down + size, across : across + size]
         image.clip(0, 1, out=image)
+
+
+def render(draw: Callable[[S, np.ndarray], None], scene: S, size: int) -> Float[Tensor, "n 3 size size"]:
+    """Have ``draw`` fill the images of the scene, a few at a time, which then stay in the processor's cache."""
+    check_size(size)
+    images = torch.empty(len(scene), 3, size, size)
+    for first in range(0, len(scene), 64):
+        draw(scene[first : first + 64], images[first : first + 64].numpy())
+    return images

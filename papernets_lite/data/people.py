@@ -5,7 +5,7 @@ decided by geometry. Joints and limbs come in OpenPose's COCO-18 order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -44,7 +44,7 @@ HAIRSTYLES = ("short", "long", "bun", "curly")
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(canvas.Factors):
     """The factors of n images with up to p people; a later person stands in front of an earlier one."""
 
     joints: Float[Tensor, "n p 18 2"]  # (x, y), in units of the image's side
@@ -62,13 +62,6 @@ class Scene:
     clutter: Float[Tensor, "n 3 5"]  # things behind the people: x, y, width, height, hue in [0, 1)
     grain: Int[Tensor, "n 2"]  # which piece of the sensor's noise
 
-    def __len__(self) -> int:
-        return len(self.joints)
-
-    def __getitem__(self, images: slice) -> "Scene":
-        """Some of the images."""
-        return Scene(**{field.name: getattr(self, field.name)[images] for field in fields(self)})
-
 
 def appearance(identity: Int[Tensor, "*b"]) -> dict[str, Tensor]:
     """The look of each identity, the same everywhere and always; colours are indices into the palettes.
@@ -77,10 +70,8 @@ def appearance(identity: Int[Tensor, "*b"]) -> dict[str, Tensor]:
     canvas.PATTERNS), ``trousers``, ``sleeves`` (into SLEEVES), ``legs`` (into LEGS), ``shoes``, ``placket`` (a strip
     down the front) and ``build`` (width of the body, about 1).
     """
-    draws = Draws(identity)
-    cloth = len(_CLOTH)
-    shirt = draws.integers(0, cloth)
-    pattern = draws.integers(0, 2 * len(PATTERNS))
+    draws, cloth = Draws(identity), len(_CLOTH)
+    shirt, pattern = draws.integers(0, cloth), draws.integers(0, 2 * len(PATTERNS))
     return {
         "skin": draws.integers(0, len(_SKIN)),
         "hair": draws.integers(0, len(_HAIR)),
@@ -135,21 +126,17 @@ def sample(
     valid = torch.arange(high) < count
     # Side by side, `spacing` apart, the row centred in the image; who stands in front is anywhere in the row.
     across = draws.uniform(*spacing, high).cumsum(1)
-    last = across.gather(1, count - 1)
-    across = 0.5 + across - (across[:, :1] + last) / 2 + draws.uniform(-0.06, 0.06, 1)
-    order = torch.where(valid, draws.uniform(0, 1, high), 2.0).argsort(1)
-    across = across.gather(1, order)
+    across = 0.5 + across - (across[:, :1] + across.gather(1, count - 1)) / 2 + draws.uniform(-0.06, 0.06, 1)
+    across = across.gather(1, torch.where(valid, draws.uniform(0, 1, high), 2.0).argsort(1))
     # Nearer is taller and lower: all stand on one floor, seen from 0.9 of a person's height.
-    tall = draws.uniform(*height, high)
-    tall = torch.where(valid, tall, 3.0).sort(1).values.clamp(max=height[1])
+    tall = torch.where(valid, draws.uniform(*height, high), torch.inf).sort(1).values.clamp(max=height[1])
     room = max(0.96 - 0.9 * height[1], 0.12)
     level = draws.uniform(min(0.1, room), room)  # the eye's height in the image
     ground = (level[:, None] + 0.9 * tall).clamp(max=0.99)
     tall = tall * draws.uniform(0.94, 1.06, high)
 
-    flip = torch.tensor([1.0, -1.0])
-    scale = tall[..., None, None]
-    joints, feet = scale * body[..., :2] * flip, scale * toes[..., :2] * flip
+    scale = tall[..., None, None] * torch.tensor([1.0, -1.0])
+    joints, feet = scale * body[..., :2], scale * toes[..., :2]
     soles = torch.cat([joints[..., [10, 13], 1] + 0.035 * tall[..., None], feet[..., 1] + 0.02 * tall[..., None]], -1)
     where = torch.stack([across, ground - soles.amax(-1)], -1)[:, :, None]
     return Scene(
@@ -170,42 +157,42 @@ def sample(
     )
 
 
-# Ranges of the joint angles (radians) in each kind of posture. Arms: away from the body, forward, bend of the elbow,
-# where the forearm then goes (0 forward, pi/2 inward): hanging, bent, raised, folded in front. Legs: away, forward,
-# bend of the knee: standing, walking, knee up, wide.
-_ARMS = torch.tensor(
+# Ranges of the joint angles (radians) in each kind of posture, and how often each is drawn.
+_ARMS = torch.tensor(  # away from the body, forward, bend, where the forearm then goes (0 forward, pi/2 inward)
     [
-        [(0.06, 0.3), (-0.35, 0.4), (0.05, 0.6), (0.0, 0.9)],
-        [(0.15, 0.9), (-0.6, 0.6), (0.8, 2.1), (-0.3, 1.4)],
-        [(1.2, 2.7), (-0.3, 0.4), (0.1, 1.6), (-0.2, 0.6)],
-        [(0.0, 0.4), (0.1, 0.7), (1.4, 2.1), (0.7, 1.4)],
+        [(0.06, 0.3), (-0.35, 0.4), (0.05, 0.6), (0.0, 0.9)],  # hanging
+        [(0.15, 0.9), (-0.6, 0.6), (0.8, 2.1), (-0.3, 1.4)],  # bent
+        [(1.2, 2.7), (-0.3, 0.4), (0.1, 1.6), (-0.2, 0.6)],  # raised
+        [(0.0, 0.4), (0.1, 0.7), (1.4, 2.1), (0.7, 1.4)],  # folded in front
     ]
 )
-_ARM_ODDS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
-_STEPS = torch.tensor(
+_STEPS = torch.tensor(  # away, forward, bend of the knee
     [
-        [(0.02, 0.16), (-0.15, 0.2), (0.0, 0.2)],
-        [(0.0, 0.12), (-0.5, 0.55), (0.0, 0.9)],
-        [(0.05, 0.5), (0.5, 1.3), (0.8, 1.7)],
-        [(0.25, 0.5), (-0.1, 0.2), (0.0, 0.3)],
+        [(0.02, 0.16), (-0.15, 0.2), (0.0, 0.2)],  # standing
+        [(0.0, 0.12), (-0.5, 0.55), (0.0, 0.9)],  # walking
+        [(0.05, 0.5), (0.5, 1.3), (0.8, 1.7)],  # knee up
+        [(0.25, 0.5), (-0.1, 0.2), (0.0, 0.3)],  # wide
     ]
 )
-_LEG_ODDS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 3, 3])
+_ARM_ODDS, _STEP_ODDS = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2, 3], [0, 0, 0, 0, 1, 1, 1, 2, 3, 3]])
 
 
 def _bodies(draws: Draws, people: int) -> tuple[Tensor, Tensor, Tensor]:
     """Poses: joints (n, p, 18, 3) and toes (n, p, 2, 3) as (right, up, towards camera) in heights, and head's yaw."""
 
-    def angles(ranges: Tensor, odds: Tensor, never: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        kind = odds[draws.integers(0, len(odds), people)]
-        if never is not None:
-            kind = torch.where(never, 0, kind)
+    def angles(ranges: Tensor, kind: Tensor) -> tuple[Tensor, ...]:
         low, high = ranges[kind].unbind(-1)
-        return kind, draws.uniform(low, high, people, ranges.shape[1]).unbind(-1)
+        return draws.uniform(low, high, people, ranges.shape[1]).unbind(-1)
 
     def vector(x: Tensor | float, y: Tensor | float, z: Tensor | float) -> Tensor:
-        parts = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float32) for v in (x, y, z)), lean)[:3]
-        return torch.stack(parts, -1)
+        return torch.stack([torch.as_tensor(v).expand_as(lean) for v in (x, y, z)], -1)
+
+    def unit(v: Tensor) -> Tensor:
+        return v / v.norm(dim=-1, keepdim=True)
+
+    def beside(v: Tensor, axis: Tensor) -> Tensor:
+        """The direction of ``v`` made perpendicular to a unit ``axis``."""
+        return unit(v - (v * axis).sum(-1, keepdim=True) * axis)
 
     def hang(away: Tensor, forward: Tensor) -> Tensor:
         """The direction of a hanging bone swung sideways and forward."""
@@ -213,123 +200,109 @@ def _bodies(draws: Draws, people: int) -> tuple[Tensor, Tensor, Tensor]:
 
     def spin(points: Tensor, yaw: Tensor) -> Tensor:
         """Turn about the vertical axis; a positive yaw turns the front to the image's right."""
-        while yaw.ndim < points.ndim - 1:
-            yaw = yaw[..., None]
+        yaw = yaw.reshape(*yaw.shape, *[1] * (points.ndim - 1 - yaw.ndim))
         x, y, z = points.unbind(-1)
         return torch.stack([x * yaw.cos() + z * yaw.sin(), y, z * yaw.cos() - x * yaw.sin()], -1)
-
-    def unit(v: Tensor) -> Tensor:
-        return v / v.norm(dim=-1, keepdim=True)
 
     lean, tilt, twist = (draws.uniform(-a, a, people) for a in (0.16, 0.12, 0.35))
     up = unit(vector(tilt, 1.0, lean))
     neck = 0.295 * up
-    joints: dict[int, Tensor] = {1: neck}
-    toes, kind = [], None
-    for side, (shoulder, hip) in ((-1.0, (2, 8)), (1.0, (5, 11))):  # seen from the front the right is at -x
-        across = vector(side, 0.0, 0.0)
-        arm = unit(across - (across * up).sum(-1, keepdim=True) * up)
-        joints[shoulder] = neck + spin(0.108 * arm, twist)
-        _, (away, forward, bend, inward) = angles(_ARMS, _ARM_ODDS)
+    joints, toes = {1: neck}, []
+    step = torch.zeros(lean.shape, dtype=torch.long)
+    for side, shoulder, hip in ((-1.0, 2, 8), (1.0, 5, 11)):  # seen from the front the right is at -x
+        joints[shoulder] = neck + spin(0.108 * beside(vector(side, 0.0, 0.0), up), twist)
+        away, forward, bend, inward = angles(_ARMS, _ARM_ODDS[draws.integers(0, len(_ARM_ODDS), people)])
         upper = hang(side * away, forward)
-        towards = vector(-side * inward.sin(), 0.2 + 0.8 * away.sin(), inward.cos())
-        towards = unit(towards - (towards * upper).sum(-1, keepdim=True) * upper)
+        towards = beside(vector(-side * inward.sin(), 0.2 + 0.8 * away.sin(), inward.cos()), upper)
         lower = bend.cos()[..., None] * upper + bend.sin()[..., None] * towards
         joints[shoulder + 1] = joints[shoulder] + spin(0.16 * upper, twist)
         joints[shoulder + 2] = joints[shoulder + 1] + spin(0.145 * lower, twist)
+        # When one knee is up the other leg stands.
+        step = torch.where(step == 2, 0, _STEP_ODDS[draws.integers(0, len(_STEP_ODDS), people)])
+        away, forward, bend = angles(_STEPS, step)
         joints[hip] = vector(side * 0.058, 0.0, 0.0)
-        # Only one knee is up at a time.
-        kind, (away, forward, bend) = angles(_STEPS, _LEG_ODDS, None if kind is None else kind == 2)
         joints[hip + 1] = joints[hip] + 0.22 * hang(side * away, forward)
         joints[hip + 2] = joints[hip + 1] + 0.22 * hang(side * 0.7 * away, forward - bend)
         toes.append(joints[hip + 2] + 0.075 * unit(vector(0.25 * side, -0.25 + 0.6 * (forward - bend).sin(), 1.0)))
-    body = torch.stack([joints[k] for k in (1, *range(2, 14))], -2)
 
     # Mostly towards the camera, some from behind, some sideways; the head may look elsewhere.
-    yaw = torch.where(
-        draws.uniform(0, 1, people) < 0.68, draws.uniform(-1, 1, people), draws.uniform(-3.14, 3.14, people)
-    )
+    ahead, anywhere = draws.uniform(-1, 1, people), draws.uniform(-3.14, 3.14, people)
+    yaw = torch.where(draws.uniform(0, 1, people) < 0.68, ahead, anywhere)
     look = yaw + draws.uniform(-0.5, 0.5, people)
     head = neck + 0.118 * unit(up + vector(draws.uniform(-0.15, 0.15, people), 1.0, 0.1))
-    face = vector(0.0, -0.006, 0.07), vector(-0.03, 0.02, 0.055), vector(0.03, 0.02, 0.055)
-    ears = vector(-0.066, 0.002, 0.0), vector(0.066, 0.002, 0.0)
-    features = spin(torch.stack([*face, *ears], -2), look) + spin(head, yaw)[..., None, :]
-    body = spin(body, yaw)
+    nose, eye, ear = (0.0, -0.006, 0.07), (0.03, 0.02, 0.055), (0.066, 0.002, 0.0)
+    face = [vector(*nose), *(vector(side * x, y, z) for x, y, z in (eye, ear) for side in (-1, 1))]
+    features = spin(torch.stack(face, -2), look) + spin(head, yaw)[..., None, :]
+    body = spin(torch.stack([joints[k] for k in range(1, 14)], -2), yaw)
     return torch.cat([features[..., :1, :], body, features[..., 1:, :]], -2), spin(torch.stack(toes, -2), yaw), look
 
 
-# The inks of one person: a lit material has up to three, shade, body and highlight.
-_INKS = {"skin": 0, "hair": 3, "shirt": 5, "trousers": 8, "shoes": 11, "dark": 13, "white": 14, "lips": 15}
-# Level of light -> how much of a piece it covers, and how far it leans to the light, in radii.
-_LEVELS = ((1.0, 0.0), (0.8, 0.14), (0.42, 0.36))
-
-# Each piece is the convex hull of discs: name, group, material, first and last level, then anchor:radius pairs
-# (radii in body heights). Anchors are joints or names of `_anchors`. Pieces of a group are drawn in this order,
-# the groups from far to near.
+# What a person is made of: each piece is the convex hull of discs, written anchor:radius in body heights; anchors
+# are joints or names of `_anchors`, and @ stands for right and left. A piece belongs to a group; groups are drawn
+# from far to near, the pieces of one in this order. It shows its material in some of the levels 0 to 2: shade, body,
+# highlight.
 _TABLE = """
-fall      fall            hair     0 1  back:.062 fall:.045
-torso     torso           shirt    0 2  1:.042 2:.032 5:.032 chest:.06 waist_r:.044 waist_l:.044
-hips      hips            trousers 0 1  8:.054 11:.054
-skirt     skirt           trousers 0 2  8:.05 11:.05 hem_r:.058 hem_l:.058
-placket   torso           shoes    0 0  front_top:.009 front_low:.009
-neckline  head            skin     1 1  1:.03
-neck      head            skin     0 0  1:.03 skull:.03
-bun       head            hair     0 1  bun:.032
-mane      head            hair     0 1  back:.076
-ear_r     head            skin     1 1  16:.014
-ear_l     head            skin     1 1  17:.014
-face      head            skin     0 2  brow:.062 chin:.036
-nose      head            skin     0 0  0:.011
-mouth     head            lips     0 0  lip_r:.006 lip_l:.006
-white_r   head            white    0 0  14:.0165
-white_l   head            white    0 0  15:.0165
-eye_r     head            dark     0 0  14:.0105
-eye_l     head            dark     0 0  15:.0105
-fringe    head            hair     0 1  fringe_r:.024 fringe_l:.024
-cap       head            hair     0 1  back:.074
-arm_r     right_upper_arm skin     0 2  2:.035 3:.028
-sleeve_r  right_upper_arm shirt    0 2  2:.04 cuff_r:.036
-hand_r    right_forearm   skin     1 2  4:.023 hand_r:.02
-fore_r    right_forearm   fore     0 2  3:.029 4:.02
-arm_l     left_upper_arm  skin     0 2  5:.035 6:.028
-sleeve_l  left_upper_arm  shirt    0 2  5:.04 cuff_l:.036
-hand_l    left_forearm    skin     1 2  7:.023 hand_l:.02
-fore_l    left_forearm    fore     0 2  6:.029 7:.02
-leg_r     right_thigh     skin     0 2  8:.054 9:.037
-short_r   right_thigh     trousers 0 2  8:.056 knee_r:.044
-shoe_r    right_shank     shoes    0 1  heel_r:.026 toe_r:.021
-shank_r   right_shank     shank    0 2  9:.038 10:.023
-leg_l     left_thigh      skin     0 2  11:.054 12:.037
-short_l   left_thigh      trousers 0 2  11:.056 knee_l:.044
-shoe_l    left_shank      shoes    0 1  heel_l:.026 toe_l:.021
-shank_l   left_shank      shank    0 2  12:.038 13:.023
+shadow     shadow      shadow   0-2 shade_right:.042 shade_left:.042
+fall       fall        hair     0-1 back:.062 fall:.045
+torso      torso       shirt    0-2 neck:.04 chest:.06 right_shoulder:.032 left_shoulder:.032 waist_r:.044 waist_l:.044
+hips       hips        trousers 0-1 right_hip:.054 left_hip:.054
+skirt      skirt       trousers 0-2 right_hip:.05 left_hip:.05 hem_right:.058 hem_left:.058
+placket    torso       shoes    0-0 front_top:.009 front_low:.009
+neckline   head        skin     1-1 neck:.03
+throat     head        skin     0-0 neck:.03 skull:.03
+bun        head        hair     0-1 bun:.032
+mane       head        hair     0-1 back:.076
+curls      head        hair     0-1 back:.09
+ear_@      head        skin     1-1 @_ear:.014
+face       head        skin     0-2 brow:.062 chin:.036
+nose       head        skin     0-0 nose:.011
+mouth      head        lips     0-0 lip_right:.006 lip_left:.006
+white_@    head        white    0-0 @_eye:.0165
+eye_@      head        dark     0-0 @_eye:.0105
+fringe     head        hair     0-1 fringe_right:.024 fringe_left:.024
+cap        head        hair     0-1 back:.074
+arm_@      @_upper_arm skin     0-2 @_shoulder:.035 @_elbow:.028
+sleeve_@   @_upper_arm shirt    0-2 @_shoulder:.04 cuff_@:.036
+forearm_@  @_forearm   sleeve   0-2 @_elbow:.029 @_wrist:.02
+hand_@     @_forearm   skin     1-2 @_wrist:.023 hand_@:.02
+leg_@      @_thigh     skin     0-2 @_hip:.054 @_knee:.037
+trouser_@  @_thigh     trousers 0-2 @_hip:.056 knee_@:.044
+shoe_@     @_shank     shoes    0-1 heel_@:.026 toe_@:.021
+shank_@    @_shank     leg      0-2 @_knee:.038 @_ankle:.023
 """
-_ROWS = [line.split() for line in _TABLE.strip().splitlines()]
+_ROWS = [
+    line.replace("@", side).split()
+    for line in _TABLE.strip().splitlines()
+    for side in (("right", "left") if "@" in line else ("",))
+]
 _NAMES = [row[0] for row in _ROWS]
-_GROUPS = ["fall", "hips", "skirt", *PARTS[1:]]
+_GROUPS = ["shadow", "fall", "hips", "skirt", *PARTS[1:]]
 _GROUP = np.array([_GROUPS.index(row[1]) for row in _ROWS])
-_PART = np.array(
-    [PARTS.index(row[1] if row[1] in PARTS else "head" if row[0] == "fall" else "torso") for row in _ROWS]
-)
-_SPEC = [[disc.split(":") for disc in row[5:]] for row in _ROWS]
-_MOST = max(map(len, _SPEC))
-_DISCS = [[name for name, _ in (discs + _MOST * discs[:1])[:_MOST]] for discs in _SPEC]
-_RADII = np.array([[float(r) for _, r in (discs + _MOST * discs[:1])[:_MOST]] for discs in _SPEC], np.float32)
-_WIDE = np.array([len(discs) > 2 for discs in _SPEC])
-_MATERIAL = np.array([{**_INKS, "fore": -1, "shank": -2}[row[2]] for row in _ROWS])
-_STEPS_OF = [range(int(row[3]), int(row[4]) + 1) for row in _ROWS]
-_LAYER = np.array([(piece, level - steps[0], level) for piece, steps in enumerate(_STEPS_OF) for level in steps])
-_OUTER = np.flatnonzero(_LAYER[:, 1] == 0)
-_SHADOW_INKS, _THING_INKS = [1, 2, 3], list(range(4, 13))
+_PARTS_OF = {name: k for k, name in enumerate(PARTS)} | {"shadow": 0, "fall": 1, "hips": 2, "skirt": 2}
+_PART = np.array([_PARTS_OF[row[1]] for row in _ROWS])
+_DISCS = [[disc.split(":") for disc in row[4:]] for row in _ROWS]
+_WIDE = np.array([len(discs) > 2 for discs in _DISCS])
+_DISCS = [(discs + 5 * discs[:1])[:6] for discs in _DISCS]  # repeated discs do not change a hull
+_RADII = np.array([[radius for _, radius in discs] for discs in _DISCS], np.float32)
+_LEVELS = [range(int(row[3][0]), int(row[3][2]) + 1) for row in _ROWS]
+# A piece at a level: the piece, how many levels lie under this one, the level.
+_LAYERS = np.array([(k, level - levels[0], level) for k, levels in enumerate(_LEVELS) for level in levels])
+# Step from the lowest level -> how much of a piece is covered, and how far it leans to the light, in radii.
+_COVER, _LEAN = np.array([(1.0, 0.8, 0.42), (0.0, 0.14, 0.36)], np.float32)
+# Inks: 1-3 shadows, 4-12 things on the floor, then 16 for each person, these:
+_INKS = {"skin": 0, "hair": 3, "shirt": 5, "trousers": 8, "shoes": 11, "dark": 13, "white": 14, "lips": 15}
+_MATERIALS = [*_INKS, "sleeve", "leg", "shadow"]
+_MATERIAL = np.array([_MATERIALS.index(row[2]) for row in _ROWS])
 
 
-def _anchors(scene: Scene, size: int) -> dict[str, np.ndarray]:
+def _anchors(scene: Scene, size: int, look: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Named points of each person, (n, p, 2) in pixels: the joints, and what hangs on them."""
-    joints = (scene.joints * size).numpy()
-    at = {str(k): joints[:, :, k] for k in range(18)}
+    at = dict(zip(JOINTS, (scene.joints * size).numpy().transpose(2, 0, 1, 3), strict=True))
     unit = (scene.heights * size).numpy()
     right, towards = scene.facing.numpy().transpose(2, 0, 1)
-    skull = (at["16"] + at["17"]) / 2
+    skull = (at["right_ear"] + at["left_ear"]) / 2
+    spine = (at["right_hip"] + at["left_hip"]) / 2 - at["neck"]
+    front = np.stack([0.05 * unit * _bust(scene), 0 * unit], -1)
 
     def head(left: float, up: float, front: float) -> np.ndarray:
         return skull + np.stack([(left * towards + front * right) * unit, -up * unit], -1)
@@ -337,34 +310,27 @@ def _anchors(scene: Scene, size: int) -> dict[str, np.ndarray]:
     def along(a: str, b: str, share: float | np.ndarray) -> np.ndarray:
         return at[a] + (at[b] - at[a]) * np.asarray(share)[..., None]
 
-    look = appearance(scene.identity)
-    hips = (at["8"] + at["11"]) / 2
-    bust = _bust(scene)[..., None] * unit[..., None] * np.array([0.05, 0])
-    at |= {
-        "skull": skull,
-        "brow": head(0.0, 0.014, 0.004),
-        "chin": head(0.0, -0.042, 0.02),
-        "back": head(0.0, 0.022, -0.016),
-        "fall": head(0.0, -0.12, -0.045),
-        "bun": head(0.0, 0.08, -0.05),
-        "fringe_r": head(-0.034, 0.05, 0.03),
-        "fringe_l": head(0.034, 0.05, 0.03),
-        "lip_r": head(-0.017, -0.042, 0.058),
-        "lip_l": head(0.017, -0.042, 0.058),
-        "chest": at["1"] + 0.32 * (hips - at["1"]),
-        "front_top": at["1"] + 0.1 * (hips - at["1"]) + bust,
-        "front_low": at["1"] + 0.9 * (hips - at["1"]) + bust,
-    }
-    sleeve = np.array([0.0, 0.62, 1.0])[look["sleeves"].numpy()]
-    short = np.array([0.82, 1.0, 0.8])[look["legs"].numpy()]
-    for side, (s, e, w, h, k, a), toe in (("r", "2 3 4 8 9 10".split(), 0), ("l", "5 6 7 11 12 13".split(), 1)):
-        at[f"cuff_{side}"] = along(s, e, sleeve)
-        at[f"hand_{side}"] = along(e, w, np.full_like(unit, 1.28))
-        at[f"knee_{side}"] = along(h, k, short)
-        at[f"waist_{side}"] = along(h, s, np.full_like(unit, 0.16))
-        at[f"hem_{side}"] = along(h, k, np.full_like(unit, 0.7))
-        at[f"toe_{side}"] = (scene.feet[:, :, toe] * size).numpy()
-        at[f"heel_{side}"] = at[a] + np.stack([0 * unit, 0.014 * unit], -1)
+    at |= {"skull": skull, "brow": head(0.0, 0.014, 0.004), "chin": head(0.0, -0.042, 0.02)}
+    at |= {"back": head(0.0, 0.022, -0.016), "fall": head(0.0, -0.12, -0.045), "bun": head(0.0, 0.08, -0.05)}
+    at |= {"chest": at["neck"] + 0.32 * spine}
+    at |= {"front_top": at["neck"] + 0.1 * spine + front, "front_low": at["neck"] + 0.9 * spine + front}
+    cuff = np.array([0.0, 0.62, 1.0])[look["sleeves"]]
+    hem = np.array([0.82, 1.0, 0.8])[look["legs"]]
+    toes = (scene.feet * size).numpy()
+    for k, (side, sign) in enumerate((("right", -1.0), ("left", 1.0))):
+        at[f"fringe_{side}"] = head(sign * 0.034, 0.05, 0.03)
+        at[f"lip_{side}"] = head(sign * 0.017, -0.042, 0.058)
+        at[f"waist_{side[0]}"] = along(f"{side}_hip", f"{side}_shoulder", 0.16)
+        at[f"cuff_{side}"] = along(f"{side}_shoulder", f"{side}_elbow", cuff)
+        at[f"hand_{side}"] = along(f"{side}_elbow", f"{side}_wrist", 1.28)
+        at[f"knee_{side}"] = along(f"{side}_hip", f"{side}_knee", hem)
+        at[f"hem_{side}"] = along(f"{side}_hip", f"{side}_knee", 0.7)
+        at[f"toe_{side}"] = toes[:, :, k]
+        at[f"heel_{side}"] = at[f"{side}_ankle"] + np.stack([0 * unit, 0.014 * unit], -1)
+    reach = 0.09 * unit + np.abs(toes[:, :, 0, 0] - toes[:, :, 1, 0]) / 2
+    middle = toes[..., 0].mean(-1) - 0.05 * scene.light.numpy()[:, None] * unit
+    for side, sign in (("right", -1), ("left", 1)):
+        at[f"shade_{side}"] = np.stack([middle + sign * reach, scene.ground.numpy() * size], -1)
     return at
 
 
@@ -374,92 +340,94 @@ def _bust(scene: Scene) -> np.ndarray:
     return (depth[..., 2] - depth[..., 5]) / 0.216
 
 
-def _shown(scene: Scene) -> np.ndarray:
-    """Which pieces each person has and turns to the camera, (n, p, pieces)."""
-    look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
-    depth = scene.depths.numpy()
+def _shown(scene: Scene, look: dict[str, np.ndarray]) -> Bool[np.ndarray, "n p pieces"]:
+    """Which pieces each person has and turns to the camera."""
+    depth, towards = scene.depths.numpy(), scene.facing[..., 1].numpy()
     head = (depth[..., 16] + depth[..., 17]) / 2
-    towards = scene.facing[..., 1].numpy()
     front = (scene.joints[:, :, 5, 0] > scene.joints[:, :, 2, 0]).numpy()  # the left shoulder is at the right
-    eyes = {f"_{side}": depth[..., k] - head > 0.012 for side, k in (("r", 14), ("l", 15))}
-    ears = {f"ear_{side}": depth[..., k] - head > -0.03 for side, k in (("r", 16), ("l", 17))}
     rules = {
         "fall": look["hairstyle"] == 1,
         "bun": look["hairstyle"] == 2,
+        "mane": look["hairstyle"] != 3,
+        "curls": look["hairstyle"] == 3,
         "nose": depth[..., 0] - head > -0.02,
         "mouth": towards > 0.05,
         "fringe": towards > -0.2,
         "cap": towards <= -0.2,
         "placket": (look["placket"] == 1) & front & (np.abs(_bust(scene)) < 0.9),
         "skirt": look["legs"] == 2,
-        **{part + side: seen for side, seen in eyes.items() for part in ("white", "eye")},
-        **{ear: seen & (look["hairstyle"] != 1) for ear, seen in ears.items()},
-        **{f"arm_{side}": look["sleeves"] != 2 for side in "rl"},
-        **{f"sleeve_{side}": look["sleeves"] != 0 for side in "rl"},
-        **{f"leg_{side}": look["legs"] != 1 for side in "rl"},
-        **{f"short_{side}": look["legs"] != 2 for side in "rl"},
     }
-    always = np.ones(towards.shape, bool)
+    for side, eye, ear in (("right", 14, 16), ("left", 15, 17)):
+        rules[f"eye_{side}"] = rules[f"white_{side}"] = depth[..., eye] - head > 0.012
+        rules[f"ear_{side}"] = (depth[..., ear] - head > -0.03) & (look["hairstyle"] != 1)
+        rules[f"arm_{side}"], rules[f"sleeve_{side}"] = look["sleeves"] != 2, look["sleeves"] != 0
+        rules[f"leg_{side}"], rules[f"trouser_{side}"] = look["legs"] != 1, look["legs"] != 2
+    always = np.ones_like(front)
     return np.stack([rules.get(name, always) for name in _NAMES], -1) & scene.valid.numpy()[..., None]
 
 
-def _order(scene: Scene) -> np.ndarray:
+def _nearness(scene: Scene) -> np.ndarray:
     """How near each group of pieces is, (n, p, groups): they are drawn from far to near."""
     depth = scene.depths.numpy()
-    towards = scene.facing[..., 1].numpy()
-
-    def mean(*joints: int) -> np.ndarray:
-        return depth[..., joints].mean(-1)
-
     # A chest is thick: arms beside it count as before it, thighs under it as behind it.
-    torso = mean(2, 5, 8, 11) + 0.03
-    arms = [mean(2, 3) + 0.05, mean(3, 4) + 0.051, mean(5, 6) + 0.05, mean(6, 7) + 0.051]
-    legs = [mean(8, 9), mean(9, 10), mean(11, 12), mean(12, 13)]
-    thigh = np.maximum(legs[0], legs[2])
-    head = np.maximum(mean(16, 17), torso) + 0.01
-    fall = np.where(towards > 0, -1.0, head + 0.001)
+    arms = [depth[..., [k, k + 1]].mean(-1) + 0.05 + 0.0005 * k for k in (2, 3, 5, 6)]
+    legs = [depth[..., [k, k + 1]].mean(-1) for k in (8, 9, 11, 12)]
+    torso = depth[..., [2, 5, 8, 11]].mean(-1) + 0.03
+    head = np.maximum(depth[..., 16:].mean(-1), torso) + 0.01
+    fall = np.where(scene.facing[..., 1].numpy() > 0, -1.0, head + 0.001)
     hips = np.minimum(legs[0], legs[2]) - 0.001
-    skirt = np.maximum(thigh, torso - 0.002) + 0.001
-    return np.stack([fall, hips, skirt, head, torso, *arms, *legs], -1)
+    skirt = np.maximum(np.maximum(legs[0], legs[2]), torso - 0.002) + 0.001
+    return np.stack([np.full_like(head, -2.0), fall, hips, skirt, head, torso, *arms, *legs], -1)
 
 
-def _pieces(scene: Scene, size: int, lit: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every piece that is shown, in drawing order: image by image, person by person, from far to near.
+def _pieces(scene: Scene, size: int, lit: bool) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Every piece that is shown, in drawing order: shadows first, then person by person, from far to near.
+
+    Args:
+        lit: with the shadows and all levels of light, in inks; else only the outer shape, in part labels.
 
     Returns:
-        Corners (m, corners, 2) in fixed point; rows of ``_LAYER`` (m,); and where each person's pieces begin in them,
-        (n, p + 1): the last column is where the image's end.
+        Corners (m, corners, 2) in fixed point; m inks or labels; and where each image's shadows and each of its
+        people begin in them, (n, 1 + p + 1): the last column is where the image's people end.
     """
-    rows = np.arange(len(_LAYER)) if lit else _OUTER
-    piece, step, _ = _LAYER[rows].T
-    at = _anchors(scene, size)
-    names = list(at)
-    points = np.stack([at[name] for name in names], 2).astype(np.float32)
-    discs = np.array([[names.index(name) for name in row] for row in _DISCS])
-    look = appearance(scene.identity)
+    layers = _LAYERS if lit else _LAYERS[(_LAYERS[:, 1] == 0) & (_GROUP[_LAYERS[:, 0]] > 0)]
+    look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
+    at = _anchors(scene, size, look)
+    points, names = np.stack(list(at.values()), 2).astype(np.float32), list(at)
+    discs = np.array([[names.index(name) for name, _ in row] for row in _DISCS])
 
+    # One key sorts it all: the image, its shadows or person, then the group's depth, then the place in the table.
     n, people = scene.valid.shape
-    shown = _shown(scene)[..., piece]
-    # One key sorts it all: image and person, then the group's depth, then the place in the table.
-    rank = _order(scene).argsort(-1, kind="stable").argsort(-1)[..., _GROUP[piece]]
-    key = (np.arange(n * people).reshape(n, people, 1) * len(_GROUPS) + rank) * 256 + np.arange(len(rows))
-    image, person, row = (axis[key[shown].argsort()] for axis in shown.nonzero())
-    starts = np.append(0, shown.sum(-1).cumsum()).astype(int)
-    starts = np.concatenate([starts[:-1].reshape(n, people), starts[people::people, None]], 1)
+    shown = _shown(scene, look)[..., layers[:, 0]]
+    rank = _nearness(scene).argsort(-1, kind="stable").argsort(-1)[..., _GROUP[layers[:, 0]]]
+    actor = (
+        np.where(_GROUP[layers[:, 0]] == 0, 0, 1 + np.arange(people)[:, None])
+        + (people + 1) * np.arange(n)[:, None, None]
+    )
+    key = ((actor * len(_GROUPS) + rank) * len(layers) + np.arange(len(layers)))[shown]
+    image, person, layer = (axis[key.argsort()] for axis in shown.nonzero())
+    counts = np.bincount(actor[shown], minlength=n * (people + 1)).cumsum()
+    starts = np.concatenate([np.append(0, counts[:-1]).reshape(n, -1), counts[people :: people + 1, None]], 1)
 
-    piece, step = piece[row], step[row]
-    build = np.where(_PART[piece] == 1, 1.0, look["build"].numpy()[image, person])
-    curls = (look["hairstyle"].numpy()[image, person] == 3) & (piece == _NAMES.index("mane"))
-    unit = (scene.heights * size).numpy()[image, person] * build * np.where(curls, 1.18, 1.0)
-    cover, leans = np.array(_LEVELS, np.float32)[step].T
-    light = _light(scene)[image] * leans[:, None]
-    corners = np.empty((len(row), canvas.CORNERS, 2), np.float32)
-    for some, count in ((_WIDE[piece], _MOST), (~_WIDE[piece], 2)):
-        radii = _RADII[piece[some], :count] * unit[some, None].astype(np.float32)
-        centres = points[image[some, None], person[some, None], discs[piece[some], :count]]
+    piece, step, level = layers[layer].T
+    build = np.where(_PART[piece] > 1, look["build"][image, person], 1.0)
+    unit = ((scene.heights * size).numpy()[image, person] * build).astype(np.float32)
+    light = _light(scene)[image] * _LEAN[step, None]
+    corners = np.empty((len(piece), canvas.CORNERS, 2), np.float32)
+    for some, most in ((_WIDE[piece], 6), (~_WIDE[piece], 2)):
+        radii = _RADII[piece[some], :most] * unit[some, None]
+        centres = points[image[some, None], person[some, None], discs[piece[some], :most]]
         centres += light[some, None] * radii[..., None]
-        corners[some] = canvas.hulls(centres, radii * cover[some, None])
-    return canvas.fixed(corners), rows[row], starts
+        corners[some] = canvas.hulls(centres, radii * _COVER[step[some], None])
+    if not lit:
+        return canvas.fixed(corners), _PART[piece].tolist(), starts
+    own = np.zeros((n, people, len(_MATERIALS)), int)
+    own[..., : len(_INKS)] = list(_INKS.values())
+    own[..., -3] = np.where(look["sleeves"] == 2, _INKS["shirt"], _INKS["skin"])
+    own[..., -2] = np.where(look["legs"] == 1, _INKS["trousers"], _INKS["skin"])
+    own += 16 * (1 + np.arange(people))[:, None]
+    own[..., -1] = 1
+    return canvas.fixed(corners), (own[image, person, _MATERIAL[piece]] + level).tolist(), starts
 
 
 def _light(scene: Scene) -> Float[np.ndarray, "n 2"]:
@@ -467,101 +435,62 @@ def _light(scene: Scene) -> Float[np.ndarray, "n 2"]:
     return np.stack([0.8 * scene.light.numpy(), np.full(len(scene), -0.7)], -1).astype(np.float32)
 
 
+def _things(scene: Scene, size: int) -> Int[np.ndarray, "n 9 corners 2"]:
+    """Boxes and cushions on the floor, each in three lights; fixed point."""
+    x, y, wide, tall, hue = scene.clutter.numpy().transpose(2, 0, 1)
+    wide, tall = 0.03 + 0.09 * wide, 0.04 + 0.16 * tall
+    foot = scene.horizon.numpy()[:, None] + 0.1 * y
+    centres = np.stack([np.stack([x + a * wide, foot - b * tall], -1) for a in (-1, 1) for b in (0.1, 1)], 2)
+    radii = np.repeat((np.minimum(wide, tall) * (0.15 + 0.8 * (7 * hue % 1)))[..., None, None], 4, -1)  # (n, 3, 1, 4)
+    centres = centres[:, :, None] + _light(scene)[:, None, None, None] * (radii * _LEAN[:, None])[..., None]
+    corners = canvas.hulls(size * centres, size * radii * _COVER[:, None])
+    return canvas.fixed(corners).reshape(len(scene), 9, canvas.CORNERS, 2)
+
+
 def _tables(scene: Scene) -> np.ndarray:
     """The inks' colours in each image."""
     n, people = scene.valid.shape
     look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
-    inks = 16 * (people + 1)
-    colours, second = np.zeros((2, n, inks, 3), np.float32)
-    pattern, alpha = np.zeros((n, inks), np.int64), np.ones(inks)
-    alpha[0], alpha[_SHADOW_INKS] = 0, (0.16, 0.3, 0.42)
-    hue = scene.clutter[..., 4].numpy()
-    things = _CLOTH[(hue * len(_CLOTH)).astype(int)] * 0.75
-    colours[:, _THING_INKS] = (things[:, :, None] * LIGHT).reshape(n, 9, 3)
-    second[:] = colours
-    own = colours[:, 16:].reshape(n, people, 16, 3)
+    colours, pattern = np.zeros((n, people + 1, 16, 3), np.float32), np.zeros((n, people + 1, 16), int)
+    alpha = np.ones(16 * (people + 1))
+    alpha[:4] = 0, 0.16, 0.3, 0.42
+    things = 0.75 * _CLOTH[(scene.clutter[..., 4].numpy() * len(_CLOTH)).astype(int)]
+    colours[:, 0, 4:13] = (things[:, :, None] * LIGHT).reshape(n, 9, 3)
+    own = colours[:, 1:]
     for name, palette in (("skin", _SKIN), ("hair", _HAIR), ("shirt", _CLOTH), ("trousers", _DARK), ("shoes", _CLOTH)):
-        first, count = _INKS[name], 2 if name in ("hair", "shoes") else 3
-        own[:, :, first : first + count] = palette[look[name]][:, :, None] * LIGHT[:count]
-    own[:, :, 13:] = np.array([(38, 32, 36), (246, 244, 240), (166, 74, 74)])
-    other = second[:, 16:].reshape(n, people, 16, 3)
-    other[:, :, 5:8] = _CLOTH[look["second"]][:, :, None] * LIGHT
-    pattern[:, 16:].reshape(n, people, 16)[:, :, 5:8] = look["pattern"][..., None]
-    return canvas.inkwell(colours, second, pattern, alpha)
-
-
-def _inks_of(scene: Scene, layers: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The ink of each layer, (m,)."""
-    look = {name: values.numpy().ravel() for name, values in appearance(scene.identity).items()}
-    counts = np.diff(starts, axis=1).ravel()
-    person = np.repeat(np.arange(counts.size), counts)
-    material, level = _MATERIAL[_LAYER[layers, 0]], _LAYER[layers, 2]
-    sleeve = np.where(look["sleeves"] == 2, _INKS["shirt"], 0)[person]
-    leg = np.where(look["legs"] == 1, _INKS["trousers"], 0)[person]
-    first = np.select([material == -1, material == -2], [sleeve, leg], material)
-    return 16 * (1 + person % scene.valid.shape[1]) + first + level
-
-
-def _things(scene: Scene, size: int) -> Int[np.ndarray, "n 9 corners 2"]:
-    """Boxes and cushions on the floor, each in three lights; fixed point."""
-    x, y, wide, tall, hue = (scene.clutter * size).numpy().transpose(2, 0, 1)
-    wide, tall = 0.03 * size + 0.09 * wide, 0.04 * size + 0.16 * tall
-    foot = scene.horizon.numpy()[:, None] * size + 0.1 * y
-    centres = np.stack([np.stack([x + a * wide, foot - b * tall], -1) for a in (-1, 1) for b in (0.1, 1)], 2)
-    soft = np.minimum(wide, tall) * (0.15 + 0.8 * (7 * hue / size % 1))
-    radii = np.repeat(soft[..., None, None], 4, -1)  # (n, 3, 1, 4)
-    cover, leans = np.array(_LEVELS).T[..., None]
-    lit = centres[:, :, None] + _light(scene)[:, None, None, None] * (radii * leans)[..., None]
-    hulls = canvas.hulls(lit.astype(np.float32), (radii * cover).astype(np.float32))
-    return canvas.fixed(hulls).reshape(len(scene), 9, canvas.CORNERS, 2)
-
-
-def _shadows(scene: Scene, size: int) -> Int[np.ndarray, "n m corners 2"]:
-    """Soft shadows under the feet, person by person in three darknesses; fixed point."""
-    unit = (scene.heights * size).numpy()
-    toes = (scene.feet * size).numpy()
-    middle = toes[..., 0].mean(-1) - 0.05 * scene.light.numpy()[:, None] * unit
-    reach = 0.11 * unit + np.abs(toes[:, :, 0, 0] - toes[:, :, 1, 0]) / 2
-    scale = np.array([1.25, 0.98, 0.7])[:, None]
-    circle = canvas.hulls(np.zeros((1, 2), np.float32), np.ones(1, np.float32))
-    wide = middle[..., None, None] + scale * reach[..., None, None] * circle[:, 0]
-    down = (scene.ground.numpy() * size)[..., None, None] + scale * 0.045 * unit[..., None, None] * circle[:, 1]
-    return canvas.fixed(np.stack([wide, down], -1)).reshape(len(scene), -1, canvas.CORNERS, 2)
+        first, lights = _INKS[name], LIGHT[: 2 if name in ("hair", "shoes") else 3]
+        own[:, :, first : first + len(lights)] = palette[look[name]][:, :, None] * lights
+    own[:, :, 13:] = (38, 32, 36), (246, 244, 240), (166, 74, 74)
+    second = colours.copy()
+    second[:, 1:, 5:8] = _CLOTH[look["second"]][:, :, None] * LIGHT
+    pattern[:, 1:, 5:8] = look["pattern"][..., None]
+    return canvas.inkwell(colours.reshape(n, -1, 3), second.reshape(n, -1, 3), pattern.reshape(n, -1), alpha)
 
 
 def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
     """Draw the scene: a room or garden, shadows on the floor, people from back to front, a camera's look."""
-    check_size(size)
-    images = torch.empty(len(scene), 3, size, size)
-    for first in range(0, len(scene), 64):  # a few at a time stay in the processor's cache
-        _render(scene[first : first + 64], images[first : first + 64].numpy())
-    return images
+    return canvas.render(_draw, scene, size)
 
 
-def _render(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
-    size = out.shape[-1]
-    corners, layers, starts = _pieces(scene, size, lit=True)
-    inks = _inks_of(scene, layers, starts).tolist()
-    things, shadows, tables = _things(scene, size), _shadows(scene, size), _tables(scene)
+def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
+    size, domain = out.shape[-1], scene.domain
+    corners, inks, starts = _pieces(scene, size, lit=True)
+    things, tables = _things(scene, size), _tables(scene)
     paint = np.empty((len(scene), size, size, 4), np.uint8)
     for i, (first, *_, end) in enumerate(starts.tolist()):
-        drawn = canvas.stamp(canvas.blank(size), things[i], _THING_INKS)
-        canvas.stamp(drawn, shadows[i], _SHADOW_INKS * int(scene.valid[i].sum()))
-        canvas.stamp(drawn, corners[first:end], inks[first:end])
-        paint[i] = canvas.colour(drawn, tables[i])
-    ground = photos.stages(scene.backgrounds, scene.horizon, size)
-    domain = scene.domain
+        drawn = canvas.stamp(canvas.blank(size), things[i], list(range(4, 13)))
+        paint[i] = canvas.colour(canvas.stamp(drawn, corners[first:end], inks[first:end]), tables[i])
     camera = Camera(_GAIN[domain], _CONTRAST[domain], _NOISE[domain], scene.grain)
-    canvas.photograph(paint, ground, camera, out)
+    canvas.photograph(paint, photos.stages(scene.backgrounds, scene.horizon, size), camera, out)
 
 
-# On which parts a joint lies; it is seen where its own person's part of these is on top.
+# On which parts each joint lies; it is seen where these parts of its own person are on top.
 _ON = (
     "head|head torso|torso right_upper_arm|right_upper_arm right_forearm|right_forearm|torso left_upper_arm"
     "|left_upper_arm left_forearm|left_forearm|torso right_thigh|right_thigh right_shank|right_shank|torso left_thigh"
     "|left_thigh left_shank|left_shank|head|head|head|head"
 )
-_OWN = torch.tensor([[part in names.split() for part in PARTS] for names in _ON.split("|")])  # (18, parts)
+_LIES_ON = torch.tensor([[part in names.split() for part in PARTS] for names in _ON.split("|")])  # (18, parts)
 
 
 def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
@@ -575,40 +504,31 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     """
     check_size(size)
     n, people = scene.valid.shape
-    masks = np.zeros((n, people, size, size), np.uint8)  # the part at each pixel, also where others hide it
-    part_labels, owner = np.zeros((2, n, size, size), np.uint8)
-    boxes, areas = np.zeros((n, people, 4), np.float32), np.zeros((n, people), np.float32)
-    for first in range(0, n, 64):
-        corners, layers, starts = _pieces(scene[first : first + 64], size, lit=False)
-        parts = _PART[_LAYER[layers, 0]].tolist()
-        for i, row in enumerate(starts.tolist(), first):
-            for p, (start, end) in enumerate(pairwise(row)):
-                if start == end:
-                    continue
-                inks = canvas.stamp(canvas.blank(size), corners[start:end], parts[start:end])
-                masks[i, p] = mask = canvas.at_centres(inks)
-                np.copyto(part_labels[i], mask, where=mask > 0)
-                np.copyto(owner[i], p + 1, where=mask > 0)
-                boxes[i, p], areas[i, p] = canvas.extent(mask)
-    keypoints = scene.joints * size
+    layers = np.zeros((n, people, size, size), np.uint8)  # the part at each pixel, also where others hide it
+    corners, parts, starts = _pieces(scene, size, lit=False)
+    for i, (_, *row) in enumerate(starts.tolist()):
+        for p, (first, end) in enumerate(pairwise(row)):
+            if first < end:
+                inks = canvas.stamp(canvas.blank(size), corners[first:end], parts[first:end])
+                layers[i, p] = canvas.at_centres(inks)
+    top, owner, boxes, areas = map(torch.from_numpy, canvas.compose(layers))
+    keypoints, persons = scene.joints * size, torch.arange(1, people + 1)
     in_frame = ((keypoints >= 0) & (keypoints < size)).all(-1) & scene.valid[..., None]
     column, row = keypoints.floor().long().clamp(0, size - 1).unbind(-1)
     image = torch.arange(n)[:, None, None]
-    owners, labels = torch.from_numpy(owner), torch.from_numpy(part_labels).long()
-    own = owners[image, row, column] == torch.arange(1, people + 1)[:, None]
-    part = labels[image, row, column]
-    on_top = _OWN[torch.arange(18), part]
+    part = top[image, row, column].long()
+    own = owner[image, row, column] == persons[:, None]
     return {
         "keypoints": keypoints,
-        "visible": in_frame & own & on_top & _turned(scene, part),
+        "visible": in_frame & own & _LIES_ON[torch.arange(18), part] & _turned(scene, part),
         "in_frame": in_frame,
         "valid": scene.valid,
-        "person_masks": owners[:, None] == torch.arange(1, people + 1, dtype=torch.uint8)[:, None, None],
-        "amodal_masks": torch.from_numpy(masks > 0),
-        "part_labels": labels,
-        "boxes": torch.from_numpy(boxes),
-        "areas": torch.from_numpy(areas),
-        "depth_order": torch.arange(people).expand(n, people),
+        "person_masks": owner[:, None] == persons.to(torch.uint8)[:, None, None],
+        "amodal_masks": torch.from_numpy(layers > 0),
+        "part_labels": top.long(),
+        "boxes": boxes,
+        "areas": areas,
+        "depth_order": persons.expand(n, people),
         "identity": scene.identity,
         "domain": scene.domain,
     }
@@ -616,9 +536,10 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
 
 def _turned(scene: Scene, part: Int[Tensor, "n p 18"]) -> Bool[Tensor, "n p 18"]:
     """Which joints are not on the far side of their own head or torso."""
-    shown = torch.from_numpy(_shown(scene))
+    look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
+    shown = torch.from_numpy(_shown(scene, look))
     seen = torch.ones(part.shape, dtype=torch.bool)
-    for joint, piece in ((0, "nose"), (14, "eye_r"), (15, "eye_l"), (16, "ear_r"), (17, "ear_l")):
+    for joint, piece in ((0, "nose"), (14, "eye_right"), (15, "eye_left"), (16, "ear_right"), (17, "ear_left")):
         seen[..., joint] = shown[..., _NAMES.index(piece)]
     for joint, other, width in ((2, 5, 0.216), (5, 2, 0.216), (8, 11, 0.116), (11, 8, 0.116)):
         behind = scene.depths[..., other] - scene.depths[..., joint] > 0.9 * width

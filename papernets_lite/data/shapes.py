@@ -1,7 +1,7 @@
 """The world `shapes`: coloured, patterned, lit objects that overlap, over photographs or a plain ground."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ GROUNDS = ("photo", "plain")
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(canvas.Factors):
     """The factors of n images with up to m objects; a later object lies in front of an earlier one."""
 
     labels: Int[Tensor, "n m"]
@@ -35,13 +35,6 @@ class Scene:
     light: Float[Tensor, " n"]  # where the light comes from, from -1 (left) to 1 (right)
     noise: Float[Tensor, " n"]  # standard deviation of the sensor's noise
     grain: Int[Tensor, "n 2"]  # which piece of that noise
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, images: slice) -> "Scene":
-        """Some of the images."""
-        return Scene(**{field.name: getattr(self, field.name)[images] for field in fields(self)})
 
 
 def sample(
@@ -154,14 +147,10 @@ def _polygons(scene: Scene, size: int, level: int, grow: float = 1.0) -> Float[n
 
 def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
     """Draw the scene: ground, strokes, then for each object a shadow, a rim, a body and a highlight."""
-    check_size(size)
-    images = torch.empty(len(scene), 3, size, size)
-    for first in range(0, len(scene), 64):  # a few at a time stay in the processor's cache
-        _render(scene[first : first + 64], images[first : first + 64].numpy())
-    return images
+    return canvas.render(_draw, scene, size)
 
 
-def _render(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
+def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
     away = 0.03 * size * np.stack([-scene.light.numpy(), np.ones(n)], -1)[:, None, None]
     layers = [_polygons(scene, size, 0, grow) + away for grow in (1.1, 0.98)]
@@ -217,16 +206,12 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     """
     check_size(size)
     n, m = scene.labels.shape
-    whole = np.zeros((n, m, size, size), np.uint8)
-    top = np.zeros((n, size, size), np.uint8)
-    boxes, areas = np.zeros((n, m, 4), np.float32), np.zeros((n, m), np.float32)
+    layers = np.zeros((n, m, size, size), np.uint8)
     polygons = canvas.fixed(_polygons(scene, size, 0))
-    for i, count in enumerate(scene.valid.sum(1).tolist()):
-        for j in range(count):
-            fine = cv2.fillPoly(canvas.blank(size), [polygons[i, j]], 1, cv2.LINE_8, canvas.SHIFT)
-            whole[i, j] = mask = canvas.at_centres(fine)
-            np.copyto(top[i], j + 1, where=mask > 0)
-            boxes[i, j], areas[i, j] = canvas.extent(mask)
+    for i, j in scene.valid.nonzero().tolist():
+        fine = cv2.fillPoly(canvas.blank(size), [polygons[i, j]], 1, cv2.LINE_8, canvas.SHIFT)
+        layers[i, j] = canvas.at_centres(fine)
+    _, owner, boxes, areas = canvas.compose(layers)
     order = torch.arange(1, m + 1)
     return {
         "boxes": torch.from_numpy(boxes),
@@ -234,8 +219,8 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
         "colours": scene.colours,
         "textures": scene.textures,
         "radii": scene.radii * size,
-        "masks": torch.from_numpy(top)[:, None] == order.to(torch.uint8)[:, None, None],
-        "amodal_masks": torch.from_numpy(whole > 0),
+        "masks": torch.from_numpy(owner)[:, None] == order.to(torch.uint8)[:, None, None],
+        "amodal_masks": torch.from_numpy(layers > 0),
         "areas": torch.from_numpy(areas),
         "valid": scene.valid,
         "depth_order": order.expand(n, m),

@@ -1,0 +1,213 @@
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from papernets_lite.data import people
+
+PARTS = people.PARTS
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    scene = people.sample(120, seeded(1), people=(1, 5), spacing=(0.08, 0.3))
+    return scene, people.annotate(scene, 64)
+
+
+def test_names_limbs_and_flip_are_openposes():
+    assert len(people.JOINTS) == 18
+    assert people.JOINTS[:3] == ["nose", "neck", "right_shoulder"]
+    assert len(people.LIMBS) == 19
+    assert people.LIMBS[0] == (1, 8)
+    assert people.LIMBS[-1] == (15, 17)
+    assert [people.FLIP[k] for k in people.FLIP] == list(range(18))
+    assert all(
+        people.JOINTS[k].translate({}).replace("left", "L").replace("right", "R")
+        == people.JOINTS[people.FLIP[k]].replace("right", "L").replace("left", "R")
+        for k in range(18)
+    )
+
+
+def test_same_seed_same_bytes_and_images_do_not_depend_on_their_number():
+    few, many = people.sample(4, seeded(3)), people.sample(70, seeded(3))
+    once, again, more = (people.render(scene, 64) for scene in (few, few, many))
+    assert torch.equal(once, again)
+    assert torch.equal(once, more[:4])
+    for name, values in people.annotate(few, 64).items():
+        assert torch.equal(values, people.annotate(many, 64)[name][:4]), name
+    assert not torch.equal(once, people.render(people.sample(4, seeded(4)), 64))
+
+
+def test_global_random_numbers_are_left_alone():
+    before = torch.get_rng_state()
+    people.render(people.sample(2, seeded()), 32)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_images_are_pictures():
+    images = people.render(people.sample(8, seeded()), 64)
+    assert images.shape == (8, 3, 64, 64)
+    assert images.dtype == torch.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert (images.flatten(1).std(1) > 0.05).all()
+
+
+def test_sizes_show_the_same_scene():
+    scene = people.sample(16, seeded(5))
+    small = people.render(scene, 64)
+    large = torch.nn.functional.avg_pool2d(people.render(scene, 192), 3)
+    assert (small - large).abs().mean() < 0.03
+    factor = people.annotate(scene, 192)["keypoints"] / people.annotate(scene, 64)["keypoints"]
+    torch.testing.assert_close(factor, torch.full_like(factor, 3.0))
+
+
+def test_visible_joints_lie_on_their_persons_own_part(crowd):
+    _, truth = crowd
+    image, person, joint = truth["visible"].nonzero().T
+    column, row = truth["keypoints"][image, person, joint].long().T
+    assert truth["person_masks"][image, person, row, column].all()
+    part = truth["part_labels"][image, row, column]
+    for name, own in (
+        ("right_wrist", {"right_forearm"}),
+        ("left_elbow", {"left_upper_arm", "left_forearm"}),
+        ("right_knee", {"right_thigh", "right_shank"}),
+        ("nose", {"head"}),
+    ):
+        found = {PARTS[k] for k in part[joint == people.JOINTS.index(name)].unique()}
+        assert found == own, name
+
+
+def test_a_visible_wrist_shows_the_hands_skin():
+    scene = people.sample(200, seeded(2), people=(1, 1), domains=(0,))  # daylight: true colours
+    truth, images = people.annotate(scene, 128), people.render(scene, 128)
+    wrist = people.JOINTS.index("left_wrist")
+    image = truth["visible"][:, 0, wrist].nonzero()[:, 0]
+    column, row = truth["keypoints"][image, 0, wrist].long().T
+    seen = images[image, :, row, column]
+    skin = torch.tensor(people._SKIN)[people.appearance(scene.identity)["skin"][image, 0]] / 255
+    assert len(image) > 100
+    # Lighter or darker with the light, but of the skin's hue.
+    alike = torch.nn.functional.cosine_similarity(seen, skin.float())
+    assert alike.mean() > 0.98
+    assert (alike > 0.93).float().mean() > 0.95
+
+
+def test_masks_boxes_and_areas_agree(crowd):
+    scene, truth = crowd
+    seen, whole = truth["person_masks"], truth["amodal_masks"]
+    assert (whole | ~seen).all(), "what is seen is part of the whole"
+    assert (seen.sum(1) <= 1).all()
+    assert torch.equal(seen.any(1), truth["part_labels"] > 0)
+    assert not whole[~scene.valid].any()
+    assert torch.equal(truth["areas"], whole.sum((-1, -2)).float())
+    for i, p in scene.valid.nonzero().tolist():
+        rows, columns = whole[i, p].nonzero().T
+        if len(rows):
+            x0, y0, x1, y1 = truth["boxes"][i, p].tolist()
+            assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x0, y0, x1, y1)
+
+
+def test_who_is_later_hides_who_is_earlier(crowd):
+    scene, truth = crowd
+    seen, whole = truth["person_masks"], truth["amodal_masks"]
+    later = whole.flip(1).cumsum(1).flip(1) - whole.long() > 0
+    assert torch.equal(seen, whole & ~later)
+    assert (later & whole).any(), "somebody is hidden"
+    tall = torch.where(scene.valid, scene.ground, torch.inf)
+    assert (tall.diff(dim=1)[scene.valid[:, 1:]] >= 0).all(), "who is in front stands lower in the image"
+
+
+def test_a_joint_behind_somebody_is_not_visible(crowd):
+    scene, truth = crowd
+    column, row = truth["keypoints"].long().clamp(0, 63).unbind(-1)
+    image = torch.arange(len(scene))[:, None, None]
+    for p in range(scene.valid.shape[1] - 1):
+        hidden = truth["amodal_masks"][:, p + 1 :].any(1)[image[:, 0], row[:, p], column[:, p]]
+        assert not (hidden & truth["visible"][:, p]).any()
+    assert not (truth["visible"] & ~truth["in_frame"]).any()
+    assert not truth["in_frame"][~scene.valid].any()
+
+
+def test_who_looks_away_shows_no_face_and_sides_follow_from_the_turn():
+    scene = people.sample(400, seeded(6), people=(1, 1))
+    truth = people.annotate(scene, 64)
+    towards = scene.facing[:, 0, 1]
+    face = truth["visible"][:, 0][:, [0, 14, 15]]
+    assert not face[towards < -0.6].any()
+    assert face[towards > 0.9].float().mean() > 0.8
+    shoulders = scene.joints[:, 0, 5, 0] - scene.joints[:, 0, 2, 0]
+    assert (shoulders[towards > 0.95] > 0).all(), "seen from the front, left is at the right"
+    assert (shoulders[towards < -0.95] < 0).all()
+
+
+def test_an_identity_looks_the_same_in_another_scene():
+    ids = torch.arange(50)
+    look = people.appearance(ids)
+    assert all(torch.equal(values[:7], people.appearance(ids[:7])[name]) for name, values in look.items())
+    assert all(len(values.unique()) > 1 for values in look.values())
+    scene = people.sample(3, seeded(), identities=(5, 6), people=(1, 1))
+    assert (scene.identity == 5).all()
+    other = replace(scene, identity=scene.identity + 1)
+    changed = (people.render(scene, 64) != people.render(other, 64)).any(1)
+    figures = people.annotate(scene, 64)["amodal_masks"] | people.annotate(other, 64)["amodal_masks"]
+    near = torch.nn.functional.max_pool2d(figures.any(1).float(), 3, 1, 1) > 0
+    assert changed.any()
+    assert not (changed & ~near).any(), "only the figure changes"
+
+
+def test_factors_stay_in_their_ranges():
+    scene = people.sample(200, seeded(), people=(2, 3), identities=(10, 20), domains=(1, 3), spacing=(0.2, 0.2))
+    assert set(scene.valid.sum(1).tolist()) == {2, 3}
+    assert set(scene.domain.tolist()) == {1, 3}
+    assert scene.identity.min() >= 10
+    assert scene.identity.max() < 20
+    pair = scene.joints[scene.valid.sum(1) == 2][:, :2, 8:12:3, 0].mean(-1)
+    torch.testing.assert_close((pair[:, 0] - pair[:, 1]).abs(), torch.full((len(pair),), 0.2))
+    assert len(scene[:5]) == 5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"n": 0},
+        {"n": -1},
+        {"people": (4, 2)},
+        {"people": (0, 2)},
+        {"people": (1, 16)},
+        {"spacing": (0.3, 0.1)},
+        {"height": (0, 0.5)},
+        {"identities": (5, 5)},
+        {"domains": (4,)},
+        {"domains": ()},
+    ],
+)
+def test_bad_requests_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        people.sample(**{"n": 2, "generator": seeded(), **wrong})
+
+
+def test_bad_generators_and_sizes_are_refused():
+    with pytest.raises((ValueError, TypeCheckError), match="enerator"):
+        people.sample(2, None)
+    scene = people.sample(1, seeded())
+    for ask in (people.render, people.annotate):
+        with pytest.raises(ValueError, match="at least 16 pixels, got 8"):
+            ask(scene, 8)
+
+
+def test_an_image_with_its_truth_takes_about_a_millisecond():
+    scene = people.sample(64, seeded())
+    best = float("inf")
+    for _ in range(5):
+        start = time.process_time()
+        people.render(scene, 64)
+        people.annotate(scene, 64)
+        best = min(best, (time.process_time() - start) / 64)
+    assert best < 0.004, "measured 0.9 ms; the bound leaves room for a slow machine and the checks of shapes"

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from papernets_lite import data
+from papernets_lite.data import photos
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", photos.NAMES)
+def test_every_photograph_ships_with_scikit_image(name):
+    picture = photos.load(name)
+    assert picture.shape[0] == 3
+    assert min(picture.shape[1:]) >= 256
+    assert 0 <= picture.min() < picture.max() <= 1
+
+
+def test_colours_are_red_green_blue():
+    cup = photos.load("coffee")[:, 250:300, 150:200].mean((1, 2))  # the red saucer
+    assert cup[0] > 1.3 * cup[2]
+
+
+def test_backgrounds_are_crops_and_the_same_for_a_seed():
+    crops = photos.backgrounds(12, 48, seeded())
+    assert crops.shape == (12, 3, 48, 48)
+    assert torch.equal(crops[:5], photos.backgrounds(5, 48, seeded()))
+    assert len({tuple(crop.flatten()[:50].tolist()) for crop in crops}) == 12
+
+
+def test_stages_have_a_floor_below_their_horizon():
+    draws = torch.rand(40, 4, generator=seeded())
+    images = torch.from_numpy(photos.stages(draws, torch.full((40,), 0.5), 64)).float()
+    wall, floor = images[:, 8:24].mean((1, 2)), images[:, 40:56].mean((1, 2))
+    assert ((wall - floor).abs().amax(1) > 10).float().mean() > 0.8
+    high = photos.stages(draws[:1], torch.tensor([0.0]), 64)  # still drawn at the very edge
+    assert high.shape == (1, 64, 64, 3)
+
+
+def test_bad_requests_are_refused():
+    with pytest.raises(ValueError, match="got 'sunset'"):
+        photos.load("sunset")
+    with pytest.raises(ValueError, match="n >= 1"):
+        photos.backgrounds(0, 48, seeded())
+    with pytest.raises(ValueError, match="at least 16 pixels"):
+        photos.backgrounds(1, 4, seeded())
+
+
+def test_load_knows_them_by_name():
+    assert set(data.load("photos")) == set(photos.NAMES)

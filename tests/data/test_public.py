@@ -1,0 +1,180 @@
+"""Each public dataset, read from a tiny copy in its own on-disk format."""
+
+import json
+import pickle
+import struct
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+from torchvision import datasets
+
+from papernets_lite import data
+from papernets_lite.data import public
+
+rng = np.random.default_rng(0)
+
+
+def write_idx(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.write_bytes(head + array.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
+)
+def test_idx_files(tmp_path, name, folder):
+    pixels = rng.integers(0, 256, (2, 5, 28, 28), dtype=np.uint8)
+    for part, prefix in enumerate(("t10k", "train")):
+        write_idx(tmp_path / folder / "raw" / f"{prefix}-images-idx3-ubyte", pixels[part])
+        write_idx(tmp_path / folder / "raw" / f"{prefix}-labels-idx1-ubyte", np.arange(5, dtype=np.uint8) + 5 * part)
+    for part in (0, 1):
+        got = data.load(name, root=tmp_path, train=bool(part))
+        assert torch.equal(got["images"], torch.from_numpy(pixels[part])[:, None] / 255)
+        assert got["labels"].tolist() == [5 * part + k for k in range(5)]
+    assert len(data.load(name, root=tmp_path, limit=2)["labels"]) == 2
+
+
+@pytest.fixture
+def trusting(monkeypatch):
+    """Checksums are those of the real files: do without."""
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    monkeypatch.setattr(datasets.SVHN, "_check_integrity", lambda _: True)
+    monkeypatch.setattr(datasets.CelebA, "_check_integrity", lambda _: True)
+
+
+def test_cifar(tmp_path, trusting):
+    red = np.zeros((4, 3, 32, 32), np.uint8)
+    red[:, 0] = 255
+    for name, folder, files, meta, key in (
+        (
+            "cifar10",
+            "cifar-10-batches-py",
+            [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"],
+            "batches.meta",
+            "",
+        ),
+        ("cifar100", "cifar-100-python", ["train", "test"], "meta", "fine_"),
+    ):
+        home = tmp_path / folder
+        home.mkdir()
+        for file in files:
+            (home / file).write_bytes(pickle.dumps({"data": red.reshape(4, -1), f"{key}labels": [3, 1, 4, 1]}))
+        (home / meta).write_bytes(pickle.dumps({f"{key}label_names": ["a"] * 10, "label_names": ["a"] * 10}))
+        train, test = (data.load(name, root=tmp_path, train=part) for part in (True, False))
+        assert len(train["labels"]) == 4 * (len(files) - 1)
+        assert test["labels"].tolist() == [3, 1, 4, 1]
+        assert test["images"].mean((0, 2, 3)).tolist() == [1, 0, 0]
+
+
+def test_svhn(tmp_path, trusting):
+    savemat(tmp_path / "train_32x32.mat", {"X": np.full((32, 32, 3, 2), 51, np.uint8), "y": np.array([[10], [7]])})
+    got = data.load("svhn", root=tmp_path)
+    assert got["images"].shape == (2, 3, 32, 32)
+    torch.testing.assert_close(got["images"], torch.full((2, 3, 32, 32), 0.2))
+    assert got["labels"].tolist() == [0, 7], "the class called 10 is the digit 0"
+
+
+def test_voc(tmp_path):
+    home = tmp_path / "VOCdevkit" / "VOC2012"
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (home / folder).mkdir(parents=True)
+    (home / "ImageSets/Segmentation/train.txt").write_text("a\nb\n")
+    for name in "ab":
+        Image.new("RGB", (80, 40), (255, 255, 255)).save(home / f"JPEGImages/{name}.jpg")
+        label = np.zeros((40, 80), np.uint8)
+        label[:, 40:] = 15
+        Image.fromarray(label, "L").convert("P").save(home / f"SegmentationClass/{name}.png")
+    got = data.load("voc_segmentation", root=tmp_path, size=32)
+    assert got["images"].shape == (2, 3, 32, 32)
+    labels = got["labels"][0]
+    assert (labels[:16, :16] == 0).all()
+    assert (labels[:16, 16:] == 15).all()
+    assert (labels[16:] == 255).all(), "what was filled up is no class"
+    assert got["images"][0, :, :16].min() > 0.99
+    assert got["images"][0, :, 16:].max() == 0
+
+
+def test_celeba(tmp_path, trusting):
+    home = tmp_path / "celeba"
+    (home / "img_align_celeba").mkdir(parents=True)
+    names = [f"{k:06}.jpg" for k in range(1, 5)]
+    for name in names:
+        Image.new("RGB", (178, 218), (0, 255, 0)).save(home / "img_align_celeba" / name)
+
+    def table(file, rows, header=""):
+        text = "".join(f"{name} {' '.join(map(str, row))}\n" for name, row in zip(names, rows, strict=True))
+        (home / file).write_text(header + text)
+
+    table("list_eval_partition.txt", [[0], [0], [2], [2]])
+    table("identity_CelebA.txt", [[11], [12], [13], [14]])
+    table("list_bbox_celeba.txt", [[0, 0, 1, 1]] * 4, "4\nx_1 y_1 width height\n")
+    table("list_landmarks_align_celeba.txt", [[109] * 10] * 4, "4\n" + " ".join("abcdefghij") + "\n")
+    table("list_attr_celeba.txt", [[1] + [-1] * 39] * 4, "4\n" + " ".join(f"a{k}" for k in range(40)) + "\n")
+    train, test = (data.load("celeba", root=tmp_path, size=109, train=part) for part in (True, False))
+    assert train["images"].shape == (2, 3, 109, 109)
+    assert train["attributes"].sum(1).tolist() == [1, 1]
+    assert train["identity"].tolist() == [11, 12]
+    assert (test["landmarks"] == 54.5).all(), "in pixels of the scaled picture"
+    assert len(data.load("celeba", root=tmp_path, limit=1)["identity"]) == 1
+
+
+def test_coco(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train2017").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        Image.new("RGB", (100, 50)).save(tmp_path / "train2017" / name)
+    images = [{"id": 7, "file_name": "1.jpg"}, {"id": 9, "file_name": "2.jpg"}]
+    person = {"image_id": 9, "bbox": [10, 20, 30, 20], "category_id": 1, "iscrowd": 0}
+    nose = {"keypoints": [40, 10, 2, *[0] * 48]}
+    for kind, extra in (("instances", {}), ("person_keypoints", nose)):
+        content = {"images": images, "annotations": [{**person, **extra}]}
+        (tmp_path / "annotations" / f"{kind}_train2017.json").write_text(json.dumps(content))
+    got = data.load("coco", root=tmp_path, size=50)
+    assert got["images"].shape == (2, 3, 50, 50)
+    assert got["boxes"].tolist() == [[[0, 0, 0, 0]], [[5, 10, 20, 20]]]
+    assert got["valid"].tolist() == [[False], [True]]
+    assert got["labels"].tolist() == [[0], [1]]
+    assert "keypoints" not in got
+    people = data.load("coco_keypoints", root=tmp_path, size=50)
+    assert people["keypoints"].shape == (2, 1, 17, 2)
+    assert people["keypoints"][1, 0, 0].tolist() == [20, 5]
+    assert people["visible"].sum() == 1
+
+
+@pytest.mark.parametrize("name", public.SOURCES)
+def test_missing_data_says_where_it_was_looked_for_and_what_was_expected(tmp_path, name):
+    with pytest.raises(FileNotFoundError) as error:
+        data.load(name, root=tmp_path)
+    for part in (name, str(tmp_path), "is not there", public.SOURCES[name].expects, "download=True"):
+        assert part in str(error.value)
+
+
+def test_damaged_data_is_called_damaged(tmp_path):
+    write_idx(tmp_path / "MNIST/raw/train-images-idx3-ubyte", np.zeros((2, 28, 28), np.uint8))
+    for file in ("train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        (tmp_path / "MNIST/raw" / file).write_bytes(b"\0\0\x08\x01")
+    with pytest.raises(FileNotFoundError, match="damaged or incomplete"):
+        data.load("mnist", root=tmp_path)
+
+
+def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
+    def unreachable(*_):
+        raise URLError("no network")
+
+    monkeypatch.setattr(datasets.CIFAR10, "download", unreachable)
+    with pytest.raises(ConnectionError, match=r"no network.*cifar-10-batches-py/data_batch_1"):
+        data.load("cifar10", root=tmp_path, download=True)
+    with pytest.raises(ConnectionError, match=r"images\.cocodataset\.org"):
+        data.load("coco", root=tmp_path, download=True)
+
+
+def test_unknown_names_and_parts_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="got 'imagenet'"):
+        data.load("imagenet")
+    with pytest.raises(ValueError, match="train=True or False"):
+        data.load("cifar10", root=tmp_path, train=None)

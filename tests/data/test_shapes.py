@@ -1,0 +1,136 @@
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from papernets_lite.data import shapes
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def single(label: str, **changes):
+    """One plain object of radius 16 px in the middle of a 64-px image."""
+    scene = shapes.sample(
+        1, seeded(), objects=(1, 1), radius=(0.25, 0.25), classes=[label], textures=["plain"], clutter=0, noise=0
+    )
+    middle = {"centres": torch.full((1, 1, 2), 0.5), "angles": torch.zeros(1, 1)}
+    return replace(scene, **middle, **changes)
+
+
+def test_same_seed_same_bytes_and_images_do_not_depend_on_their_number():
+    few, many = shapes.sample(4, seeded(3)), shapes.sample(70, seeded(3))
+    once, more = shapes.render(few, 64), shapes.render(many, 64)
+    assert torch.equal(once, shapes.render(few, 64))
+    assert torch.equal(once, more[:4])
+    for name, values in shapes.annotate(few, 64).items():
+        assert torch.equal(values, shapes.annotate(many, 64)[name][:4]), name
+    assert 0 <= once.min() < once.max() <= 1
+
+
+def test_areas_of_the_outlines_are_those_of_geometry():
+    # In units of the radius: pi 0.95^2, (1.1 sqrt 2)^2 ..., counted in pixels of a radius of 64.
+    expected = {"circle": 2.835, "square": 2.42, "triangle": 1.299, "hexagon": 2.495, "ring": 2.05, "cross": 2.09}
+    for label, area in expected.items():
+        measured = shapes.annotate(single(label), 256)["areas"].item() / 64**2
+        assert measured == pytest.approx(area, rel=0.03), label
+
+
+@pytest.mark.parametrize("label", shapes.CLASSES)
+def test_upright_objects_are_symmetric_about_their_centre(label):
+    mask = shapes.annotate(single(label), 64)["amodal_masks"][0, 0]
+    assert (mask != mask.flip(1)).float().mean() < 0.01
+    assert mask.any()
+
+
+def test_the_image_shows_the_objects_colour_inside_its_mask():
+    for k, colour in enumerate(shapes.COLOURS):
+        scene = single("circle", colours=torch.tensor([[k]]))
+        image, mask = shapes.render(scene, 64)[0], shapes.annotate(scene, 64)["masks"][0, 0]
+        palette = torch.tensor(list(shapes.PALETTE.values())).float()
+        distance = torch.cdist(torch.nn.functional.normalize(image[:, mask].T), torch.nn.functional.normalize(palette))
+        assert distance.argmin(1).mode().values == k, colour
+
+
+def test_masks_boxes_and_order_agree():
+    scene = shapes.sample(100, seeded(1), objects=(1, 6))
+    truth = shapes.annotate(scene, 64)
+    seen, whole = truth["masks"], truth["amodal_masks"]
+    later = whole.flip(1).cumsum(1).flip(1) - whole.long() > 0
+    assert torch.equal(seen, whole & ~later)
+    assert (later & whole).any()
+    assert torch.equal(truth["areas"], whole.sum((-1, -2)).float())
+    for i, j in scene.valid.nonzero().tolist():
+        rows, columns = whole[i, j].nonzero().T
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert truth["boxes"][i, j].tolist() == [float(v) for v in box]
+    assert not whole[~scene.valid].any()
+    assert (truth["boxes"][scene.valid] >= 0).all()
+    assert (truth["boxes"] <= 64).all()
+    assert (truth["depth_order"].diff(dim=1) > 0).all()
+
+
+def test_factors_are_fixed_excluded_and_held_out():
+    held = {("circle", "red"), ("star", "blue")}
+    scene = shapes.sample(
+        300, seeded(), classes=["circle", "star"], colours=["red", "blue"], textures=["dots"], held_out=held
+    )
+    pairs = {
+        (shapes.CLASSES[a], shapes.COLOURS[b])
+        for a, b in zip(scene.labels[scene.valid].tolist(), scene.colours[scene.valid].tolist(), strict=True)
+    }
+    assert pairs == {("circle", "blue"), ("star", "red")}
+    assert set(scene.textures.unique().tolist()) == {shapes.TEXTURES.index("dots")}
+    everything = shapes.sample(400, seeded())
+    assert len(everything.labels.unique()) == len(everything.colours.unique()) == 8
+    assert set(everything.valid.sum(1).tolist()) == {1, 2, 3, 4}
+
+
+def test_plain_ground_is_plain_and_without_objects_on_it_noise_is_all():
+    scene = shapes.sample(8, seeded(), grounds=["plain"], objects=(1, 1), radius=(0.1, 0.1), clutter=0, noise=0)
+    images, masks = shapes.render(scene, 64), shapes.annotate(scene, 64)["amodal_masks"][:, 0]
+    away = torch.nn.functional.max_pool2d(masks.float(), 21, 1, 10) == 0
+    for image, free in zip(images, away, strict=True):
+        assert image[:, free].std(1).max() < 0.06
+    noisy = shapes.render(replace(scene, noise=torch.full((8,), 0.1)), 64)
+    assert (noisy - images).std() == pytest.approx(0.1, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"n": 0},
+        {"objects": (3, 1)},
+        {"objects": (0, 1)},
+        {"radius": (0.3, 0.2)},
+        {"radius": (0.1, 0.6)},
+        {"classes": ["blob"]},
+        {"colours": []},
+        {"textures": ["tartan"]},
+        {"grounds": ["sea"]},
+        {"clutter": -1},
+        {"noise": -0.1},
+        {"classes": ["ring"], "colours": ["red"], "held_out": [("ring", "red")]},
+    ],
+)
+def test_bad_requests_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        shapes.sample(**{"n": 2, "generator": seeded(), **wrong})
+
+
+def test_tiny_images_are_refused():
+    with pytest.raises(ValueError, match="at least 16 pixels"):
+        shapes.render(shapes.sample(1, seeded()), 4)
+
+
+def test_an_image_with_its_truth_takes_less_than_a_millisecond():
+    scene = shapes.sample(64, seeded())
+    best = float("inf")
+    for _ in range(5):
+        start = time.process_time()
+        shapes.render(scene, 64)
+        shapes.annotate(scene, 64)
+        best = min(best, (time.process_time() - start) / 64)
+    assert best < 0.003, "measured 0.5 ms; the bound leaves room for a slow machine and the checks of shapes"
