@@ -46,22 +46,34 @@ STYLE = {
 
 def axes(rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 2.8) -> tuple[Figure, Any]:
     """A figure in the book's style and its axes (one, or an array); sizes in inches."""
-    with plt.rc_context(STYLE):
+    with plt.rc_context(STYLE | {"figure.max_open_warning": 0}):  # a widget draws dozens before it shows one
         return plt.subplots(rows, columns, figsize=(width, height))
+
+
+def render(figure: Figure) -> Image.Image:
+    """The figure as a picture."""
+    with plt.rc_context(STYLE):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=STYLE["figure.dpi"])
+    return Image.open(buffer).convert("RGB")
 
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG of at most 128 colours: a quarter of the bytes, no visible loss."""
-    with plt.rc_context(STYLE):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=STYLE["figure.dpi"])
-    return small_png(Image.open(buffer).convert("RGB"))
+    return small_png(render(figure))
 
 
 def small_png(picture: Image.Image, colours: int = 128) -> bytes:
     """A picture as a paletted PNG."""
     buffer = io.BytesIO()
     picture.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """A picture as a JPEG without colour subsampling, for photographs."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=84, subsampling=0, optimize=True)
     return buffer.getvalue()
 
 
@@ -77,9 +89,13 @@ def finish(figure: Figure, alt: str) -> None:
     """
     if not alt.strip():
         raise ValueError("expected a description of the figure (alt), got none")
-    data = png(figure)
+    data, kind = png(figure), "image/png"
+    # Lines and flat colours are small as PNG; photographs are several times smaller as JPEG.
+    photographic = jpeg(render(figure))
+    if len(photographic) < 0.6 * len(data):
+        data, kind = photographic, "image/jpeg"
     plt.close(figure)
-    display({"image/png": data, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+    display({kind: data, "text/plain": alt}, metadata={kind: {"alt": alt}}, raw=True)
 
 
 def _finite(name: str, values: np.ndarray) -> np.ndarray:
@@ -267,6 +283,6 @@ def heat(
 
 def tensor(figure: Figure) -> Float[Tensor, "3 h w"]:
     """A figure as an image tensor, for use as a widget's frame; closes it."""
-    picture = Image.open(io.BytesIO(png(figure))).convert("RGB")
+    picture = render(figure)
     plt.close(figure)
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255

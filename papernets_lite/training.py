@@ -247,7 +247,8 @@ def train(
     every = 20 if torch.cuda.is_available() else 1
     start, already = time.perf_counter(), history.seconds
     done = history.steps
-    bar = tqdm(total=steps, initial=done, desc=name, leave=False, disable=None if rank == 0 else True)
+    # Without `disable`, TQDM_DISABLE=1 turns bars off, as `make execute` does to leave no trace in stored outputs.
+    bar = tqdm(total=steps, initial=done, desc=name, leave=False, **({"disable": True} if rank else {}))
 
     def save() -> None:
         flush()

@@ -31,6 +31,7 @@ class Scene(canvas.Factors):
     valid: Bool[Tensor, "n m"]
     grounds: Int[Tensor, " n"]  # into GROUNDS
     backgrounds: Float[Tensor, "n 4"]  # draws of photos.crops
+    tints: Float[Tensor, "n 3"]  # of the ground, red, green and blue in [0, 1)
     clutter: Float[Tensor, "n k 5"]  # small distractors: x, y, length, direction and hue in [0, 1)
     light: Float[Tensor, " n"]  # where the light comes from, from -1 (left) to 1 (right)
     noise: Float[Tensor, " n"]  # standard deviation of the sensor's noise
@@ -98,6 +99,7 @@ def sample(
         valid=torch.arange(most) < draws.integers(objects[0], most + 1, 1),
         grounds=torch.tensor([GROUNDS.index(g) for g in grounds])[draws.integers(0, len(grounds))],
         backgrounds=draws.uniform(0, 1, 4),
+        tints=draws.uniform(0, 1, 3),
         clutter=draws.uniform(0, 1, clutter, 5),
         light=draws.uniform(-1, 1),
         noise=torch.full((n,), float(noise)),
@@ -146,7 +148,7 @@ def _polygons(scene: Scene, size: int, level: int, grow: float = 1.0) -> Float[n
 
 
 def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
-    """Draw the scene: ground, strokes, then for each object a shadow, a rim, a body and a highlight."""
+    """Draw the scene: ground, strokes and shadows, then each object's rim, body and highlight."""
     return canvas.render(_draw, scene, size)
 
 
@@ -165,10 +167,10 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     paint = np.empty((n, size, size, 4), np.uint8)
     for i, count in enumerate(counts):
         drawn = canvas.stamp(canvas.blank(size), strokes[i], hues[i])
-        for j in range(count):
-            body = _FIRST + 3 * j
-            for corners, ink in zip(polygons[i, j], (*_SHADOWS, body, body + 1, body + 2), strict=True):
-                cv2.fillPoly(drawn, [corners], ink, cv2.LINE_8, canvas.SHIFT)
+        shadows = [(j, layer, ink) for j in range(count) for layer, ink in enumerate(_SHADOWS)]
+        bodies = [(j, 2 + level, _FIRST + 3 * j + level) for j in range(count) for level in range(3)]
+        for j, layer, ink in shadows + bodies:
+            cv2.fillPoly(drawn, [polygons[i, j, layer]], ink, cv2.LINE_8, canvas.SHIFT)
         paint[i] = canvas.colour(drawn, tables[i])
     ones = torch.ones(n, 3)
     canvas.photograph(paint, _grounds(scene, size), Camera(ones, ones[:, 0], scene.noise, scene.grain), out)
@@ -188,12 +190,11 @@ def _tables(scene: Scene) -> np.ndarray:
 
 def _grounds(scene: Scene, size: int) -> np.ndarray:
     """Photographs, made pale so that what counts stands out, or a plain colour in soft light; uint8."""
-    ground = photos.crops(photos.SCENERY, scene.backgrounds, size) // 2 + 80
+    tints = scene.tints.numpy()[:, None, None].astype(np.float32)
+    ground = photos.crops(photos.SCENERY, scene.backgrounds, size) * (0.45 + 0.25 * tints) + (60 + 30 * tints)
     plain = (scene.grounds == GROUNDS.index("plain")).numpy()
-    ramp = np.linspace(1.06, 0.9, size)[:, None, None]
-    colour = 120 + 110 * scene.backgrounds[:, :3].numpy()
-    ground[plain] = (ramp * colour[plain, None, None]).astype(np.uint8)
-    return ground
+    ground[plain] = np.linspace(1.06, 0.9, size)[:, None, None] * (120 + 110 * tints[plain])
+    return ground.astype(np.uint8)
 
 
 def annotate(scene: Scene, size: int) -> dict[str, Tensor]:

@@ -54,6 +54,17 @@ def test_the_image_shows_the_objects_colour_inside_its_mask():
         assert distance.argmin(1).mode().values == k, colour
 
 
+def test_the_mask_is_where_the_object_shows():
+    scene = shapes.sample(60, seeded(8), objects=(3, 3), clutter=0, noise=0)
+    repainted = scene.colours.clone()
+    repainted[:, 0] = (repainted[:, 0] + 1) % len(shapes.COLOURS)
+    changed = shapes.render(scene, 64) != shapes.render(replace(scene, colours=repainted), 64)
+    changed, mask = changed.any(1), shapes.annotate(scene, 64)["masks"][:, 0]  # others are in front of it
+    around = torch.nn.functional.max_pool2d(mask[:, None].float(), 3, 1, 1)[:, 0] > 0
+    assert not (changed & ~around).any()
+    assert not (mask & ~changed).any()
+
+
 def test_masks_boxes_and_order_agree():
     scene = shapes.sample(100, seeded(1), objects=(1, 6))
     truth = shapes.annotate(scene, 64)

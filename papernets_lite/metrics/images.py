@@ -1,0 +1,25 @@
+"""What an image still tells: information that survives a translation."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torchmetrics.functional.clustering import mutual_info_score
+
+
+def mutual_information(first: Int[Tensor, " n"], second: Int[Tensor, " n"], classes: int) -> float:
+    r"""Bits that one labelling tells about another: :math:`\sum_{ij} p_{ij} \log_2 \frac{p_{ij}}{p_i p_j}`.
+
+    Args:
+        first: labels from 0 to ``classes - 1``.
+        second: the same things' other labels.
+        classes: how many; ``log2(classes)`` is the most that can come out.
+
+    Raises:
+        ValueError: for no or unequally many labels, or labels out of range.
+    """
+    if not len(first) or len(first) != len(second):
+        raise ValueError(f"expected as many labels of both kinds, got {len(first)} and {len(second)}")
+    if not all(int(labels.min()) >= 0 and int(labels.max()) < classes for labels in (first, second)):
+        raise ValueError(f"expected labels from 0 to {classes - 1}")
+    nats = mutual_info_score(first, second)
+    return max((nats / torch.log(torch.tensor(2.0))).item(), 0.0)
