@@ -59,10 +59,16 @@ def test_the_mask_is_where_the_object_shows():
     repainted = scene.colours.clone()
     repainted[:, 0] = (repainted[:, 0] + 1) % len(shapes.COLOURS)
     changed = shapes.render(scene, 64) != shapes.render(replace(scene, colours=repainted), 64)
-    changed, mask = changed.any(1), shapes.annotate(scene, 64)["masks"][:, 0]  # others are in front of it
-    around = torch.nn.functional.max_pool2d(mask[:, None].float(), 3, 1, 1)[:, 0] > 0
-    assert not (changed & ~around).any()
-    assert not (mask & ~changed).any()
+    truth = shapes.annotate(scene, 64)
+    changed, mask = changed.any(1), truth["masks"][:, 0]  # others are in front of it
+    around, near_whole = (
+        torch.nn.functional.max_pool2d(m[:, None].float(), 3, 1, 1)[:, 0] > 0
+        for m in (mask, truth["amodal_masks"][:, 0])
+    )
+    assert not (changed & ~near_whole).any()
+    # A sliver that shows between two others may cover no pixel's centre.
+    assert (changed & ~around).sum() < 0.002 * mask.sum()
+    assert (mask & ~changed).sum() < 0.002 * mask.sum()
 
 
 def test_masks_boxes_and_order_agree():
@@ -104,7 +110,7 @@ def test_plain_ground_is_plain_and_without_objects_on_it_noise_is_all():
     images, masks = shapes.render(scene, 64), shapes.annotate(scene, 64)["amodal_masks"][:, 0]
     away = torch.nn.functional.max_pool2d(masks.float(), 21, 1, 10) == 0
     for image, free in zip(images, away, strict=True):
-        assert image[:, free].std(1).max() < 0.06
+        assert image[:, free].std(1).max() < 0.08
     noisy = shapes.render(replace(scene, noise=torch.full((8,), 0.1)), 64)
     assert (noisy - images).std() == pytest.approx(0.1, rel=0.15)
 
