@@ -247,8 +247,9 @@ def train(
     every = 20 if torch.cuda.is_available() else 1
     start, already = time.perf_counter(), history.seconds
     done = history.steps
-    # Without `disable`, TQDM_DISABLE=1 turns bars off, as `make execute` does to leave no trace in stored outputs.
-    bar = tqdm(total=steps, initial=done, desc=name, leave=False, **({"disable": True} if rank else {}))
+    # `make execute` sets TQDM_DISABLE, so that bars leave no trace in stored outputs (tqdm's notebook bar ignores it).
+    silent = rank > 0 or "TQDM_DISABLE" in os.environ
+    bar = tqdm(total=steps, initial=done, desc=name, leave=False, disable=silent)
 
     def save() -> None:
         flush()

