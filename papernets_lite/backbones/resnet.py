@@ -7,16 +7,15 @@ Idea: let a block learn the change F(x) to its input instead of a whole new outp
 
 Differs:
     1. ``stride_on_3x3`` puts a bottleneck's stride on its 3x3 convolution, as torchvision does, instead of the first
-       1x1 as in the paper; the parameters are the same. The default is the paper's.
-    2. The nets for CIFAR can start with a strided stem (``stem_stride``), which the book uses to fit its minute.
+       1x1 as in the paper: the same parameters, 6 % more multiplications. The default is the paper's.
+    2. ``stem_stride`` lets a net for CIFAR start at half the size, which the book uses to fit its minute.
 
 Guessed:
-    Where option A's extra channels go: here the new ones come after the old (the released code does the same).
-    In pre-activation nets the first unit of a stage projects the pre-activated input, as resnet-1k-layers does; the
-    paper's text does not say.
+    Where option A's new channels go: after the old ones. Which pixels it keeps: every second, from the first.
+    With BN after the addition, a projection has none of its own: the shared one follows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,11 +38,6 @@ ORDERINGS = {
 }
 
 
-def convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the size (up to its stride); no bias, a batch normalisation follows or precedes it."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
-
-
 class PadShortcut(nn.Module):
     """Option A: every ``stride``-th pixel, and zeros for the channels that are new. No parameters."""
 
@@ -60,12 +54,12 @@ def shortcut(option: str, in_channels: int, out_channels: int, stride: int, *, n
     """The path around the branch.
 
     Args:
-        option: ``"A"`` pads with zeros, ``"B"`` projects (1x1 convolution) where the shape changes, ``"C"`` always
+        option: ``"A"`` pads with zeros and ``"B"`` projects (1x1 convolution) where the shape changes, ``"C"`` always
             projects, ``"none"`` is a plain net's: there is no path.
         in_channels: of the input.
         out_channels: of the output.
         stride: of the unit.
-        norm: a batch normalisation after the projection (pre-activation nets have none there).
+        norm: a batch normalisation after a projection.
 
     Raises:
         ValueError: for another option.
@@ -77,12 +71,42 @@ def shortcut(option: str, in_channels: int, out_channels: int, stride: int, *, n
         return nn.Identity()
     if option == "A":
         return PadShortcut(in_channels, out_channels, stride)
-    layers: list[nn.Module] = [convolution(in_channels, out_channels, 1, stride)]
-    return nn.Sequential(*layers, nn.BatchNorm2d(out_channels)) if norm else nn.Sequential(*layers)
+    return sequence(["conv", "bn"] if norm else ["conv"], [(out_channels, 1, stride)], in_channels)
+
+
+def sequence(words: Sequence[str], plan: Sequence[tuple[int, int, int]], in_channels: int) -> nn.Sequential:
+    """Layers named by ``words``; each ``conv`` takes the next (channels, kernel size, stride) of ``plan``.
+
+    Convolutions keep the size, up to their stride, and have no bias: a batch normalisation would remove it.
+    """
+    layers: list[nn.Module] = []
+    convs = iter(plan)
+    for word in words:
+        if word == "conv":
+            channels, kernel_size, stride = next(convs)
+            layers.append(nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, bias=False))
+            in_channels = channels
+        else:
+            # Not in place: in some orderings the input is also the shortcut's.
+            layers.append(nn.BatchNorm2d(in_channels) if word == "bn" else nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def words(ordering: str) -> tuple[list[str], list[str], list[str]]:
+    """An ordering's layers before the first convolution, from there to the addition, and after the addition.
+
+    Raises:
+        ValueError: for an unknown ordering.
+    """
+    if ordering not in ORDERINGS:
+        raise ValueError(f"expected an ordering from {list(ORDERINGS)}, got {ordering!r}")
+    branch, after = (layers.split() for layers in ORDERINGS[ordering])
+    first = branch.index("conv")
+    return branch[:first], branch[first:], after
 
 
 class Unit(nn.Module):
-    r"""One residual unit: :math:`y = h(x) + F(x)`, :math:`x' = f(y)`.
+    r"""One residual unit: :math:`y_l = h(x_l) + F(x_l)`, :math:`x_{l+1} = f(y_l)`.
 
     Args:
         in_channels: of the input.
@@ -92,6 +116,7 @@ class Unit(nn.Module):
         bottleneck: 1x1, 3x3, 1x1 instead of 3x3, 3x3.
         option: the shortcut's, see ``shortcut``.
         stride_on_3x3: where a bottleneck strides.
+        activated: the input is activated already, so a pre-activation is left out (a net's first unit).
     """
 
     def __init__(
@@ -104,50 +129,31 @@ class Unit(nn.Module):
         bottleneck: bool = False,
         option: str = "B",
         stride_on_3x3: bool = False,
+        activated: bool = False,
     ) -> None:
         super().__init__()
-        if ordering not in ORDERINGS:
-            raise ValueError(f"expected an ordering from {list(ORDERINGS)}, got {ordering!r}")
-        branch, after = (words.split() for words in ORDERINGS[ordering])
-        out = 4 * channels if bottleneck else channels
+        pre, branch, after = words(ordering)
         if bottleneck:
-            first = 1 if stride_on_3x3 else stride
+            out, first = 4 * channels, 1 if stride_on_3x3 else stride
             plan = [(channels, 1, first), (channels, 3, stride // first), (out, 1, 1)]
-            at = branch.index("conv")  # a bottleneck has one more convolution, norm and ReLU
-            branch = [*branch[: at + 1], "bn", "relu", *branch[at:]]
+            branch = ["conv", "bn", "relu", *branch]
         else:
-            plan = [(channels, 3, stride), (out, 3, 1)]
-        self.residual = option != "none"
-        # With a norm first, the shortcut's projection takes the normalised input and needs no norm of its own.
-        self.shared = 2 if branch[:2] == ["bn", "relu"] else 0
+            out, plan = channels, [(channels, 3, stride), (channels, 3, 1)]
+        self.pre = sequence([] if activated else pre, [], in_channels)
         self.branch = sequence(branch, plan, in_channels)
-        self.shortcut = shortcut(option, in_channels, out, stride, norm=not self.shared)
+        self.shortcut = shortcut(option, in_channels, out, stride, norm=branch[-1] != "conv")
         self.after = sequence(after, [], out)
-        self.out_channels = out
+        self.residual, self.out_channels = option != "none", out
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d k l"]:
         """The unit's output."""
-        ready = self.branch[: self.shared](x)
-        change = self.branch[self.shared :](ready)
+        ready = self.pre(x)
+        change = self.branch(ready)
         if not self.residual:
             return self.after(change)
-        around = self.shortcut(ready if isinstance(self.shortcut, nn.Sequential) else x)
-        return self.after(around + change)
-
-
-def sequence(words: Sequence[str], plan: Sequence[tuple[int, int, int]], in_channels: int) -> nn.Sequential:
-    """Layers named by ``words``; each ``conv`` takes the next (channels, kernel size, stride) of ``plan``."""
-    layers: list[nn.Module] = []
-    convs = iter(plan)
-    for word in words:
-        if word == "conv":
-            channels, kernel_size, stride = next(convs)
-            layers.append(convolution(in_channels, channels, kernel_size, stride))
-            in_channels = channels
-        else:
-            # Not in place: in some orderings the input is also the shortcut.
-            layers.append(nn.BatchNorm2d(in_channels) if word == "bn" else nn.ReLU())
-    return nn.Sequential(*layers)
+        # A projection is also with pre-activation (appendix of the second paper); a clean path takes x itself.
+        projects = isinstance(self.shortcut, nn.Sequential)
+        return self.after(self.shortcut(ready if projects else x) + change)
 
 
 class ResNet(nn.Module):
@@ -161,6 +167,9 @@ class ResNet(nn.Module):
         ordering, bottleneck, option, stride_on_3x3: see ``Unit``.
         num_classes: outputs.
         in_channels: of the images.
+
+    Raises:
+        ValueError: for another stem, ordering or option, or unequally many ``blocks`` and ``widths``.
     """
 
     def __init__(
@@ -178,16 +187,15 @@ class ResNet(nn.Module):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
-        channels = widths[0]
-        first = nn.Conv2d(in_channels, channels, 7, 2, 3, bias=False) if stem == "imagenet" else None
-        layers: list[nn.Module] = [first or convolution(in_channels, channels, 3, stem_stride)]
-        # Units that start with a norm or a ReLU need neither in front of them, but both after the last.
-        pre = ORDERINGS[ordering][0].split()[0] if ordering in ORDERINGS else ""
-        if pre == "conv" or stem == "imagenet":
-            layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+        if stem not in ("imagenet", "cifar"):
+            raise ValueError(f"expected a stem 'imagenet' or 'cifar', got {stem!r}")
+        channels, pre = widths[0], words(ordering)[0]
+        first = (channels, 7, 2) if stem == "imagenet" else (channels, 3, stem_stride)
+        # The first activation stands right after this convolution, before the paths split, in every ordering; units
+        # that start with one need it again after the last addition (appendix of the second paper).
+        self.stem = sequence(["conv", "bn", "relu"], [first], in_channels)
         if stem == "imagenet":
-            layers.append(nn.MaxPool2d(3, 2, 1))
-        self.stem = nn.Sequential(*layers)
+            self.stem.append(nn.MaxPool2d(3, 2, 1))
         self.units = nn.ModuleList()
         for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
             for block in range(count):
@@ -199,10 +207,11 @@ class ResNet(nn.Module):
                     bottleneck=bottleneck,
                     option=option,
                     stride_on_3x3=stride_on_3x3,
+                    activated=not self.units,
                 )
                 self.units.append(unit)
                 channels = unit.out_channels
-        self.last = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if pre == "bn" else nn.Identity()
+        self.last = sequence(pre, [], channels)
         self.head = nn.Linear(channels, num_classes)
         he_init_(self)
 
@@ -239,7 +248,7 @@ class Trunk:
     """What ``trunk_statistics`` measures, one value per unit, from the first to the last."""
 
     trunk: Float[Tensor, " u"]  # standard deviation of each unit's output
-    branch: Float[Tensor, " u"]  # of its branch F(x)
+    branch: Float[Tensor, " u"]  # standard deviation of its branch F(x), before the addition
     gradient: Float[Tensor, " u"]  # norm of the loss's gradient at each unit's output
 
 
@@ -255,44 +264,24 @@ def trunk_statistics(net: ResNet, images: Float[Tensor, "b c h w"], labels: Int[
     Returns:
         The statistics, on the CPU.
     """
-    outputs: list[Tensor] = []
-    branches: list[float] = []
-    handles = []
-    for unit in net.units:
-        handles.append(unit.register_forward_hook(keep_output(outputs)))
-        handles.append(
-            next(reversed(list(unit.get_submodule("branch").children()))).register_forward_hook(
-                keep_deviation(branches)
-            )
-        )
+    trunk: list[Tensor] = []
+    branch: list[Tensor] = []
+    handles = [unit.register_forward_hook(lambda module, inputs, output: trunk.append(output)) for unit in net.units]
+    handles += [
+        unit.get_submodule("branch").register_forward_hook(lambda module, inputs, output: branch.append(output))
+        for unit in net.units
+    ]
     try:
-        loss(net(images), labels)["loss"].backward()
+        value = loss(net(images), labels)["loss"]
     finally:
         for handle in handles:
             handle.remove()
-    gradients = [x.grad.norm().item() for x in outputs if x.grad is not None]
-    net.zero_grad(set_to_none=True)
-    trunk = [x.detach().std().item() for x in outputs]
-    return Trunk(torch.tensor(trunk), torch.tensor(branches), torch.tensor(gradients))
-
-
-def keep_output(outputs: list[Tensor]) -> Callable[..., None]:
-    """A forward hook that appends the output and asks for its gradient."""
-
-    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        output.retain_grad()
-        outputs.append(output)
-
-    return hook
-
-
-def keep_deviation(deviations: list[float]) -> Callable[..., None]:
-    """A forward hook that appends the output's standard deviation."""
-
-    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        deviations.append(output.detach().std().item())
-
-    return hook
+    gradients = torch.autograd.grad(value, trunk)
+    return Trunk(
+        torch.stack([x.detach().std() for x in trunk]).cpu(),
+        torch.stack([x.detach().std() for x in branch]).cpu(),
+        torch.stack([g.norm() for g in gradients]).cpu(),
+    )
 
 
 def imagenet(depth: int, **overrides: object) -> ResNet:

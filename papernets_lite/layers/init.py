@@ -6,10 +6,7 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def he_init_(module: nn.Module) -> None:
-    """He's normal initialisation (fan out) of every convolution, zero biases, in place.
-
-    Layers named as outputs of a regression profit from the same scale: nothing here is special-cased.
-    """
+    """He's normal weights (fan out) and zero biases in every convolution, in place; other layers keep theirs."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
