@@ -43,8 +43,9 @@ node_modules/done: package-lock.json .venv/site.done
 
 # What the pages load from their own site: widgets, their loader, formulas.
 _build/vendor/done: node_modules/done
-	@rm -rf _build/vendor && mkdir -p _build/vendor/vendor _build/vendor/mathjax/output/chtml _build/vendor/mathjax/input
+	@rm -rf _build/vendor && mkdir -p _build/vendor/vendor/@jupyter-widgets _build/vendor/mathjax/output/chtml _build/vendor/mathjax/input
 	@cp node_modules/requirejs/require.js node_modules/@jupyter-widgets/html-manager/dist/embed-amd.js _build/vendor/vendor
+	@cp node_modules/@jupyter-widgets/html-manager/dist/*.woff2 _build/vendor/vendor/@jupyter-widgets
 	@cp .venv/share/jupyter/nbextensions/anywidget/index.js _build/vendor/vendor/anywidget.js
 	@cp node_modules/mathjax/es5/tex-mml-chtml.js _build/vendor/mathjax
 	@cp -r node_modules/mathjax/es5/output/chtml/fonts _build/vendor/mathjax/output/chtml
@@ -52,7 +53,7 @@ _build/vendor/done: node_modules/done
 	@touch $@
 
 site: _build/vendor/done
-	@$(BIN)/jupyter-book build -q -W --keep-going .
+	@$(BIN)/jupyter-book build --all -q -W --keep-going .
 
 book: .venv/site.done ## build the site (installs only what that needs)
 	@$(MAKE) --no-print-directory site

@@ -209,7 +209,7 @@ def line_integral(
         raise ValueError(f"expected a grid over the image, got {rows}x{columns} over {tuple(image.shape[-2:])}")
     levels = (127 * field.detach().cpu().clamp(-1, 1)).round().to(torch.int8)
     return LineIntegral(
-        image=data_url(image, exact=True)[0],
+        image=data_url(image, exact=False)[0],
         size=[image.shape[-1], image.shape[-2]],
         field=base64.b64encode(levels.numpy().tobytes()).decode(),
         shape=list(field.shape),

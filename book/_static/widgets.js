@@ -20,7 +20,7 @@ window.FontAwesomeConfig = { autoReplaceSvg: "nest" };
     // ipywidgets calls MathJax 2's queue; with MathJax 3 that would be an error per label.
     if (window.MathJax) window.MathJax.Hub = { Queue() {} };
     await load("require.js");
-    window.requirejs.config({ paths: { anywidget: `${vendor}anywidget` } });
+    window.requirejs.config({ baseUrl: vendor }); // of anywidget, and of the bundle's icon font
     await load("embed-amd.js");
   }
 
