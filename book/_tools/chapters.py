@@ -259,11 +259,13 @@ def new(root: Path, part: str, slug: str) -> None:
     if not package.exists():
         write_atomically(package, f'"""{planned[part]["title"]}, one paper a file."""\n')
     toc = yaml.safe_load((root / "_toc.yml").read_text())
-    entry = next((p for p in toc["parts"] if p["caption"] == planned[part]["title"]), None)
-    if entry is None:
-        entry = {"caption": planned[part]["title"], "chapters": []}
-        toc["parts"].insert(len(toc["parts"]) - 1, entry)
-    entry["chapters"].append({"file": f"book/{part}/{slug}"})
+    title = planned[part]["title"]
+    index = {"file": f"book/{part}/index", "sections": []}
+    entry = next((p for p in toc["parts"] if p["caption"] == title), {"caption": title, "chapters": [index]})
+    if entry not in toc["parts"]:
+        toc["parts"].insert(len(toc["parts"]) - 1, entry)  # the measured results stay last
+        write_atomically(root / "book" / part / "index.md", f"# {title}\n\nTODO the part's story.\n")
+    entry["chapters"][0].setdefault("sections", []).append({"file": f"book/{part}/{slug}"})
     write_atomically(root / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     references = root / "book" / "references.bib"
     stub = f"\n@inproceedings{{{slug},\n  title = {{{words['TITLE']}}},\n  author = {{TODO}},\n  year = {{TODO}}\n}}\n"

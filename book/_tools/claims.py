@@ -84,9 +84,10 @@ def page(results: dict[str, Any], titles: dict[str, str], parts: dict[str, str])
     lines = [
         "# Results",
         "",
-        "What the papers claim, measured at this book's scale. Each line compares two runs that differ in one thing only"
-        " and share their seed, data and initial weights where shapes agree. ± is the standard deviation over seeds; the"
-        " difference is paired and signed so that positive numbers support the claim, with its 95 % interval."
+        "What the papers claim, measured at this book's scale. Each line compares two runs that differ in one thing"
+        " only and share their seed, data and initial weights where shapes agree. ± is the standard deviation over"
+        " seeds; the difference is paired and signed so that positive numbers support the claim, with its 95 %"
+        " interval."
         " SUPPORTED: the mean difference reaches the margin and the interval excludes zero. NOT SUPPORTED: the interval"
         " excludes the margin. INCONCLUSIVE: anything else. `make claims` writes this page.",
         "",

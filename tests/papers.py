@@ -1,0 +1,45 @@
+"""How each paper's tiny model is called, for the contract test: slug -> a function that runs it once.
+
+A paper joins by one entry: ``(model, batch size, seed) -> loss``, a scalar that depends on all its parameters.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from papernets_lite.backbones import resnet
+from papernets_lite.generative import cyclegan
+from papernets_lite.pose import openpose
+
+
+def _images(count: int, size: int, seed: int, like: nn.Module) -> Tensor:
+    images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    return images.to(next(like.parameters()).dtype)
+
+
+def run_resnet(model: nn.Module, count: int, seed: int) -> Tensor:
+    labels = torch.arange(count) % 8
+    return resnet.loss(model(_images(count, 32, seed, model)), labels)["loss"]
+
+
+def run_openpose(model: nn.Module, count: int, seed: int) -> Tensor:
+    outputs = model(_images(count, 64, seed, model))
+    heats, fields = (torch.ones_like(maps) for maps in outputs[0])
+    return openpose.loss(outputs, heats, fields)["loss"]
+
+
+def run_cyclegan(model: nn.Module, count: int, seed: int) -> Tensor:
+    x, y = _images(count, 32, seed, model), _images(count, 32, seed + 1, model)
+    made = model(x, y)
+    judged = cyclegan.tell(model.is_y(y), model.is_y(made["fake_y"])) + cyclegan.tell(
+        model.is_x(x), model.is_x(made["fake_x"])
+    )
+    return judged + (made["back_x"] - x).abs().mean() + (made["back_y"] - y).abs().mean()
+
+
+RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
+    "resnet": run_resnet,
+    "openpose": run_openpose,
+    "cyclegan": run_cyclegan,
+}

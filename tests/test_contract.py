@@ -1,0 +1,117 @@
+"""What every paper file promises, whichever paper it is."""
+
+import ast
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from tests.papers import RUN
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("backbones", "pose", "generative")
+FILES = sorted(p for part in PARTS for p in (ROOT / "papernets_lite" / part).glob("[a-z]*.py"))
+each = pytest.mark.parametrize("path", FILES, ids=[p.stem for p in FILES])
+
+
+def module(path: Path) -> ModuleType:
+    return importlib.import_module(f"papernets_lite.{path.parent.name}.{path.stem}")
+
+
+def build(path: Path) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return module(path).tiny()
+
+
+def test_there_are_papers():
+    assert {"resnet", "openpose", "cyclegan"} <= {p.stem for p in FILES}
+
+
+@each
+def test_docstring_names_paper_code_and_deviations(path):
+    text = module(path).__doc__
+    for word in ("arXiv", "Official code:", "Idea:", "Differs:", "Guessed:"):
+        assert word in text, f"{path}: the docstring lacks {word!r}"
+    assert re.search(r"arXiv \d{4}\.\d{4,5}", text)
+    assert "TODO" not in path.read_text()
+
+
+@each
+def test_size_and_imports(path):
+    lines = path.read_text().splitlines()
+    assert 80 <= len(lines) <= 420, f"{path} has {len(lines)} lines"
+    allowed = {"torch", "torchvision", "einops", "jaxtyping", "papernets_lite", *sys.stdlib_module_names}
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        assert {name.split(".")[0] for name in names} <= allowed, (path, names)
+
+
+@each
+def test_public_things_are_documented(path):
+    found = module(path)
+    for name, item in vars(found).items():
+        here = getattr(item, "__module__", None) == found.__name__
+        if here and not name.startswith("_") and (inspect.isfunction(item) or inspect.isclass(item)):
+            assert inspect.getdoc(item), f"{path}: {name} has no docstring"
+
+
+@each
+def test_has_loss_tiny_and_paper(path):
+    for name in ("loss", "tiny", "paper"):
+        assert callable(getattr(module(path), name, None)), f"{path} has no {name}()"
+
+
+@each
+def test_paper_scale_is_larger(path):
+    with torch.device("meta"):
+        large, small = module(path).paper(), module(path).tiny()
+    count = [sum(p.numel() for p in m.parameters()) for m in (large, small)]
+    assert count[0] > 5 * count[1]
+
+
+@each
+def test_every_parameter_learns(path):
+    model = build(path)
+    RUN[path.stem](model, 4, 0).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{name} gets no gradient"
+        assert parameter.grad.isfinite().all(), f"{name} gets a gradient that is not finite"
+
+
+@each
+def test_same_seed_same_result(path):
+    first, second = (RUN[path.stem](build(path), 2, 3) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, RUN[path.stem](build(path), 2, 4))
+
+
+@each
+def test_weights_survive_a_round_trip(path):
+    model, other = build(path).eval(), module(path).tiny().eval()
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(RUN[path.stem](model, 2, 0), RUN[path.stem](other, 2, 0))
+
+
+@each
+def test_double_precision_agrees(path):
+    model = build(path).eval()
+    with torch.no_grad():
+        single = RUN[path.stem](model, 2, 0).double()
+        double = RUN[path.stem](model.double(), 2, 0)
+    torch.testing.assert_close(single, double, rtol=1e-3, atol=1e-4)
+
+
+@each
+def test_empty_batch_is_refused(path):
+    with pytest.raises(ValueError, match="expected"):
+        RUN[path.stem](build(path), 0, 0)
