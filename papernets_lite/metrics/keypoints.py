@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -24,7 +24,7 @@ def torso_lengths(keypoints: Float[Tensor, "*b k 2"]) -> Float[Tensor, "*b"]:
 
 def pck(
     found: Float[Tensor, "n 2"],
-    kinds: Float[Tensor, " n"] | Tensor,
+    kinds: Int[Tensor, " n"],
     keypoints: Float[Tensor, "p k 2"],
     visible: Bool[Tensor, "p k"],
     scales: Float[Tensor, " p"],
@@ -56,10 +56,10 @@ def pck(
 
 
 def oks_ap(
-    predictions: Sequence[tuple[Float[Tensor, "n k 2"], Float[Tensor, " n"]]],
-    keypoints: Sequence[Float[Tensor, "p k 2"]],
-    visible: Sequence[Bool[Tensor, "p k"]],
-    areas: Sequence[Float[Tensor, " p"]],
+    predictions: Sequence[tuple[Float[Tensor, "_ k 2"], Float[Tensor, " _"]]],
+    keypoints: Sequence[Float[Tensor, "_ k 2"]],
+    visible: Sequence[Bool[Tensor, "_ k"]],
+    areas: Sequence[Float[Tensor, " _"]],
     *,
     sigmas: Sequence[float] = SIGMAS,
 ) -> dict[str, float]:

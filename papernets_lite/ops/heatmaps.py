@@ -63,29 +63,40 @@ def check_present(points: Tensor, present: Tensor) -> None:
 def peaks(
     maps: Float[Tensor, "k h w"], *, stride: float, threshold: float = 0.1
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 2"], Float[Tensor, " n"]]:
-    """Local maxima over 3x3 cells, refined by a parabola through the neighbours.
+    r"""Local maxima over 3x3 cells, placed between cells by a parabola through the neighbours' logarithms.
+
+    A Gaussian's logarithm *is* a parabola: single points of ``gaussian_maps`` with a sigma of at least 3/4 of a cell
+    come back exactly. At the map's border a peak stays at its cell's centre. Where neighbouring cells tie, only the
+    first in reading order counts.
 
     Args:
         maps: one kind of point each.
         stride: pixels per cell.
-        threshold: lowest height that counts.
+        threshold: lowest height that counts, above zero.
 
     Returns:
-        The map of each peak (sorted), its position (x, y) in pixels and its height.
+        The map of each peak (sorted), its position (x, y) in pixels and the height of its cell.
+
+    Raises:
+        ValueError: for a threshold that is not positive.
     """
-    padded = functional.pad(maps[None], (1, 1, 1, 1), value=float("-inf"))
-    highest = functional.max_pool2d(padded, 3, stride=1)[0]
-    kind, row, column = ((maps == highest) & (maps >= threshold)).nonzero().unbind(1)
+    if threshold <= 0:
+        raise ValueError(f"expected a positive threshold, got {threshold}")
+    edge = functional.pad(maps, (1, 1, 1, 1), value=float("-inf"))
+    above = functional.max_pool2d(edge[None, :, :-2], (1, 3), stride=1)[0]
+    below = functional.max_pool2d(edge[None, :, 2:], (1, 3), stride=1)[0]
+    earlier, later = torch.maximum(above, edge[:, 1:-1, :-2]), torch.maximum(below, edge[:, 1:-1, 2:])
+    kind, row, column = ((maps > earlier) & (maps >= later) & (maps >= threshold)).nonzero().unbind(1)
     height = maps[kind, row, column]
 
-    def refine(line: Tensor, at: Tensor) -> Tensor:
-        before = line.gather(1, (at - 1).clamp(min=0)[:, None])[:, 0]
-        after = line.gather(1, (at + 1).clamp(max=line.shape[1] - 1)[:, None])[:, 0]
-        bend = (2 * height - before - after).clamp(min=1e-6)
+    def refine(line: Float[Tensor, "n m"], at: Int[Tensor, " n"]) -> Tensor:
+        last = line.shape[1] - 1
+        sides = torch.stack([(at - 1).abs(), last - (last - at - 1).abs()], 1).clamp(0, last)  # mirrored at the border
+        before, after = line.gather(1, sides).clamp(min=TAIL * threshold).log().unbind(1)
+        bend = (2 * height.log() - before - after).clamp(min=1e-6)
         return at + ((after - before) / (2 * bend)).clamp(-0.5, 0.5)
 
-    x = refine(maps[kind, row], column)
-    y = refine(maps[kind, :, column], row)
+    x, y = refine(maps[kind, row], column), refine(maps[kind, :, column], row)
     return kind, (torch.stack([x, y], 1) + 0.5) * stride, height
 
 

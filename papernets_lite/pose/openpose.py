@@ -9,19 +9,21 @@ the line integral of that field between two joints says whether they belong to t
 Differs:
     1. Targets take the maximum over people and the average of overlapping limbs, as the paper writes; the released
        code adds Gaussians and clips, and lets a later limb overwrite.
-    2. Peaks are refined by a parabola at the map's own resolution; the released code enlarges the maps eight times
-       and averages over four scales.
+    2. Peaks are refined between cells by a parabola; the released code enlarges the maps eight times and averages
+       over four scales.
     3. ``loss`` can weight cells near joints and limbs (``positive_weight``); the paper's sum of squares has weight 0.
-       At tiny scale and a minute of training the maps stay empty without it.
-    4. ``tiny`` has three narrow stages on a VGG-like trunk of stride 4, trained from scratch with Adam.
+       In a minute of training the maps stay faint without it.
+    4. ``tiny`` has three narrow stages with batch normalisation on a trunk of stride 4, trained from scratch with
+       AdamW; the paper's has none and starts from VGG-19's ImageNet weights.
 
 Guessed:
-    The paper does not say how limbs shorter than a cell are treated (here: no field), nor how people that share a
-    joint are merged (here: two groups join when none of their joints clash).
+    The paper does not say how limbs shorter than a cell are treated (here: drawn one cell long; the released code
+    widens every limb's box by a cell), nor how groups that share a limb are merged (here: when no joints clash).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
@@ -55,7 +57,8 @@ def affinity_fields(
 
     A cell p is on a limb from :math:`x_1` to :math:`x_2` of length l and direction v when
     :math:`0 \le v \cdot (p - x_1) \le l` and :math:`|v_\perp \cdot (p - x_1)| \le` ``width``. Where limbs of the
-    same kind overlap, their vectors are averaged.
+    same kind overlap, their vectors are averaged. Limbs shorter than a cell (nose to eye, a foreshortened shoulder)
+    are drawn one cell long about their middle: most of them would otherwise fall between the cells and be lost.
 
     Args:
         keypoints: (x, y) in pixels, people by joints.
@@ -76,12 +79,14 @@ def affinity_fields(
     along = torch.where(drawn[..., None], end, 0) - start
     length = along.norm(dim=-1)
     drawn &= length > 1e-3  # no direction otherwise
+    slack = ((stride - length) / 2).clamp(min=0)[..., None, None]
     vx, vy = (along / length.clamp(min=1e-3)[..., None])[..., None, None].unbind(-3)
     dx = cell_centres(size[1], stride).to(keypoints) - start[..., 0:1, None]
     dy = cell_centres(size[0], stride).to(keypoints)[:, None] - start[..., 1:2, None]
     forward = vx * dx + vy * dy
     sideways = vx * dy - vy * dx
-    on = (forward >= 0) & (forward <= length[..., None, None]) & (sideways.abs() <= width) & drawn[..., None, None]
+    on = (forward >= -slack) & (forward <= length[..., None, None] + slack) & (sideways.abs() <= width)
+    on &= drawn[..., None, None]
     count = on.sum(1).clamp(min=1)
     return torch.stack([(vx * on).sum(1) / count, (vy * on).sum(1) / count], 2)
 
@@ -129,33 +134,33 @@ def midpoint_maps(
     return gaussian_maps(middle, both, size=size, stride=stride, sigma=sigma)
 
 
-def convs(plan: Sequence[tuple[int, int]], kernel: int, *, in_channels: int) -> list[nn.Module]:
-    """Convolutions that keep the size, ReLU after each; ``plan`` lists (out channels, how many)."""
+def convs(channels: Sequence[int], kernel: int, *, in_channels: int, norm: bool) -> list[nn.Module]:
+    """Convolutions that keep the size, each followed by ReLU, or by batch normalisation and ReLU."""
     layers: list[nn.Module] = []
-    for channels, count in plan:
-        for _ in range(count):
-            layers += [nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
-            in_channels = channels
+    for before, after in pairwise((in_channels, *channels)):
+        layers.append(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=not norm))
+        layers += [nn.BatchNorm2d(after)] if norm else []
+        layers.append(nn.ReLU(inplace=True))
     return layers
 
 
-def trunk(plan: Sequence[int | str], after: Sequence[int]) -> nn.Sequential:
-    """VGG-like features: 3x3 convolutions, ``"M"`` halves the size; then the layers ``after``."""
+def trunk(plan: Sequence[int | str], *, norm: bool) -> nn.Sequential:
+    """VGG-like features: 3x3 convolutions, ``"M"`` halves the size."""
     layers: list[nn.Module] = []
     channels = 3
-    for item in (*plan, *after):
+    for item in plan:
         if isinstance(item, str):
             layers.append(nn.MaxPool2d(2))
         else:
-            layers += convs([(item, 1)], 3, in_channels=channels)
+            layers += convs([item], 3, in_channels=channels, norm=norm)
             channels = item
     return nn.Sequential(*layers)
 
 
-def branch(in_channels: int, out_channels: int, *, hidden: int, last: int, kernel: int, layers: int) -> nn.Sequential:
-    """One branch of one stage: ``layers`` wide convolutions, then two 1x1."""
-    body = convs([(hidden, layers)], kernel, in_channels=in_channels) + convs([(last, 1)], 1, in_channels=hidden)
-    return nn.Sequential(*body, nn.Conv2d(last, out_channels, 1))
+def branch(in_channels: int, hidden: Sequence[int], last: int, out: int, *, kernel: int, norm: bool) -> nn.Sequential:
+    """One branch of one stage: the ``hidden`` wide convolutions, then two 1x1 with ``last`` channels between them."""
+    body = convs(hidden, kernel, in_channels=in_channels, norm=norm)
+    return nn.Sequential(*body, *convs([last], 1, in_channels=hidden[-1], norm=norm), nn.Conv2d(last, out, 1))
 
 
 class OpenPose(nn.Module):
@@ -163,13 +168,15 @@ class OpenPose(nn.Module):
 
     Args:
         plan: the trunk's convolutions, ``"M"`` for a pooling that halves the size.
-        features: channels of the layers after it; the last is F, which all stages see.
+        features: channels of the trunk's last layers; the very last is F, which all stages see.
         stages: how many.
         hidden: channels inside a branch.
+        first_layers: 3x3 convolutions per branch of stage 1.
         first_last: channels of stage 1's last hidden layer.
-        kernel: of the later stages.
         layers: wide convolutions per branch of the later stages.
+        kernel: of the later stages.
         field_channels: of the field branch; two per limb.
+        norm: batch normalisation after every hidden convolution.
     """
 
     def __init__(
@@ -179,23 +186,23 @@ class OpenPose(nn.Module):
         features: Sequence[int] = (256, 128),
         stages: int = 6,
         hidden: int = 128,
+        first_layers: int = 3,
         first_last: int = 512,
-        kernel: int = 7,
         layers: int = 5,
+        kernel: int = 7,
         field_channels: int = 2 * len(LIMBS),
+        norm: bool = False,
     ) -> None:
         super().__init__()
         self.stride = 2 ** plan.count("M")
-        self.trunk = trunk(plan, features)
-        heats, f = NUM_JOINTS + 1, features[-1]
+        self.trunk = trunk((*plan, *features), norm=norm)
         self.field_stages, self.heat_stages = nn.ModuleList(), nn.ModuleList()
-        for stage in range(stages):
-            for modules, out in ((self.field_stages, field_channels), (self.heat_stages, heats)):
-                if stage == 0:
-                    modules.append(branch(f, out, hidden=hidden, last=first_last, kernel=3, layers=3))
-                else:
-                    into = field_channels + heats + f
-                    modules.append(branch(into, out, hidden=hidden, last=hidden, kernel=kernel, layers=layers))
+        for modules, out in ((self.field_stages, field_channels), (self.heat_stages, NUM_JOINTS + 1)):
+            first = [hidden] * first_layers
+            modules.append(branch(features[-1], first, first_last, out, kernel=3, norm=norm))
+            seen = features[-1] + field_channels + NUM_JOINTS + 1
+            for _ in range(stages - 1):
+                modules.append(branch(seen, [hidden] * layers, hidden, out, kernel=kernel, norm=norm))
 
     def forward(
         self, images: Float[Tensor, "b 3 H W"]
@@ -258,7 +265,7 @@ def line_integral(fields: Float[Tensor, "c 2 h w"], *, stride: float, samples: i
     """
     x_map, y_map = fields.unbind(1)
     u = torch.linspace(0, 1, samples, device=fields.device)[None, :, None]
-    half = fields.shape[-2] * stride / 2
+    height = fields.shape[-2] * stride
 
     def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
         along = end - start
@@ -269,18 +276,24 @@ def line_integral(fields: Float[Tensor, "c 2 h w"], *, stride: float, samples: i
         dot = x * direction[:, :1] + y * direction[:, 1:]
         agrees = dot > SAMPLE_THRESHOLD
         mean = (dot * agrees).sum(1) / agrees.sum(1).clamp(min=1)
-        score = mean + (half / length - 1).clamp(max=0)
-        return torch.where(agrees.float().mean(1) >= SAMPLE_SHARE, score, 0.0)
+        return torch.where(agrees.float().mean(1) >= SAMPLE_SHARE, mean + long_limb(length, height), 0.0)
 
     return affinity
 
 
+def long_limb(length: Float[Tensor, " n"], height: float) -> Float[Tensor, " n"]:
+    """What a limb's score loses by its length: nothing up to half the image's height (as released)."""
+    return (height / 2 / length - 1).clamp(max=0)
+
+
 def midpoint(maps: Float[Tensor, "c h w"], *, stride: float) -> Affinity:
-    """The rival's affinity: the height of the midpoint map between the two joints."""
+    """The rival's affinity: the height of the midpoint map half-way, if above the peaks' threshold; long limbs pay."""
+    height = maps.shape[-2] * stride
 
     def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
         score = sample_maps(maps, limb, ((start + end) / 2)[:, None], stride)[:, 0]
-        return torch.where(score > THRESHOLD, score, 0.0)
+        length = (end - start).norm(dim=-1).clamp(min=1e-6)
+        return torch.where(score > THRESHOLD, score + long_limb(length, height), 0.0)
 
     return affinity
 
@@ -366,18 +379,22 @@ def decode(
 
 
 def tiny(**overrides: object) -> OpenPose:
-    """The book's scale: 64x64 images, maps at stride 4, three stages."""
+    """The book's scale: 64x64 images, maps at stride 4, three narrow stages with batch normalisation."""
     settings: dict = {
-        "plan": (16, "M", 32, 32, "M", 64, 64),
-        "features": (64, 48),
+        "plan": (16, "M", 32, "M", 64),
+        "features": (48,),
         "stages": 3,
         "hidden": 32,
+        "first_layers": 1,
         "first_last": 64,
+        "layers": 4,
         "kernel": 3,
-        "layers": 3,
+        "norm": True,
     }
     net = OpenPose(**(settings | overrides))
     he_init_(net)
+    for stage in (*net.field_stages, *net.heat_stages):
+        nn.init.normal_(list(stage.children())[-1].weight, std=0.01)  # nearly all targets are zero: start there
     return net
 
 
