@@ -38,7 +38,8 @@ def write(path: Path, *cells: tuple[str, list[str]]) -> None:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     (tmp_path / "_config.yml").write_text("repository: {url: https://github.com/someone/book}\n")
-    toc = {"root": "x", "parts": [{"caption": "A", "chapters": [{"file": "book/a/one"}, {"file": "book/a/two"}]}]}
+    files = [{"file": "book/a/one"}, {"file": "book/a/two"}]
+    toc = {"root": "x", "parts": [{"caption": "A", "chapters": files}]}
     (tmp_path / "_toc.yml").write_text(yaml.safe_dump(toc))
     package = tmp_path / "papernets_lite"
     package.mkdir()
@@ -93,7 +94,7 @@ def test_an_interrupted_execute_loses_nothing(tree):
     while not (path.parent / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "run it again to go on" in printed
     assert path.read_bytes() == before

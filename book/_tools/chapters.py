@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import Manager, get_context
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +183,30 @@ def outputs(cell: Any) -> list:
     return cell.get("outputs", [])
 
 
-def _work(root: Path, path: Path, queue: Any) -> float:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the workers
-    return run(root, path, lambda *news: queue.put(news))
+def obey(queue: Any = None) -> None:
+    """Start a worker process: Ctrl-C is its parent's to hear."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _news.append(queue)
+
+
+_news: list[Any] = []  # in a worker: where it reports finished cells
+
+
+def listen() -> None:
+    """Hear Ctrl-C also where a shell started this in the background, which makes processes deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end(pool: ProcessPoolExecutor) -> None:
+    """End the workers of an interrupted pool (their kernels notice and end themselves), and this process."""
+    for worker in list((pool._processes or {}).values()):
+        worker.kill()
+    sys.stdout.flush()
+    os._exit(130)  # the pool's own threads would wait for results that never come
+
+
+def _work(root: Path, path: Path) -> float:
+    return run(root, path, lambda *news: _news[0].put(news))
 
 
 def execute(root: Path, slugs: list[str] | None, *, jobs: int, force: bool) -> int:
@@ -200,10 +221,12 @@ def execute(root: Path, slugs: list[str] | None, *, jobs: int, force: bool) -> i
         return 0
     cells = sum(sum(c.cell_type == "code" for c in nbformat.read(p, 4).cells) for p in todo.values())
     failed, finished = [], []
-    with Manager() as manager, tqdm(total=cells, unit="cell") as bar:
-        queue = manager.Queue()
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-        futures = {pool.submit(_work, root, path, queue): slug for slug, path in todo.items()}
+    with tqdm(total=cells, unit="cell") as bar:
+        context = get_context("spawn")
+        queue = context.SimpleQueue()
+        listen()
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=obey, initargs=(queue,))
+        futures = {pool.submit(_work, root, path): slug for slug, path in todo.items()}
         try:
             waiting = set(futures)
             while waiting:
@@ -222,12 +245,9 @@ def execute(root: Path, slugs: list[str] | None, *, jobs: int, force: bool) -> i
                 waiting -= ready
                 time.sleep(0.2)
         except KeyboardInterrupt:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
             left = [slug for slug in todo if slug not in finished]
             print(f"\ninterrupted: {finished or 'nothing'} stored, {left} left as they were; run it again to go on")
-            os._exit(130)
+            end(pool)
         pool.shutdown()
     return len(failed)
 

@@ -8,7 +8,6 @@ Every finished run is kept under _build/claims, so an interrupted call goes on w
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,7 +18,7 @@ from typing import Any
 import nbformat
 
 sys.path.insert(0, str(Path(__file__).parent))
-from chapters import ROOT, chapters, fingerprint, write_atomically
+from chapters import ROOT, chapters, end, fingerprint, listen, obey, write_atomically
 
 from papernets_lite.claims import MIME, effect, summarise
 
@@ -32,7 +31,6 @@ def run(notebook: Path, seed: int, store: Path) -> None:
     """
     import papermill
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the workers
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     start = time.perf_counter()
     try:
@@ -87,9 +85,8 @@ def page(results: dict[str, Any], titles: dict[str, str], parts: dict[str, str])
         "What the papers claim, measured at this book's scale. Each line compares two runs that differ in one thing"
         " only and share their seed, data and initial weights where shapes agree. ± is the standard deviation over"
         " seeds; the difference is paired and signed so that positive numbers support the claim, with its 95 %"
-        " interval."
-        " SUPPORTED: the mean difference reaches the margin and the interval excludes zero. NOT SUPPORTED: the interval"
-        " excludes the margin. INCONCLUSIVE: anything else. `make claims` writes this page.",
+        " interval. SUPPORTED: the mean difference reaches the margin and the interval excludes zero. NOT SUPPORTED:"
+        " the interval excludes the margin. INCONCLUSIVE: anything else. `make claims` writes this page.",
         "",
     ]
     if not results:
@@ -138,7 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
     }
     todo = {key: store for key, store in stores.items() if not store.exists()}
     print(f"{len(stores)} runs, {len(stores) - len(todo)} of them there already")
-    pool = ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"))
+    listen()
+    pool = ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), initializer=obey)
     futures = {pool.submit(run, found[slug], seed, store): (slug, seed) for (slug, seed), store in todo.items()}
     failed = []
     try:
@@ -147,10 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
                 failed.append(futures[future])
                 tqdm.write(f"FAILED {future.exception()}", file=sys.stderr)
     except KeyboardInterrupt:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
         print("\ninterrupted: finished runs are kept, run it again to go on")
-        os._exit(130)
+        end(pool)
     pool.shutdown()
     stored = root / "book" / "results.json"
     results = json.loads(stored.read_text()) if stored.exists() else {}
