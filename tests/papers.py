@@ -31,11 +31,9 @@ def run_openpose(model: nn.Module, count: int, seed: int) -> Tensor:
 
 def run_cyclegan(model: nn.Module, count: int, seed: int) -> Tensor:
     x, y = _images(count, 32, seed, model), _images(count, 32, seed + 1, model)
-    made = model(x, y)
-    judged = cyclegan.tell(model.is_y(y), model.is_y(made["fake_y"])) + cyclegan.tell(
-        model.is_x(x), model.is_x(made["fake_x"])
-    )
-    return judged + (made["back_x"] - x).abs().mean() + (made["back_y"] - y).abs().mean()
+    fakes = model(x, y)
+    both = (cyclegan.generator_loss(model, x, y, fakes), cyclegan.discriminator_loss(model, x, y, fakes))
+    return both[0]["loss"] + both[1]["loss"]
 
 
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {

@@ -7,14 +7,15 @@ Idea: two translators, X to Y and Y to X, learn from unpaired images: each must 
 domain, and a round trip must come back to where it started.
 
 Differs:
-    1. ``tiny`` works on 32x32 images: pixels are unshuffled into channels (which a CPU likes) instead of two strided
-       convolutions, four residual blocks instead of nine, and a two-layer PatchGAN.
+    1. ``tiny`` works on 32x32 images: blocks of 4x4 pixels become channels (which a CPU likes) instead of two strided
+       convolutions, three residual blocks instead of nine, and a PatchGAN with two halvings instead of three.
+    2. The learning rate falls step by step in the second half of training, not epoch by epoch.
 
 Guessed:
     Nothing that matters: paper and released code agree, and the code fixes what the paper leaves out.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -23,8 +24,9 @@ from torch import Tensor, nn
 
 from papernets_lite.layers.init import normal_init_
 
-CYCLE_WEIGHT, IDENTITY_WEIGHT = 10.0, 0.5  # the second is relative to the first
+CYCLE_WEIGHTS, IDENTITY_WEIGHT = (10.0, 10.0), 0.5  # the second is relative to the first
 BUFFER_SIZE = 50
+Fakes = dict[str, Tensor]  # translations by the domain they imitate: "y" holds G(x), "x" holds F(y)
 
 
 class ResidualBlock(nn.Module):
@@ -37,9 +39,9 @@ class ResidualBlock(nn.Module):
             *(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.InstanceNorm2d(channels)),
         )
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """x + F(x)."""
-        return x + self.body(x)
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The features plus a change to them."""
+        return features + self.body(features)
 
 
 class Generator(nn.Module):
@@ -47,7 +49,7 @@ class Generator(nn.Module):
 
     Args:
         channels: of the first layer; they double with every halving of the size.
-        blocks: residual blocks at the smallest size.
+        blocks: residual blocks at the smallest size; the paper takes 9 for 256x256 images, 6 for 128x128.
         halvings: strided convolutions on the way down, transposed ones on the way up.
         unshuffle: side of the pixel blocks that become channels before the first layer, and pixels after the last.
         kernel_size: of the first and last layer.
@@ -65,7 +67,9 @@ class Generator(nn.Module):
         image_channels: int = 3,
     ) -> None:
         super().__init__()
+        self.multiple = unshuffle * 2**halvings
         pixels = image_channels * unshuffle**2
+        # Instance norm has no weights of its own, so the convolutions before it keep their bias, as released.
         layers: list[nn.Module] = [nn.PixelUnshuffle(unshuffle)] if unshuffle > 1 else []
         layers += [nn.ReflectionPad2d(kernel_size // 2), nn.Conv2d(pixels, channels, kernel_size)]
         layers += [nn.InstanceNorm2d(channels), nn.ReLU()]
@@ -82,13 +86,15 @@ class Generator(nn.Module):
         self.net = nn.Sequential(*layers, nn.Tanh())
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Translate images in [0, 1] into images in [0, 1] (the net itself works on [-1, 1]).
+        """Translate images in [0, 1] into images in [0, 1]; the net itself works on [-1, 1].
 
         Raises:
-            ValueError: for a batch without images.
+            ValueError: for no images, or sides that the halvings do not divide.
         """
-        if not len(images):
-            raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
+        batch, _, height, width = images.shape
+        if not batch or height % self.multiple or width % self.multiple:
+            expected = f"at least one image with sides divisible by {self.multiple}"
+            raise ValueError(f"expected {expected}, got {tuple(images.shape)}")
         return self.net(2 * images - 1) / 2 + 0.5
 
 
@@ -96,7 +102,7 @@ class PatchDiscriminator(nn.Module):
     """PatchGAN: one score for every overlapping patch (C64-C128-C256-C512: patches of 70x70 pixels).
 
     Args:
-        channels: of the first layer.
+        channels: of the first layer, which has no norm.
         halvings: strided 4x4 convolutions; each but the first doubles the channels. Then come one 4x4 of stride 1
             that doubles them again, and the scores.
         image_channels: in.
@@ -112,10 +118,10 @@ class PatchDiscriminator(nn.Module):
         self.net = nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, 1, 1))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 k l"]:
-        """Scores per patch: 1 for real, 0 for translated.
+        """Scores of the patches of images in [0, 1]: towards 1 for real, towards 0 for translated.
 
         Raises:
-            ValueError: for a batch without images.
+            ValueError: for no images.
         """
         if not len(images):
             raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
@@ -123,26 +129,31 @@ class PatchDiscriminator(nn.Module):
 
 
 class CycleGAN(nn.Module):
-    """The four nets: G (``x_to_y``), F (``y_to_x``), D_Y (``is_y``) and D_X (``is_x``)."""
+    """The four nets: G is ``generator_xy``, F is ``generator_yx``; D_X and D_Y are named after what they judge.
+
+    Args:
+        generator: makes one translator; called twice.
+        discriminator: makes one discriminator; called twice.
+    """
 
     def __init__(self, generator: Callable[[], nn.Module], discriminator: Callable[[], nn.Module]) -> None:
         super().__init__()
-        self.x_to_y, self.y_to_x = generator(), generator()
-        self.is_y, self.is_x = discriminator(), discriminator()
+        self.generator_xy, self.generator_yx = generator(), generator()
+        self.discriminator_x, self.discriminator_y = discriminator(), discriminator()
         normal_init_(self, 0.02)
 
     def generators(self) -> list[nn.Parameter]:
         """What the generators' optimiser updates."""
-        return [*self.x_to_y.parameters(), *self.y_to_x.parameters()]
+        return [*self.generator_xy.parameters(), *self.generator_yx.parameters()]
 
     def discriminators(self) -> list[nn.Parameter]:
         """What the discriminators' optimiser updates."""
-        return [*self.is_y.parameters(), *self.is_x.parameters()]
+        return [*self.discriminator_x.parameters(), *self.discriminator_y.parameters()]
 
-    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Both translations and both round trips: ``fake_y``, ``back_x``, ``fake_x``, ``back_y``."""
-        fake_y, fake_x = self.x_to_y(x), self.y_to_x(y)
-        return {"fake_y": fake_y, "back_x": self.y_to_x(fake_y), "fake_x": fake_x, "back_y": self.x_to_y(fake_x)}
+    def forward(self, x: Float[Tensor, "b c h w"] | None = None, y: Float[Tensor, "b c h w"] | None = None) -> Fakes:
+        """The translations of what is given: ``y`` holds G(x), ``x`` holds F(y)."""
+        fakes = {} if x is None else {"y": self.generator_xy(x)}
+        return fakes if y is None else {**fakes, "x": self.generator_yx(y)}
 
 
 class Buffer:
@@ -154,6 +165,9 @@ class Buffer:
     Args:
         size: images it holds; 0 returns everything as it comes.
         generator: decides, on the CPU.
+
+    Raises:
+        ValueError: for a negative size.
     """
 
     def __init__(self, size: int = BUFFER_SIZE, *, generator: torch.Generator) -> None:
@@ -163,14 +177,12 @@ class Buffer:
         self.images: list[Tensor] = []
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """As many images as came, some of them older."""
-        if self.size == 0:
-            return images
+        """As many images as came, some of them older, none with a gradient."""
         out = []
         for image in images.detach():
             if len(self.images) < self.size:
                 self.images.append(image)
-            elif torch.rand((), generator=self.generator) < 0.5:
+            elif self.size and torch.rand((), generator=self.generator) < 0.5:
                 place = int(torch.randint(self.size, (), generator=self.generator))
                 self.images[place], image = image, self.images[place]
             out.append(image)
@@ -181,106 +193,134 @@ class Buffer:
         return {"images": list(self.images), "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state_dict`` was taken."""
+        """Continue where ``state_dict`` was taken.
+
+        Raises:
+            ValueError: when more images were stored than this buffer holds.
+        """
+        if len(state["images"]) > self.size:
+            raise ValueError(f"expected at most {self.size} stored images, got {len(state['images'])}")
         self.images = list(state["images"])
         self.generator.set_state(state["generator"])
 
 
-def fool(scores: Tensor) -> Tensor:
-    """LSGAN for a generator: :math:`E (D(G(x)) - 1)^2`."""
-    return ((scores - 1) ** 2).mean()
+def lsgan(scores: Tensor, target: float) -> Float[Tensor, ""]:
+    r"""The game with least squares instead of logarithms: :math:`E (D(\cdot) - t)^2`, over images and patches."""
+    return ((scores - target) ** 2).mean()
 
 
-def tell(real: Tensor, fake: Tensor) -> Tensor:
-    r"""LSGAN for a discriminator: :math:`\frac12 [E (D(y) - 1)^2 + E D(G(x))^2]`; the half slows it down."""
-    return 0.5 * (((real - 1) ** 2).mean() + (fake**2).mean())
-
-
-def loss(
+def generator_loss(
     nets: CycleGAN,
     x: Float[Tensor, "b c h w"],
     y: Float[Tensor, "b c h w"],
+    fakes: Fakes,
     *,
-    cycle: tuple[float, float] = (CYCLE_WEIGHT, CYCLE_WEIGHT),
-    identity: float = IDENTITY_WEIGHT,
-    directions: tuple[bool, bool] = (True, True),
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    r"""The generators' loss (Eq. 3): adversarial, cycle and identity terms.
+    cycle_weights: tuple[float, float] = CYCLE_WEIGHTS,
+    identity_weight: float = IDENTITY_WEIGHT,
+) -> dict[str, Tensor]:
+    r"""What G and F minimise (Eq. 3 and Section 5.2): adversarial, cycle and identity terms.
 
     Args:
         nets: the four nets.
         x: images of domain X.
         y: images of domain Y; nothing pairs them with ``x``.
-        cycle: :math:`\lambda` of :math:`\|F(G(x)) - x\|_1` and of :math:`\|G(F(y)) - y\|_1`; 0 leaves a term out.
-        identity: weight of :math:`\|G(y) - y\|_1` and its mirror, relative to ``cycle``.
-        directions: which of the adversarial games G against D_Y and F against D_X are played.
+        fakes: ``nets(x, y)``. Where one is missing, that half of the game is not played.
+        cycle_weights: :math:`\lambda` of :math:`\|F(G(x)) - x\|_1` and of :math:`\|G(F(y)) - y\|_1`; 0 leaves out.
+        identity_weight: of :math:`\|G(y) - y\|_1` and :math:`\|F(x) - x\|_1`, times the cycle weight of y and of x.
 
     Returns:
-        The terms with ``loss``, their sum, and the translations ``fake_y`` and ``fake_x`` that were made.
+        The terms, already weighted, and ``loss``, their sum.
+
+    Raises:
+        ValueError: without fakes, or for a cycle whose first half is missing.
     """
-    terms: dict[str, Tensor] = {}
-    fakes: dict[str, Tensor] = {}
-    for way, (there, back, judge, source, target) in enumerate(
-        ((nets.x_to_y, nets.y_to_x, nets.is_y, x, y), (nets.y_to_x, nets.x_to_y, nets.is_x, y, x))
-    ):
-        to, begin = ("y", "x") if way == 0 else ("x", "y")
-        if not (directions[way] or cycle[way]):
-            continue
-        fake = there(source)
-        if directions[way]:
-            fakes[f"fake_{to}"] = fake
-            terms[f"fool_{to}"] = fool(judge(fake))
-        if cycle[way]:
-            terms[f"cycle_{begin}"] = cycle[way] * (back(fake) - source).abs().mean()
-            if identity:
-                terms[f"identity_{to}"] = cycle[way] * identity * (there(target) - target).abs().mean()
-    return {"loss": torch.stack(list(terms.values())).sum(), **terms}, fakes
+    cycle_x, cycle_y = cycle_weights
+    if not fakes or (cycle_x and "y" not in fakes) or (cycle_y and "x" not in fakes):
+        raise ValueError(f"expected the fakes that cycle_weights {cycle_weights} start from, got {sorted(fakes)}")
+    terms = {}
+    if "y" in fakes:
+        terms["fool_y"] = lsgan(nets.discriminator_y(fakes["y"]), 1.0)
+    if "x" in fakes:
+        terms["fool_x"] = lsgan(nets.discriminator_x(fakes["x"]), 1.0)
+    if cycle_x:
+        terms["cycle_x"] = cycle_x * (nets.generator_yx(fakes["y"]) - x).abs().mean()
+    if cycle_y:
+        terms["cycle_y"] = cycle_y * (nets.generator_xy(fakes["x"]) - y).abs().mean()
+    if identity_weight and cycle_y:
+        terms["identity_y"] = identity_weight * cycle_y * (nets.generator_xy(y) - y).abs().mean()
+    if identity_weight and cycle_x:
+        terms["identity_x"] = identity_weight * cycle_x * (nets.generator_yx(x) - x).abs().mean()
+    return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
-def train_step(
+def discriminator_loss(
+    nets: CycleGAN, x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"], fakes: Fakes
+) -> dict[str, Tensor]:
+    r"""What D_X and D_Y minimise: :math:`\frac12 [E (D(\text{real}) - 1)^2 + E D(\text{fake})^2]`, each.
+
+    The half slows the discriminators down, relative to the generators.
+
+    Args:
+        nets: the four nets.
+        x: real images of X.
+        y: real images of Y.
+        fakes: translations without a gradient, by the domain they imitate.
+
+    Returns:
+        ``tell_x``, ``tell_y`` as far as there are fakes, and ``loss``, their sum.
+    """
+    terms = {}
+    for name, judge, real in (("x", nets.discriminator_x, x), ("y", nets.discriminator_y, y)):
+        if name in fakes:
+            terms[f"tell_{name}"] = 0.5 * (lsgan(judge(real), 1.0) + lsgan(judge(fakes[name]), 0.0))
+    return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+
+def alternating_step(
     nets: CycleGAN,
     optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
-    buffers: tuple[Buffer, Buffer],
+    buffers: dict[str, Buffer],
     *,
+    sources: Collection[str] = ("x", "y"),
     schedules: Iterable[torch.optim.lr_scheduler.LRScheduler] = (),
-    **weights: Any,
+    cycle_weights: tuple[float, float] = CYCLE_WEIGHTS,
+    identity_weight: float = IDENTITY_WEIGHT,
 ) -> Callable[[tuple[dict[str, Tensor], dict[str, Tensor]]], dict[str, Tensor]]:
-    """The alternating step: first both generators, with the discriminators frozen, then both discriminators.
+    """First both generators, with the discriminators frozen, then both discriminators, on buffered fakes.
 
     Args:
         nets: the four nets.
         optimizers: of the generators, of the discriminators.
-        buffers: of fakes in Y, of fakes in X.
+        buffers: ``x`` and ``y``, by the domain that their fakes imitate.
+        sources: the domains that are translated; ``("x",)`` leaves out the half that starts from Y.
         schedules: stepped once a step.
-        weights: passed on to ``loss``.
+        cycle_weights: see ``generator_loss``.
+        identity_weight: see ``generator_loss``.
 
     Returns:
         A step for ``training.train`` on batches ``({"images": x}, {"images": y})``.
     """
     for_generators, for_discriminators = optimizers
-    judges = nets.discriminators()
 
     def step(batch: tuple[dict[str, Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
-        x, y = batch[0]["images"], batch[1]["images"]
-        for parameter in judges:
-            parameter.requires_grad_(False)
-        terms, fakes = loss(nets, x, y, **weights)
+        x, y = (domain["images"] for domain in batch)
+        nets.discriminator_x.requires_grad_(False)
+        nets.discriminator_y.requires_grad_(False)
+        fakes = nets(x if "x" in sources else None, y if "y" in sources else None)
+        fooling = generator_loss(nets, x, y, fakes, cycle_weights=cycle_weights, identity_weight=identity_weight)
         for_generators.zero_grad(set_to_none=True)
-        terms["loss"].backward()
+        fooling["loss"].backward()
         for_generators.step()
-        for parameter in judges:
-            parameter.requires_grad_(True)
-        told = {}
-        for name, judge, real, buffer in (("y", nets.is_y, y, buffers[0]), ("x", nets.is_x, x, buffers[1])):
-            if f"fake_{name}" in fakes:
-                told[f"tell_{name}"] = tell(judge(real), judge(buffer(fakes[f"fake_{name}"].detach())))
-        if told:
-            for_discriminators.zero_grad(set_to_none=True)
-            torch.stack(list(told.values())).sum().backward()
-            for_discriminators.step()
+
+        nets.discriminator_x.requires_grad_(True)
+        nets.discriminator_y.requires_grad_(True)
+        telling = discriminator_loss(nets, x, y, {name: buffers[name](fake) for name, fake in fakes.items()})
+        for_discriminators.zero_grad(set_to_none=True)
+        telling.pop("loss").backward()
+        for_discriminators.step()
         for schedule in schedules:
             schedule.step()
-        return terms | told
+        return fooling | telling
 
     return step
 
@@ -290,14 +330,13 @@ def linear_decay(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 2 - 2 * step / steps))
 
 
-def tiny(**overrides: object) -> CycleGAN:
-    """The book's scale, for 32x32 images."""
-    settings: dict = {"channels": 64, "blocks": 4, "halvings": 0, "unshuffle": 4, "kernel_size": 3}
-    settings |= overrides
+def tiny(**overrides: Any) -> CycleGAN:
+    """The book's scale, for 32x32 images; ``overrides`` go to the generators."""
+    settings = {"channels": 48, "blocks": 3, "halvings": 0, "unshuffle": 4, "kernel_size": 3, **overrides}
     discriminator = {"channels": 32, "halvings": 2, "image_channels": settings.get("image_channels", 3)}
     return CycleGAN(lambda: Generator(**settings), lambda: PatchDiscriminator(**discriminator))
 
 
-def paper(blocks: int = 9) -> CycleGAN:
-    """The paper's scale: 256x256 images with nine residual blocks, 128x128 with six."""
-    return CycleGAN(lambda: Generator(blocks=blocks), PatchDiscriminator)
+def paper(**overrides: Any) -> CycleGAN:
+    """The paper's scale: 256x256 images with nine residual blocks (128x128 with ``blocks=6``)."""
+    return CycleGAN(lambda: Generator(**overrides), PatchDiscriminator)
