@@ -169,7 +169,8 @@ class Measurement:
         table = (
             f'<table class="pn-claim"><caption>{html.escape(c.metric)}, this run (seed {self.seed})</caption>'
             f"{row(c.treatment, self.treatment, 'treatment')}{row(c.control, self.control, 'control')}</table>"
-            f"<p>Difference in favour of the claim: {self.difference():.3g}. It {agrees} the margin of {c.margin:g}.</p>"
+            f"<p>Difference in favour of the claim: {self.difference():.3g}."
+            f" It {agrees} the margin of {c.margin:g}.</p>"
         )
         return {"text/plain": repr(self), "text/html": table, MIME: self.record()}
 

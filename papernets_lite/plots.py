@@ -59,11 +59,11 @@ def render(figure: Figure) -> Image.Image:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG of at most 128 colours: a quarter of the bytes, no visible loss."""
+    """The figure as a PNG of at most 48 colours: a quarter of the bytes, no visible loss."""
     return small_png(render(figure))
 
 
-def small_png(picture: Image.Image, colours: int = 128) -> bytes:
+def small_png(picture: Image.Image, colours: int = 48) -> bytes:
     """A picture as a paletted PNG."""
     buffer = io.BytesIO()
     picture.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
@@ -90,9 +90,9 @@ def finish(figure: Figure, alt: str) -> None:
     if not alt.strip():
         raise ValueError("expected a description of the figure (alt), got none")
     data, kind = png(figure), "image/png"
-    # Lines and flat colours are small as PNG; photographs are several times smaller as JPEG.
+    # Lines and flat colours are small as PNG; photographs are smaller as JPEG.
     photographic = jpeg(render(figure))
-    if len(photographic) < 0.6 * len(data):
+    if len(photographic) < 0.85 * len(data):
         data, kind = photographic, "image/jpeg"
     plt.close(figure)
     display({kind: data, "text/plain": alt}, metadata={kind: {"alt": alt}}, raw=True)

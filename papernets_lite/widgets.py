@@ -45,8 +45,8 @@ def data_url(frame: Frame, *, exact: bool | None = None) -> tuple[str, int]:
     picture = picture.convert("RGB")
     exact = picture.width <= 160 if exact is None else exact
     # Lines and flat colours are smallest with few colours and without loss, photographs with loss.
-    few = picture.quantize(40, dither=Image.Dither.NONE).convert("RGB")
-    encodings = [_webp(picture, lossless=True)] if exact else [_webp(few, lossless=True), _webp(picture, quality=72)]
+    few = picture.quantize(16, dither=Image.Dither.NONE).convert("RGB")
+    encodings = [_webp(picture, lossless=True)] if exact else [_webp(few, lossless=True), _webp(picture, quality=60)]
     return f"data:image/webp;base64,{base64.b64encode(min(encodings, key=len)).decode()}", picture.width
 
 

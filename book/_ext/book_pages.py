@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import nbformat
+import sphinx_thebe
 import tomli
 import yaml
 from docutils import nodes
@@ -72,7 +73,9 @@ class Lineage(Directive):
                 note = f'<span class="pn-sr">, {words}</span>'
                 attributes = f'data-slug="{slug}" data-on="{" ".join(on)}" title="{words}"'
                 if f"book/{part}/{slug}" in env.found_docs:
-                    chips.append(f'<li><a class="pn-chip" {attributes} href="{part}/{slug}.html">{text}{note}</a></li>')
+                    chips.append(
+                        f'<li><a class="pn-chip" {attributes} href="{part}/{slug}.html">{text}{note}</a></li>'
+                    )
                 else:
                     planned = f'<span class="pn-sr">planned, </span>{text}{note}'
                     chips.append(f'<li><span class="pn-chip pn-planned" {attributes}>{planned}</span></li>')
@@ -101,8 +104,12 @@ class Gallery(Directive):
                 url, alt = shown[min(number, len(shown) - 1)]
                 kind, data = re.match(r"data:image/(\w+);base64,(.*)", url).groups()
                 (folder / f"cover-{slug}.{kind}").write_bytes(base64.b64decode(data))
-                image = f'<img src="../_images/cover-{slug}.{kind}" alt="{html.escape(alt, quote=True)}" loading="lazy">'
-                cards.append(f'<a class="pn-card" href="{part}/{slug}.html">{image}<span>{chapter["title"]}</span></a>')
+                image = (
+                    f'<img src="../_images/cover-{slug}.{kind}" alt="{html.escape(alt, quote=True)}" loading="lazy">'
+                )
+                cards.append(
+                    f'<a class="pn-card" href="{part}/{slug}.html">{image}<span>{chapter["title"]}</span></a>'
+                )
         return [nodes.raw("", f'<div class="pn-gallery">{"".join(cards)}</div>', format="html")]
 
 
@@ -130,8 +137,15 @@ def derive_addresses(app: Any, config: Any) -> None:
     config.ogp_social_cards = {"enable": False}
 
 
+def leave_out_thebe(app: Any) -> None:
+    """Jupyter Book adds live code's script to every page, twice, which is an error; the book has no live code."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [listener for listener in listeners if listener.handler is not sphinx_thebe.init_thebe_core]
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Connect everything."""
+    leave_out_thebe(app)
     NbElementRenderer.render_image = render_with_alt(NbElementRenderer.render_image)
     app.add_directive("lineage", Lineage)
     app.add_directive("gallery", Gallery)

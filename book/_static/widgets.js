@@ -34,17 +34,22 @@ window.FontAwesomeConfig = { autoReplaceSvg: "nest" };
       group.setAttribute("role", "group");
       group.setAttribute("aria-label", group.querySelector(".widget-label")?.textContent.trim() || "choice");
     }
+    for (const play of root.querySelectorAll(".jupyter-widgets.widget-play")) {
+      const words = ["play or pause", "stop", "repeat"];
+      play.querySelectorAll("button").forEach((button, i) => button.setAttribute("aria-label", words[i]));
+    }
     for (const label of root.querySelectorAll("label.widget-label[for]")) label.removeAttribute("for");
   }
 
   document.addEventListener("DOMContentLoaded", () => {
+    for (const toggle of document.querySelectorAll("nav summary")) toggle.setAttribute("aria-label", "chapters of this part");
     const views = [...document.querySelectorAll(selector)];
     if (!views.length) return;
     for (const view of views) {
       const place = view.parentElement;
       place.classList.add("pn-waiting");
       new MutationObserver(() => {
-        if (place.querySelector(".jupyter-widgets, .pn-line-integral")) place.classList.remove("pn-waiting");
+        if (place.querySelector(".jupyter-widgets, .pn-frames, .pn-line-integral")) place.classList.remove("pn-waiting");
         name(place);
       }).observe(place, { childList: true, subtree: true });
     }

@@ -91,34 +91,6 @@ def affinity_fields(
     return torch.stack([(vx * on).sum(1) / count, (vy * on).sum(1) / count], 2)
 
 
-def targets(
-    keypoints: Float[Tensor, "b p k 2"],
-    present: Bool[Tensor, "b p k"],
-    *,
-    size: tuple[int, int],
-    stride: float,
-    sigma: float,
-    width: float,
-) -> tuple[Float[Tensor, "b k+1 h w"], Float[Tensor, "b c 2 h w"]]:
-    r"""What the net shall answer: confidence maps (Eq. 6-7; the last is background) and part affinity fields.
-
-    Args:
-        keypoints: (x, y) in pixels.
-        present: which joints are annotated.
-        size: (rows, columns) of the maps.
-        stride: pixels per cell.
-        sigma: of the confidence maps, in pixels.
-        width: half-width of the limbs, in pixels.
-
-    Returns:
-        Confidence maps, joints then :math:`1 - \max_j S_j`, and fields.
-    """
-    heats = gaussian_maps(keypoints, present, size=size, stride=stride, sigma=sigma)
-    background = 1 - heats.amax(1, keepdim=True)
-    fields = affinity_fields(keypoints, present, size=size, stride=stride, width=width)
-    return torch.cat([heats, background], 1), fields
-
-
 def midpoint_maps(
     keypoints: Float[Tensor, "b p k 2"],
     present: Bool[Tensor, "b p k"],
@@ -127,11 +99,43 @@ def midpoint_maps(
     stride: float,
     sigma: float,
 ) -> Float[Tensor, "b c h w"]:
-    """The paper's rival representation (its Fig. 5b): a confidence map of every limb's midpoint."""
+    """The rival representation (Fig. 5b of the paper): a confidence map of every limb's midpoint."""
     first, last = torch.tensor(LIMBS, device=keypoints.device).T
     middle = (keypoints[:, :, first] + keypoints[:, :, last]) / 2
     both = present[:, :, first] & present[:, :, last]
     return gaussian_maps(middle, both, size=size, stride=stride, sigma=sigma)
+
+
+def targets(
+    keypoints: Float[Tensor, "b p k 2"],
+    present: Bool[Tensor, "b p k"],
+    *,
+    size: tuple[int, int],
+    stride: float,
+    sigma: float,
+    width: float,
+    middles: bool = False,
+) -> tuple[Float[Tensor, "b k+1 h w"], Float[Tensor, "b c h w"]]:
+    r"""What the net shall answer, channel by channel: confidence maps (Eq. 6-7) and part affinity fields (Eq. 8-9).
+
+    Args:
+        keypoints: (x, y) in pixels.
+        present: which joints are annotated.
+        size: (rows, columns) of the maps.
+        stride: pixels per cell.
+        sigma: of the confidence maps, in pixels.
+        width: half-width of the limbs, in pixels.
+        middles: also the rival's midpoint maps, as further channels of the fields.
+
+    Returns:
+        Confidence maps, joints then background :math:`1 - \max_j S_j`; fields, x and y of limb 0, of limb 1, ...
+    """
+    heats = gaussian_maps(keypoints, present, size=size, stride=stride, sigma=sigma)
+    fields = affinity_fields(keypoints, present, size=size, stride=stride, width=width).flatten(1, 2)
+    if middles:
+        maps = midpoint_maps(keypoints, present, size=size, stride=stride, sigma=sigma)
+        fields = torch.cat([fields, maps], 1)
+    return torch.cat([heats, 1 - heats.amax(1, keepdim=True)], 1), fields
 
 
 def convs(channels: Sequence[int], kernel: int, *, in_channels: int, norm: bool) -> list[nn.Module]:
@@ -257,13 +261,18 @@ def loss(
 Affinity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (limb (n,), start (n, 2), end (n, 2)) -> score (n,)
 
 
-def line_integral(fields: Float[Tensor, "c 2 h w"], *, stride: float, samples: int = SAMPLES) -> Affinity:
+def line_integral(fields: Float[Tensor, "c h w"], *, stride: float, samples: int = SAMPLES) -> Affinity:
     r"""The paper's affinity: :math:`E = \int_0^1 L_c(p(u)) \cdot \frac{d_2 - d_1}{\|d_2 - d_1\|} du` (Eq. 10-11).
 
     As released, E is the mean over samples that agree (above 0.05), pairs with fewer than 80 % of such samples score
     zero, and limbs longer than half the image's height pay for it.
+
+    Args:
+        fields: what the field branch answers for one image.
+        stride: pixels per cell.
+        samples: of u, evenly from 0 to 1.
     """
-    x_map, y_map = fields.unbind(1)
+    x_map, y_map = fields[0 : 2 * len(LIMBS) : 2], fields[1 : 2 * len(LIMBS) : 2]
     u = torch.linspace(0, 1, samples, device=fields.device)[None, :, None]
     height = fields.shape[-2] * stride
 
@@ -286,9 +295,14 @@ def long_limb(length: Float[Tensor, " n"], height: float) -> Float[Tensor, " n"]
     return (height / 2 / length - 1).clamp(max=0)
 
 
-def midpoint(maps: Float[Tensor, "c h w"], *, stride: float) -> Affinity:
-    """The rival's affinity: the height of the midpoint map half-way, if above the peaks' threshold; long limbs pay."""
-    height = maps.shape[-2] * stride
+def midpoint(fields: Float[Tensor, "c h w"], *, stride: float) -> Affinity:
+    """The rival's affinity: the height of the midpoint map half-way, if above the peaks' threshold; long limbs pay.
+
+    Args:
+        fields: what the field branch answers for one image, midpoint maps last.
+        stride: pixels per cell.
+    """
+    maps, height = fields[2 * len(LIMBS) :], fields.shape[-2] * stride
 
     def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
         score = sample_maps(maps, limb, ((start + end) / 2)[:, None], stride)[:, 0]
@@ -298,11 +312,11 @@ def midpoint(maps: Float[Tensor, "c h w"], *, stride: float) -> Affinity:
     return affinity
 
 
-def nearness(longest: Float[Tensor, " c"]) -> Affinity:
-    """The control's affinity: the nearer the better, nothing beyond each limb's ``longest`` length in pixels."""
+def nearness(reach: float) -> Affinity:
+    """The control's affinity: the nearer the better, falling evenly to nothing at ``reach`` pixels."""
 
     def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        return (1 - (end - start).norm(dim=-1) / longest.to(start)[limb]).clamp(min=0)
+        return (1 - (end - start).norm(dim=-1) / reach).clamp(min=0)
 
     return affinity
 

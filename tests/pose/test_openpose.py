@@ -63,7 +63,7 @@ def loop(keypoints, present, *, size, stride, sigma, width):
                             overlaps[c, row, column] += 1
         fields[b] /= overlaps.clamp(min=1)[:, None]
     heats[:, -1] = 1 - heats[:, :-1].amax(1)
-    return heats, fields
+    return heats, fields.flatten(1, 2)
 
 
 def test_constants_are_the_worlds():
@@ -160,6 +160,17 @@ def test_unknown_joints_may_be_nan_and_known_ones_may_not():
         openpose.affinity_fields(keypoints, present, size=(16, 16), stride=4.0, width=2.5)
 
 
+def test_channels_are_limb_by_limb_then_midpoints():
+    keypoints, present = crowd(2)
+    settings = {"size": (16, 16), "stride": 4.0}
+    heats, fields = openpose.targets(keypoints, present, sigma=3.5, width=2.5, middles=True, **settings)
+    alone = openpose.affinity_fields(keypoints, present, width=2.5, **settings)
+    assert fields.shape[1] == 3 * NUM_LIMBS
+    assert torch.equal(fields[:, 10:12], alone[:, 5])
+    assert torch.equal(fields[:, 2 * NUM_LIMBS :], openpose.midpoint_maps(keypoints, present, sigma=3.5, **settings))
+    assert torch.equal(heats[:, -1], 1 - heats[:, :-1].amax(1))
+
+
 def test_a_midpoint_map_peaks_between_the_joints():
     keypoints, present = torch.zeros(1, 1, 18, 2), torch.zeros(1, 1, 18, dtype=torch.bool)
     keypoints[0, 0, 3], keypoints[0, 0, 4] = torch.tensor([2.0, 4.0]), torch.tensor([18.0, 24.0])
@@ -223,8 +234,8 @@ def test_where_the_mask_is_zero_no_gradient_flows():
 @pytest.mark.parametrize(("degrees", "expected"), [(0, 1.0), (60, 0.5), (90, 0.0), (180, 0.0)])
 def test_line_integral_by_hand(degrees, expected):
     # A field of (1, 0) everywhere: the integral is the cosine; where it is negative no sample agrees.
-    fields = torch.zeros(1, 2, 16, 16)
-    fields[0, 0] = 1
+    fields = torch.zeros(2, 16, 16)
+    fields[0] = 1
     turn = math.radians(degrees)
     end = torch.tensor([[30 + 16 * math.cos(turn), 30 + 16 * math.sin(turn)]])
     score = openpose.line_integral(fields, stride=4.0)(torch.tensor([0]), torch.tensor([[30.0, 30.0]]), end)
@@ -233,8 +244,8 @@ def test_line_integral_by_hand(degrees, expected):
 
 def test_line_integral_wants_agreement_nearly_everywhere():
     # The field ends half-way: the mean over the samples that agree is 1, but only half of them do.
-    field = torch.zeros(1, 2, 16, 16)
-    field[0, 0, :, :8] = 1
+    field = torch.zeros(2, 16, 16)
+    field[0, :, :8] = 1
     integral = openpose.line_integral(field, stride=4.0)
     row, limb = 30.0, torch.tensor([0])
     half = integral(limb, torch.tensor([[20.0, row]]), torch.tensor([[44.0, row]]))
@@ -244,8 +255,8 @@ def test_line_integral_wants_agreement_nearly_everywhere():
 
 
 def test_long_limbs_pay():
-    fields = torch.zeros(1, 2, 16, 16)
-    fields[0, 0] = 1
+    fields = torch.zeros(2, 16, 16)
+    fields[0] = 1
     integral = openpose.line_integral(fields, stride=4.0)
     ends = torch.tensor([[32.0, 8.0], [50.0, 8.0]])  # 32 pixels is half the height
     scores = integral(torch.tensor([0, 0]), torch.tensor([[2.0, 8.0], [2.0, 8.0]]), ends)
@@ -253,15 +264,17 @@ def test_long_limbs_pay():
 
 
 def test_two_ends_in_one_place_do_not_divide_by_zero():
-    fields, point = torch.ones(1, 2, 8, 8), torch.tensor([[9.0, 9.0]])
+    fields, point = torch.ones(2, 8, 8), torch.tensor([[9.0, 9.0]])
     assert torch.isfinite(openpose.line_integral(fields, stride=4.0)(torch.tensor([0]), point, point)).all()
 
 
 def test_rivals_affinities_by_hand():
     limb, start, end = torch.tensor([0, 1]), torch.tensor([[2.0, 2.0]] * 2), torch.tensor([[10.0, 2.0]] * 2)
-    assert openpose.nearness(torch.tensor([16.0, 4.0]))(limb, start, end).tolist() == [0.5, 0.0]
-    maps = torch.zeros(2, 4, 4)
-    maps[0, 0, 1], maps[1, 0, 1] = 0.7, 0.05  # the cell of the middle, (6, 2); the second is under the threshold
+    assert openpose.nearness(32.0)(limb, start, end).tolist() == [0.75, 0.75]
+    assert openpose.nearness(6.0)(limb, start, end).tolist() == [0.0, 0.0]
+    maps = torch.zeros(3 * NUM_LIMBS, 4, 4)
+    maps[2 * NUM_LIMBS, 0, 1] = 0.7  # the cell of the middle, (6, 2)
+    maps[2 * NUM_LIMBS + 1, 0, 1] = 0.05  # under the threshold
     assert openpose.midpoint(maps, stride=4.0)(limb, start, end).tolist() == pytest.approx([0.7, 0.0])
 
 
@@ -292,7 +305,7 @@ def test_crossing_arms_need_the_field():
     keypoints[0, :, b] = torch.tensor([[40.0, 44.0], [24.0, 44.0]])
     present[0, :, [a, b]] = True
     heats, fields = openpose.targets(keypoints, present, size=(64, 64), stride=1.0, sigma=3.0, width=1.5)
-    lines, near = openpose.line_integral(fields[0], stride=1.0), openpose.nearness(torch.full((NUM_LIMBS,), 60.0))
+    lines, near = openpose.line_integral(fields[0], stride=1.0), openpose.nearness(64.0)
     joined = {
         name: openpose.decode(heats[0], rule, stride=1.0, least_joints=2).keypoints[:, [a, b], 0].round().tolist()
         for name, rule in (("field", lines), ("distance", near))
@@ -302,7 +315,7 @@ def test_crossing_arms_need_the_field():
 
 
 def test_empty_maps_give_nobody():
-    heats, fields = torch.zeros(19, 16, 16), torch.zeros(NUM_LIMBS, 2, 16, 16)
+    heats, fields = torch.zeros(19, 16, 16), torch.zeros(2 * NUM_LIMBS, 16, 16)
     found = openpose.decode(heats, openpose.line_integral(fields, stride=4.0), stride=4.0)
     assert found.keypoints.shape == (0, 18, 2)
     assert found.found.shape == (0, 18)
