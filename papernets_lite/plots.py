@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from cycler import cycler
 from IPython.display import display
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ def small_png(picture: Image.Image, colours: int = 48) -> bytes:
 def jpeg(picture: Image.Image) -> bytes:
     """A picture as a JPEG without colour subsampling, for photographs."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=84, subsampling=0, optimize=True)
+    picture.save(buffer, "JPEG", quality=84, subsampling=0)
     return buffer.getvalue()
 
 
@@ -251,7 +251,7 @@ def quiver(
 
 
 def heat(
-    matrix: Float[Tensor, "r c"],
+    matrix: Num[Tensor, "r c"],
     *,
     rows: Sequence[str],
     columns: Sequence[str],

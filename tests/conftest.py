@@ -3,5 +3,7 @@
 import torch
 from jaxtyping import install_import_hook
 
-install_import_hook("papernets_lite", "beartype.beartype")
+from tests import typecheck  # noqa: F401 - the hook finds it by name
+
+install_import_hook("papernets_lite", "tests.typecheck.check")
 torch.set_num_threads(1)
