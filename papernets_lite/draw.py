@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-SHIFT = 4  # OpenCV's fixed point: 1/16 pixel
-_TABLEAU = [
-    tuple(round(255 * v) for v in colour) for colour in matplotlib.colormaps["tab10"](np.arange(10))[:, :3].tolist()
-]
+# Okabe and Ito's colours, told apart by colour-blind readers too; the yellow one is left out: too pale on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5d5d5d", "#7b4fa3")
+_PAINT = [tuple(bytes.fromhex(colour[1:])) for colour in COLOURS]
+_INK, _PAPER = (20, 20, 20), (255, 255, 255)
+_SHIFT = 4  # OpenCV's fixed point: 1/16 pixel
+_FAR = 1e5  # enlarged pixels; beyond it OpenCV's integers overflow
 
 
 def resize(image: Float[Tensor, "c h w"], scale: int, *, smooth: bool = False) -> Float[Tensor, "c H W"]:
@@ -32,82 +34,108 @@ def resize(image: Float[Tensor, "c h w"], scale: int, *, smooth: bool = False) -
     return functional.interpolate(image[None], scale_factor=float(scale), mode=mode)[0].clamp(0, 1)
 
 
-def _canvas(image: Tensor, scale: int) -> np.ndarray:
-    if image.shape[0] == 1:
-        image = image.expand(3, -1, -1)
-    large = resize(image.detach().float().cpu(), scale)
-    return np.ascontiguousarray((255 * large.permute(1, 2, 0)).round().byte().numpy())
+def hues(angle: np.ndarray) -> np.ndarray:
+    """The colours of directions: a circle of equal lightness and chroma in the Oklab space.
 
+    Args:
+        angle: radians, of any shape (...).
 
-def _tensor(canvas: np.ndarray) -> Tensor:
-    return torch.from_numpy(canvas).permute(2, 0, 1).float() / 255
-
-
-def _fixed(point: Sequence[float], scale: int) -> tuple[int, int]:
-    x, y = ((float(v) * scale - 0.5) * (1 << SHIFT) for v in point)
-    return round(x), round(y)
-
-
-def hue(angle: float) -> tuple[int, int, int]:
-    """A direction's colour: the hue circle, at equal brightness as far as screens go."""
-    red, green, blue = matplotlib.colormaps["hsv"](angle / (2 * np.pi) % 1.0)[:3]
-    return round(255 * red), round(255 * green), round(255 * blue)
+    Returns:
+        Red, green and blue in [0, 1], (..., 3).
+    """
+    a, b = 0.13 * np.cos(angle), 0.13 * np.sin(angle)
+    long, middle, short = (
+        (0.72 + x * a + y * b) ** 3
+        for x, y in ((0.3963377774, 0.2158037573), (-0.1055613458, -0.0638541728), (-0.0894841775, -1.291485548))
+    )
+    red = 4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short
+    green = -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short
+    blue = -0.0041960863 * long - 0.7034186147 * middle + 1.707614701 * short
+    linear = np.stack([red, green, blue], -1).clip(0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def boxes(
-    image: Float[Tensor, "3 h w"], boxes: Float[Tensor, "n 4"], *, scale: int = 4, colour: tuple = (255, 220, 0)
+    image: Float[Tensor, "3 h w"],
+    boxes: Float[Tensor, "n 4"],
+    *,
+    scale: int = 4,
+    colour: tuple[int, int, int] = (255, 220, 0),
 ) -> Float[Tensor, "3 H W"]:
-    """``boxes`` (xyxy, pixels) as outlines."""
+    """``boxes`` (xyxy, pixels) as outlines.
+
+    Raises:
+        ValueError: for a coordinate that is not finite.
+    """
+    if not boxes.isfinite().all():
+        raise ValueError(f"expected finite boxes, got {boxes[~boxes.isfinite().all(1)][:3].tolist()}")
     canvas = _canvas(image, scale)
     for x0, y0, x1, y1 in boxes.tolist():
-        cv2.rectangle(canvas, _fixed((x0, y0), scale), _fixed((x1, y1), scale), colour, 2, cv2.LINE_AA, SHIFT)
+        for paint, thick in ((_INK, 4), (colour, 2)):
+            cv2.rectangle(canvas, _fixed((x0, y0), scale), _fixed((x1, y1), scale), paint, thick, cv2.LINE_AA, _SHIFT)
     return _tensor(canvas)
 
 
 def masks(
     image: Float[Tensor, "3 h w"], masks: Bool[Tensor, "n h w"], *, scale: int = 4, alpha: float = 0.55
 ) -> Float[Tensor, "3 H W"]:
-    """``masks`` as translucent colours, one each."""
-    out = image.detach().cpu().clone()
-    for mask, colour in zip(masks.cpu(), _TABLEAU * (1 + len(masks) // len(_TABLEAU)), strict=False):
-        paint = torch.tensor(colour)[:, None] / 255
+    """``masks`` as translucent colours, one each; where they overlap, the last lies on top."""
+    out = image.detach().float().cpu().clone()
+    for number, mask in enumerate(masks.cpu()):
+        paint = torch.tensor(_PAINT[number % len(_PAINT)])[:, None] / 255
         out[:, mask] = (1 - alpha) * out[:, mask] + alpha * paint
     return resize(out, scale)
 
 
 def heatmap(
-    image: Float[Tensor, "3 h w"],
+    image: Float[Tensor, "c h w"],
     heat: Float[Tensor, "H W"],
     *,
     scale: int = 4,
     alpha: float = 0.65,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> Float[Tensor, "3 A B"]:
-    """A ``heat`` map of any resolution over the image: transparent where it is low.
+    """A ``heat`` map of any resolution over the greyed image: transparent where it is low.
 
     Args:
         image: the picture.
-        heat: its values; ``limits`` map to transparent and opaque.
+        heat: its values.
         scale: enlargement of the picture.
         alpha: opacity at the upper limit.
         limits: values shown as nothing and as full colour.
+
+    Raises:
+        ValueError: for values that are not finite or limits that do not increase.
     """
-    base = torch.from_numpy(_canvas(image, scale)).permute(2, 0, 1).float() / 255
-    # Dim and grey the picture: colour is left to the heat.
-    base = 0.35 + 0.5 * base.mean(0, keepdim=True).expand_as(base)
+    low, high = limits
+    if not low < high:
+        raise ValueError(f"expected limits (low, high) that increase, got {limits}")
+    if not heat.isfinite().all():
+        raise ValueError(f"expected a finite heat map, got {int((~heat.isfinite()).sum())} values that are not")
+    base = 0.35 + 0.5 * _tensor(_canvas(image, scale)).mean(0, keepdim=True)  # colour is left to the heat
     values = heat.detach().float().cpu()[None, None]
     values = functional.interpolate(values, size=base.shape[1:], mode="bilinear", align_corners=False)[0, 0]
-    values = ((values - limits[0]) / (limits[1] - limits[0])).clamp(0, 1)
+    values = ((values - low) / (high - low)).clamp(0, 1)
     colour = torch.from_numpy(matplotlib.colormaps["inferno"](values.numpy())[..., :3]).permute(2, 0, 1).float()
     opacity = alpha * values.sqrt()
     return base * (1 - opacity) + colour * opacity
 
 
 def vectors(field: Float[Tensor, "2 h w"], *, scale: int = 4, limit: float = 1.0) -> Float[Tensor, "3 H W"]:
-    """A vector field as colour: direction is hue, length is strength on white."""
+    """A vector field as colour: direction is hue, length is strength on white.
+
+    Args:
+        field: (x, y) components, y down.
+        scale: enlargement.
+        limit: the length of full colour.
+
+    Raises:
+        ValueError: for values that are not finite or ``limit <= 0``.
+    """
+    if limit <= 0 or not field.isfinite().all():
+        raise ValueError(f"expected a finite field and limit > 0, got limit {limit}, finite {field.isfinite().all()}")
     x, y = field.detach().float().cpu()
-    angle = torch.atan2(y, x).numpy()
-    rgb = torch.from_numpy(matplotlib.colormaps["hsv"](angle / (2 * np.pi) % 1.0)[..., :3]).permute(2, 0, 1).float()
+    rgb = torch.from_numpy(hues(torch.atan2(y, x).numpy())).permute(2, 0, 1).float()
     strength = (torch.hypot(x, y) / limit).clamp(0, 1)
     return resize(1 - strength * (1 - rgb), scale)
 
@@ -118,6 +146,7 @@ def skeleton(
     visible: Bool[Tensor, "p k"],
     limbs: Sequence[tuple[int, int]],
     *,
+    hidden: Bool[Tensor, "p k"] | None = None,
     scale: int = 4,
     by_person: bool = False,
 ) -> Float[Tensor, "3 H W"]:
@@ -125,45 +154,62 @@ def skeleton(
 
     Args:
         image: the picture.
-        keypoints: (x, y) in its pixels; rows that are not finite are left out.
-        visible: joints and limbs are drawn only between visible ends.
+        keypoints: (x, y) in its pixels; those that are not finite are left out.
+        visible: joints drawn as discs; limbs are drawn between two of them.
         limbs: pairs of joints.
+        hidden: joints drawn as rings: there, but covered.
         scale: enlargement.
         by_person: colour by person (whose limb is it?) instead of by limb (which limb is it?).
     """
     canvas = _canvas(image, scale)
+    finite = keypoints.isfinite().all(-1)
+    covered = torch.zeros_like(visible) if hidden is None else hidden & ~visible
+    rainbow = [_rgb(c) for c in hues(2 * np.pi * np.arange(len(limbs)) / max(1, len(limbs)))]
     thick = max(1, round(0.6 * scale))
-    for person, (points, shown) in enumerate(zip(keypoints.tolist(), visible.tolist(), strict=True)):
+    rows = zip(keypoints.tolist(), (visible & finite).tolist(), (covered & finite).tolist(), strict=True)
+    for person, (points, shown, hollow) in enumerate(rows):
         for number, (a, b) in enumerate(limbs):
             if not (shown[a] and shown[b]):
                 continue
-            colour = _TABLEAU[person % len(_TABLEAU)] if by_person else hue(2 * np.pi * number / len(limbs))
+            paint = _PAINT[person % len(_PAINT)] if by_person else rainbow[number]
             ends = _fixed(points[a], scale), _fixed(points[b], scale)
-            cv2.line(canvas, *ends, (20, 20, 20), thick + 2, cv2.LINE_AA, SHIFT)
-            cv2.line(canvas, *ends, colour, thick, cv2.LINE_AA, SHIFT)
-        for point, seen in zip(points, shown, strict=True):
-            if seen:
-                at = _fixed(point, scale)
-                cv2.circle(canvas, at, round(0.62 * scale * 16), (20, 20, 20), -1, cv2.LINE_AA, SHIFT)
-                cv2.circle(canvas, at, round(0.38 * scale * 16), (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
+            cv2.line(canvas, *ends, _INK, thick + 2, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, *ends, paint, thick, cv2.LINE_AA, _SHIFT)
+        for point, full, empty in zip(points, shown, hollow, strict=True):
+            if full:
+                _disc(canvas, point, scale, 0.62, _INK)
+                _disc(canvas, point, scale, 0.38, _PAPER)
+            elif empty:
+                _disc(canvas, point, scale, 0.62, _PAPER)
+                _disc(canvas, point, scale, 0.4, _INK)
     return _tensor(canvas)
 
 
 def labels(image: Int[Tensor, "h w"], *, scale: int = 4) -> Float[Tensor, "3 H W"]:
-    """A label map as colours; 0 is white."""
-    table = torch.tensor([(255, 255, 255), *_TABLEAU * (1 + int(image.max()) // 10)]) / 255
-    return resize(table[image].permute(2, 0, 1), scale)
+    """A label map as colours; 0 is white.
+
+    Raises:
+        ValueError: for a negative label.
+    """
+    if image.numel() and image.min() < 0:
+        raise ValueError(f"expected labels from 0, got {int(image.min())}")
+    table = torch.tensor([_PAPER, *_PAINT]) / 255
+    index = torch.where(image > 0, (image - 1) % len(_PAINT) + 1, 0).cpu()
+    return resize(table[index].permute(2, 0, 1), scale)
 
 
 def grid(images: Sequence[Tensor], columns: int, *, pad: int = 2) -> Float[Tensor, "3 H W"]:
     """Equally large images in rows of ``columns``, on white.
 
     Raises:
-        ValueError: for no images or ``columns < 1``.
+        ValueError: for no images, images of different sizes or ``columns < 1``.
     """
     if not len(images) or columns < 1:
         raise ValueError(f"expected at least one image and column, got {len(images)} images and {columns} columns")
-    tiles = [i.detach().float().cpu().expand(3, -1, -1) for i in images]
+    sizes = {tuple(image.shape[1:]) for image in images}
+    if len(sizes) > 1:
+        raise ValueError(f"expected images of one size, got {sorted(sizes)}")
+    tiles = [image.detach().float().cpu().expand(3, -1, -1) for image in images]
     height, width = tiles[0].shape[1:]
     rows = -(-len(tiles) // columns)
     out = torch.ones(3, rows * (height + pad) - pad, columns * (width + pad) - pad)
@@ -171,3 +217,28 @@ def grid(images: Sequence[Tensor], columns: int, *, pad: int = 2) -> Float[Tenso
         top, left = number // columns * (height + pad), number % columns * (width + pad)
         out[:, top : top + height, left : left + width] = tile
     return out.clamp(0, 1)
+
+
+def _canvas(image: Tensor, scale: int) -> np.ndarray:
+    large = resize(image.detach().float().cpu().expand(3, -1, -1), scale)
+    return np.ascontiguousarray((255 * large.permute(1, 2, 0)).round().byte().numpy())
+
+
+def _tensor(canvas: np.ndarray) -> Tensor:
+    return torch.from_numpy(canvas).permute(2, 0, 1).float() / 255
+
+
+def _fixed(point: Sequence[float], scale: int) -> tuple[int, int]:
+    """A position as OpenCV's fixed-point number, whose integers are pixel centres."""
+    x, y = (min(max(float(v) * scale - 0.5, -_FAR), _FAR) * (1 << _SHIFT) for v in point)
+    return round(x), round(y)
+
+
+def _disc(canvas: np.ndarray, point: Sequence[float], scale: int, radius: float, paint: tuple[int, ...]) -> None:
+    cv2.circle(
+        canvas, _fixed(point, scale), round(radius * scale * (1 << _SHIFT)), paint, cv2.FILLED, cv2.LINE_AA, _SHIFT
+    )
+
+
+def _rgb(colour: np.ndarray) -> tuple[int, ...]:
+    return tuple(round(255 * float(v)) for v in colour)
