@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,21 +108,19 @@ class Claim:
         return read_results().get(self.slug, {}).get("claims", {}).get(self.key)
 
     def verdict(self) -> None:
-        """Print the stored verdict with its spread: the same text on every machine."""
+        """Print the verdict over the stored seeds with its spread: the same text on every machine."""
         stored = self.stored()
         if stored is None:
             print(f"NOT YET MEASURED: run make claims SLUGS={self.slug}")
             return
+        found = effect(stored["treatment"], stored["control"], higher_is_better=self.higher_is_better)
         better = "higher" if self.higher_is_better else "lower"
-        print(f"{stored['verdict']}: {self.text}")
+        print(f"{judge(found, self.margin)}: {self.text}")
         print(f"  {self.metric} ({better} is better), {len(stored['seeds'])} paired seeds")
-        for name in ("treatment", "control"):
-            values = stored[name]
-            print(f"  {getattr(self, name)}: {_mean(values):.3g} ± {_deviation(values):.2g}")
-        print(
-            f"  difference in favour: {stored['mean']:.3g}, 95 % interval [{stored['low']:.3g}, {stored['high']:.3g}],"
-            f" margin {self.margin:g}"
-        )
+        print(f"  {self.treatment}: {spread(stored['treatment'])}")
+        print(f"  {self.control}: {spread(stored['control'])}")
+        interval = f"95 % interval [{number(found.low)}, {number(found.high)}]"
+        print(f"  difference in favour: {number(found.mean)}, {interval}, margin {self.margin:g}")
 
 
 @dataclass(frozen=True)
@@ -148,42 +145,48 @@ class Measurement:
         sign = 1 if self.claim.higher_is_better else -1
         return sign * (self.treatment - self.control)
 
+    def _outcome(self) -> str:
+        agrees = "reaches" if self.difference() >= self.claim.margin else "does not reach"
+        return f"{number(self.difference())} {agrees} the margin of {self.claim.margin:g}"
+
     def __repr__(self) -> str:
         c = self.claim
-        agrees = "reaches" if self.difference() >= c.margin else "does not reach"
         return (
-            f"{c.metric}, this run (seed {self.seed}): {c.treatment} {self.treatment:.3g}, {c.control}"
-            f" {self.control:.3g}; difference in favour {self.difference():.3g} {agrees} the margin {c.margin:g}"
+            f"{c.metric}, this run (seed {self.seed}): {c.treatment} {number(self.treatment)},"
+            f" {c.control} {number(self.control)}; difference in favour {self._outcome()}"
         )
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         c = self.claim
         widest = max(abs(self.treatment), abs(self.control), 1e-12)
 
-        def row(name: str, value: float, kind: str) -> str:
-            width = round(100 * abs(value) / widest)
-            bar = f'<span class="pn-bar pn-{kind}" style="display:inline-block;width:{width}%"></span>'
-            return f"<tr><td>{html.escape(name)}</td><td>{value:.3g}</td><td>{bar}</td></tr>"
+        def row(name: str, value: float, colour: str) -> str:
+            # Styled in place, in colours that stand on black and on white: JupyterLab lacks the book's style sheet.
+            style = f"display:inline-block;height:.85em;border-radius:3px;background:{colour}"
+            bar = f'<span style="{style};width:{round(100 * abs(value) / widest)}%"></span>'
+            cells = (html.escape(name), number(value), bar)
+            return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
-        agrees = "reaches" if self.difference() >= c.margin else "does not reach"
         table = (
-            f'<table class="pn-claim"><caption>{html.escape(c.metric)}, this run (seed {self.seed})</caption>'
-            f"{row(c.treatment, self.treatment, 'treatment')}{row(c.control, self.control, 'control')}</table>"
-            f"<p>Difference in favour of the claim: {self.difference():.3g}."
-            f" It {agrees} the margin of {c.margin:g}.</p>"
+            '<table class="pn-claim" style="width:100%;max-width:34rem">'
+            f"<caption>{html.escape(c.metric)}, this run (seed {self.seed})</caption>"
+            f"{row(c.treatment, self.treatment, 'var(--pn-blue, #4a90c2)')}{row(c.control, self.control, '#8a97a0')}"
+            f"</table><p>The difference in favour of the claim, {self._outcome()}.</p>"
         )
         return {"text/plain": repr(self), "text/html": table, MIME: self.record()}
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+def number(value: float) -> str:
+    """Three digits, without exponents for large numbers."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
 
 
-def _deviation(values: Sequence[float]) -> float:
-    return effect(values, [0.0] * len(values)).deviation
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation; the mean alone for one value."""
+    found = effect(values, [0.0] * len(values))
+    return number(found.mean) + (f" ± {found.deviation:.2g}" if len(values) > 1 else "")
 
 
-@lru_cache(maxsize=1)
 def read_results() -> dict[str, Any]:
     """The stored results, by chapter; empty where there are none.
 
@@ -221,6 +224,7 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "treatment": treatment,
         "control": control,
         "mean": found.mean,
+        "deviation": found.deviation if len(seeds) > 1 else None,
         "low": found.low,
         "high": found.high,
         "verdict": judge(found, last["margin"]),

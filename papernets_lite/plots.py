@@ -1,32 +1,41 @@
-"""Figures. Every function takes ``ax=None`` and returns it; ``finish`` shows a figure with its alt text."""
+"""Figures. Every function takes ``ax=None`` and returns it; ``finish`` shows a figure with its alt text.
+
+Importing this module sets matplotlib's defaults to the book's style, so that titles and legends which a chapter adds
+to a figure take it too.
+"""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from cycler import cycler
 from IPython.display import display
-from jaxtyping import Float, Num
+from jaxtyping import Float, Real
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from papernets_lite.draw import COLOURS, hues
+
 INK, MUTED, GRID = "#24292f", "#57606a", "#d8dee4"
-COLOURS = ("#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#976d57", "#787774", "#cb912f")
+DPI = 110
+INCH = 96  # screen pixels of an inch: how wide a figure is shown
 STYLE = {
-    "figure.dpi": 110,
+    "figure.dpi": DPI,
     "figure.constrained_layout.use": True,
     "figure.facecolor": "white",
-    "font.size": 10,
+    "figure.max_open_warning": 0,  # a widget draws dozens before it shows one
+    "font.size": 11,
     "font.family": "DejaVu Sans",
-    "axes.titlesize": 10.5,
+    "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
     "axes.spines.top": False,
@@ -38,43 +47,53 @@ STYLE = {
     "grid.linewidth": 0.7,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
     "text.color": INK,
     "legend.frameon": False,
-    "image.interpolation": "nearest",
+    "legend.fontsize": 10,
+    "legend.handlelength": 1.4,
+    "lines.linewidth": 1.8,
+    "image.interpolation": "antialiased",  # squares when enlarged, smooth when reduced
 }
+plt.rcParams.update(STYLE)
 
 
 def axes(rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 2.8) -> tuple[Figure, Any]:
-    """A figure in the book's style and its axes (one, or an array); sizes in inches."""
-    with plt.rc_context(STYLE | {"figure.max_open_warning": 0}):  # a widget draws dozens before it shows one
-        return plt.subplots(rows, columns, figsize=(width, height))
+    """A figure and its axes (one, or an array); sizes in inches."""
+    return plt.subplots(rows, columns, figsize=(width, height))
 
 
-def render(figure: Figure) -> Image.Image:
+def render(figure: Figure, dpi: int = DPI) -> Image.Image:
     """The figure as a picture."""
-    with plt.rc_context(STYLE):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=STYLE["figure.dpi"])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
     return Image.open(buffer).convert("RGB")
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG of at most 48 colours: a quarter of the bytes, no visible loss."""
-    return small_png(render(figure))
+def tensor(figure: Figure) -> Float[Tensor, "3 h w"]:
+    """The figure as an image tensor; closes it."""
+    picture = render(figure)
+    plt.close(figure)
+    return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
 
 
-def small_png(picture: Image.Image, colours: int = 48) -> bytes:
-    """A picture as a paletted PNG."""
+def flat(picture: Image.Image, colours: int = 96) -> Image.Image | None:
+    """A drawing reduced to few colours; ``None`` where that would show, as in photographs."""
+    reduced = picture.quantize(colours, dither=Image.Dither.NONE)
+    error = np.asarray(reduced.convert("RGB"), np.float32) - np.asarray(picture, np.float32)
+    return reduced if np.square(error).mean() < 2.5**2 else None
+
+
+def encode(figure: Figure) -> tuple[str, bytes]:
+    """The figure as (MIME type, bytes): drawings as a sharp PNG of few colours, photographs as JPEG."""
+    if drawing := flat(render(figure, 3 * DPI // 2)):
+        buffer = io.BytesIO()
+        drawing.save(buffer, "PNG", optimize=True)
+        return "image/png", buffer.getvalue()
     buffer = io.BytesIO()
-    picture.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def jpeg(picture: Image.Image) -> bytes:
-    """A picture as a JPEG without colour subsampling, for photographs."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=84, subsampling=0)
-    return buffer.getvalue()
+    render(figure).save(buffer, "JPEG", quality=82, optimize=True, progressive=True)
+    return "image/jpeg", buffer.getvalue()
 
 
 def finish(figure: Figure, alt: str) -> None:
@@ -89,19 +108,10 @@ def finish(figure: Figure, alt: str) -> None:
     """
     if not alt.strip():
         raise ValueError("expected a description of the figure (alt), got none")
-    data, kind = png(figure), "image/png"
-    # Lines and flat colours are small as PNG; photographs are smaller as JPEG.
-    photographic = jpeg(render(figure))
-    if len(photographic) < 0.85 * len(data):
-        data, kind = photographic, "image/jpeg"
+    kind, data = encode(figure)
     plt.close(figure)
-    display({kind: data, "text/plain": alt}, metadata={kind: {"alt": alt}}, raw=True)
-
-
-def _finite(name: str, values: np.ndarray) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds values that are not finite")
-    return values
+    width = round(INCH * figure.get_figwidth())
+    display({kind: data, "text/plain": alt}, metadata={kind: {"alt": alt, "width": width}}, raw=True)
 
 
 def curves(
@@ -113,7 +123,7 @@ def curves(
     ax: Axes | None = None,
     ylabel: str | None = None,
 ) -> Axes:
-    """One curve per run: a running mean over ``smooth`` steps, the raw values faint behind it.
+    """One curve per run: the running mean over ``smooth`` steps, and a band from its 10th to its 90th percentile.
 
     Args:
         histories: name -> ``training.History`` (its column ``key``) or a 1-d tensor.
@@ -124,17 +134,22 @@ def curves(
         ylabel: defaults to ``key``.
 
     Raises:
-        ValueError: for values that are not finite.
+        ValueError: for no values, values that are not finite, or values up to zero on a logarithmic axis.
     """
     ax = ax if ax is not None else axes()[1]
     for number, (name, history) in enumerate(histories.items()):
         raw = history if isinstance(history, Tensor) else history[key]
-        values = _finite(f"{name}/{key}", raw.double().numpy())
+        values = _finite(f"{name}/{key}", raw.detach().cpu().double().numpy())
+        if not len(values) or smooth < 1:
+            raise ValueError(f"expected values and smooth >= 1, got {len(values)} for {name!r} and smooth {smooth}")
+        if log and values.min() <= 0:
+            raise ValueError(f"expected positive values on a logarithmic axis, got {values.min():g} for {name!r}")
         window = min(smooth, len(values))
-        mean = np.convolve(values, np.ones(window) / window, "valid")
+        seen = np.lib.stride_tricks.sliding_window_view(values, window)
+        steps = np.arange(len(seen)) + (window - 1) / 2
         colour = COLOURS[number % len(COLOURS)]
-        ax.plot(values, color=colour, alpha=0.18, linewidth=0.8)
-        ax.plot(np.arange(len(mean)) + (window - 1) / 2, mean, color=colour, linewidth=1.8, label=name)
+        ax.fill_between(steps, *np.quantile(seen, (0.1, 0.9), axis=1), color=colour, alpha=0.15, linewidth=0)
+        ax.plot(steps, seen.mean(1), color=colour, label=name)
     ax.set(xlabel="step", ylabel=ylabel or key)
     if log:
         ax.set_yscale("log")
@@ -163,19 +178,22 @@ def bars(
         digits: decimals of the written values.
 
     Raises:
-        ValueError: for values that are not finite.
+        ValueError: for no bars, values that are not finite, or errors and references of unknown bars.
     """
+    unknown = {*(errors or {}), *(reference or {})} - set(values)
+    if not values or unknown:
+        raise ValueError(f"expected bars, and errors and references of these bars, got {list(values)} and {unknown}")
     ax = ax if ax is not None else axes()[1]
     heights = _finite("bars", np.array(list(values.values()), float))
     where = np.arange(len(values))
     error = [errors.get(name, 0.0) for name in values] if errors else None
     colours = [COLOURS[i % len(COLOURS)] for i in where]
     drawn = ax.bar(where, heights, 0.62, yerr=error, color=colours, ecolor=INK, capsize=3)
-    ax.bar_label(drawn, fmt=f"%.{digits}f", padding=2, fontsize=9)
+    ax.bar_label(drawn, fmt=f"%.{digits}f", padding=2, fontsize=10)
     if reference:
         ax.plot(where, [reference.get(name, np.nan) for name in values], "D", color=INK, ms=5, ls="", label="paper")
         ax.legend()
-    ax.set_xticks(where, list(values))
+    ax.set_xticks(where, [textwrap.fill(name, 14) for name in values])
     ax.set_ylabel(ylabel)
     ax.grid(axis="x", visible=False)
     ax.margins(y=0.15)
@@ -188,10 +206,13 @@ def images(
     """Pictures (c, h, w) in rows of ``columns``, each ``size`` inches wide.
 
     Raises:
-        ValueError: for no pictures, or another number of titles.
+        ValueError: for no pictures, another number of titles, or ``columns < 1``.
     """
-    if not len(pictures) or (titles is not None and len(titles) != len(pictures)):
-        raise ValueError(f"expected pictures and as many titles, got {len(pictures)} and {titles and len(titles)}")
+    if not len(pictures) or columns < 1 or (titles is not None and len(titles) != len(pictures)):
+        raise ValueError(
+            f"expected pictures, as many titles and columns >= 1, got {len(pictures)} pictures,"
+            f" {'no' if titles is None else len(titles)} titles and {columns} columns"
+        )
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     ratio = pictures[0].shape[-2] / pictures[0].shape[-1]
@@ -202,21 +223,27 @@ def images(
         if number < len(pictures):
             ax.imshow(to_array(pictures[number]))
             if titles:
-                ax.set_title(titles[number], fontsize=8.5, loc="center", weight="normal", pad=2)
+                ax.set_title(titles[number], fontsize=9, loc="center", weight="normal", pad=2)
     return figure
 
 
 def to_array(picture: Tensor) -> np.ndarray:
-    """(c, h, w) in [0, 1] -> (h, w, 3) uint8."""
+    """(c, h, w) in [0, 1] -> (h, w, 3) uint8.
+
+    Raises:
+        ValueError: for another shape or values that are not finite.
+    """
     if picture.ndim != 3 or picture.shape[0] not in (1, 3):
         raise ValueError(f"expected an image of 1 or 3 channels, (c, h, w), got {tuple(picture.shape)}")
-    rgb = picture.detach().float().cpu().clamp(0, 1).expand(3, -1, -1)
-    return (255 * rgb.permute(1, 2, 0)).round().byte().numpy()
+    rgb = picture.detach().float().cpu()
+    if not rgb.isfinite().all():
+        raise ValueError(f"expected a finite image, got {int((~rgb.isfinite()).sum())} values that are not")
+    return (255 * rgb.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)).round().byte().numpy()
 
 
 def quiver(
     field: Float[Tensor, "2 h w"],
-    image: Float[Tensor, "3 H W"] | None = None,
+    image: Float[Tensor, "c H W"] | None = None,
     *,
     every: int = 1,
     least: float = 0.1,
@@ -230,28 +257,30 @@ def quiver(
         every: draw each n-th cell.
         least: shorter vectors are left out.
         ax: where to draw.
+
+    Raises:
+        ValueError: for values that are not finite.
     """
+    vectors = _finite("field", field.detach().float().cpu().numpy())[:, ::every, ::every]
     ax = ax if ax is not None else axes(width=3.5, height=3.5)[1]
     height, width = (image if image is not None else field).shape[-2:]
     if image is not None:
-        ax.imshow(
-            0.45 + 0.5 * to_array(image).mean(-1) / 255, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0)
-        )
-    x, y = field.detach().float().cpu()[:, ::every, ::every].numpy()
+        grey = 0.45 + 0.5 * to_array(image).mean(-1) / 255
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
     rows, columns = np.mgrid[0 : field.shape[1] : every, 0 : field.shape[2] : every]
-    length = np.hypot(x, y)
-    keep = length > least
-    cell = width / field.shape[2]
-    colour = matplotlib.colormaps["hsv"](np.arctan2(y, x)[keep] / (2 * np.pi) % 1.0)
-    unit = {"angles": "xy", "scale_units": "xy", "scale": 1 / (1.3 * cell * every), "width": 0.008}
-    ax.quiver((columns + 0.5)[keep] * cell, (rows + 0.5)[keep] * cell, x[keep], y[keep], color=colour, **unit)
+    x, y = vectors
+    keep = np.hypot(x, y) > least
+    across, down = width / field.shape[2], height / field.shape[1]
+    unit = {"angles": "xy", "scale_units": "xy", "scale": 1 / (1.3 * across * every), "width": 0.008, "pivot": "mid"}
+    colour = hues(np.arctan2(y, x)[keep])
+    ax.quiver((columns + 0.5)[keep] * across, (rows + 0.5)[keep] * down, x[keep], y[keep], color=colour, **unit)
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     ax.axis("off")
     return ax
 
 
 def heat(
-    matrix: Num[Tensor, "r c"],
+    matrix: Real[Tensor, "r c"],
     *,
     rows: Sequence[str],
     columns: Sequence[str],
@@ -263,10 +292,12 @@ def heat(
     """A matrix as colours with its numbers, such as a confusion matrix.
 
     Raises:
-        ValueError: for values that are not finite.
+        ValueError: for values that are not finite, or another number of names.
     """
-    ax = ax if ax is not None else axes(width=3.5, height=3.2)[1]
+    if matrix.shape != (len(rows), len(columns)):
+        raise ValueError(f"expected {tuple(matrix.shape)} names, got {len(rows)} rows and {len(columns)} columns")
     values = _finite("matrix", matrix.detach().double().cpu().numpy())
+    ax = ax if ax is not None else axes(width=3.5, height=3.2)[1]
     ax.imshow(values, cmap="Blues", aspect="auto")
     ax.set_xticks(range(len(columns)), list(columns))
     ax.set_yticks(range(len(rows)), list(rows))
@@ -275,14 +306,13 @@ def heat(
     if numbers:
         middle = (values.max() + values.min()) / 2
         for (r, c), value in np.ndenumerate(values):
-            ink = "white" if value > middle else INK
             text = f"{value:.2f}" if matrix.is_floating_point() else f"{value:.0f}"
-            ax.text(c, r, text, ha="center", va="center", fontsize=8, color=ink)
+            ink = "white" if value > middle else INK
+            ax.text(c, r, text, ha="center", va="center", fontsize=9, color=ink)
     return ax
 
 
-def tensor(figure: Figure) -> Float[Tensor, "3 h w"]:
-    """A figure as an image tensor, for use as a widget's frame; closes it."""
-    picture = render(figure)
-    plt.close(figure)
-    return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
+def _finite(name: str, values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds {int((~np.isfinite(values)).sum())} values that are not finite")
+    return values

@@ -1,6 +1,7 @@
 """What a chapter prints: the package's live source, tables and counts."""
 
 import inspect
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,25 +9,29 @@ from typing import Any
 from IPython.display import Markdown, display
 from torch import nn
 
+ROOT = Path(__file__).parent.parent
+
 
 def source(*objects: Any) -> None:
     """Print the source of functions, classes or methods as it is in the package now.
 
     Raises:
-        TypeError: for an object without Python source.
+        ValueError: for an object that is not a function, class or method of the package.
     """
     for item in objects:
         item = inspect.unwrap(item)
-        lines, first = inspect.getsourcelines(item)
-        path = Path(inspect.getfile(item))
-        within = path.relative_to(Path(__file__).parent.parent).as_posix()
-        code = inspect.cleandoc("\n" + "".join(lines)) if lines[0][:1].isspace() else "".join(lines).rstrip()
-        caption = f"`{within}`, lines {first}-{first + len(lines) - 1}"
+        try:
+            path = Path(inspect.getfile(item)).relative_to(ROOT / "papernets_lite")
+            lines, first = inspect.getsourcelines(item)
+        except (TypeError, ValueError, OSError) as error:
+            raise ValueError(f"expected functions or classes of papernets_lite, got {item!r}") from error
+        code = textwrap.dedent("".join(lines)).rstrip()
+        caption = f"`papernets_lite/{path.as_posix()}`, lines {first}-{first + len(lines) - 1}"
         display(Markdown(f"{caption}\n\n```python\n{code}\n```"))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A small table; numbers are written with up to four significant digits.
+    """A small table; floats are written with up to four significant digits.
 
     Raises:
         ValueError: for a row of another length than ``columns``.
@@ -34,16 +39,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     for row in rows:
         if len(row) != len(columns):
             raise ValueError(f"expected rows of {len(columns)} cells, got {list(row)}")
-
-    def text(cell: Any) -> str:
-        if isinstance(cell, int):
-            return f"{cell:,}"
-        return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-
-    lines = [list(columns), ["---"] * len(columns), *([text(cell) for cell in row] for row in rows)]
+    lines = [list(columns), ["---"] * len(columns), *([_cell(cell) for cell in row] for row in rows)]
     display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines)))
 
 
 def parameters(module: nn.Module) -> int:
     """How many numbers the module learns."""
-    return sum(p.numel() for p in module.parameters())
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return (f"{value:.4g}" if isinstance(value, float) else str(value)).replace("|", r"\|")

@@ -1,18 +1,19 @@
-"""Widgets that need no kernel: frames drawn beforehand, linked in the browser to sliders and buttons.
+"""Widgets that need no kernel: pictures drawn beforehand, chosen in the browser by sliders and buttons.
 
-They move in JupyterLab, in Colab and in the static page alike, because ``jslink`` connects the traits in the page.
+They work in JupyterLab, in Colab and in the static page alike. They use the browser's own controls, because those of
+ipywidgets have no names for a screen reader, lack ``Stack`` in Colab's version, and take more bytes than the pictures.
 """
 
 import base64
-import html
 import io
+import itertools
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anywidget
-import ipywidgets
 import torch
 import traitlets
 from jaxtyping import Float
@@ -23,6 +24,8 @@ from torch import Tensor
 from papernets_lite import plots
 
 Frame = Any  # (c, h, w) tensor, PIL image or matplotlib figure
+SMALL = 160  # pictures up to this width are shown enlarged, so that every pixel counts
+_JS = Path(__file__).parent / "js"
 
 if "google.colab" in sys.modules:  # Colab draws anywidgets only with its custom manager
     from google.colab import output  # type: ignore[import-not-found]
@@ -30,42 +33,22 @@ if "google.colab" in sys.modules:  # Colab draws anywidgets only with its custom
     output.enable_custom_widget_manager()
 
 
-def data_url(frame: Frame, *, exact: bool | None = None) -> tuple[str, int]:
-    """A frame as a ``data:`` URL of few bytes (WebP), and its width in pixels.
+class Frames(anywidget.AnyWidget):
+    """What ``scrubber`` and ``picker`` return; ``chosen`` (one index for each axis) may be linked or set."""
 
-    Args:
-        frame: what to show.
-        exact: keep every pixel; by default small pictures (up to 160 pixels wide), which are shown enlarged.
-    """
-    picture = plots.render(frame) if isinstance(frame, Figure) else frame
-    if isinstance(frame, Figure):
-        plots.plt.close(frame)
-    if isinstance(picture, Tensor):
-        picture = Image.fromarray(plots.to_array(picture))
-    picture = picture.convert("RGB")
-    exact = picture.width <= 160 if exact is None else exact
-    # Lines and flat colours are smallest with few colours and without loss, photographs with loss.
-    few = picture.quantize(16, dither=Image.Dither.NONE).convert("RGB")
-    encodings = [_webp(picture, lossless=True)] if exact else [_webp(few, lossless=True), _webp(picture, quality=60)]
-    return f"data:image/webp;base64,{base64.b64encode(min(encodings, key=len)).decode()}", picture.width
+    _esm = _JS / "frames.js"
+    _css = _JS / "frames.css"
+    axes: traitlets.List = traitlets.List().tag(sync=True)
+    frames: traitlets.List = traitlets.List().tag(sync=True)
+    alts: traitlets.List = traitlets.List().tag(sync=True)
+    size: traitlets.List = traitlets.List().tag(sync=True)
+    pixelated = traitlets.Bool(False).tag(sync=True)
+    interval = traitlets.Int(0).tag(sync=True)
+    chosen: traitlets.List = traitlets.List().tag(sync=True)
 
-
-def _webp(picture: Image.Image, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", method=6, **options)
-    return buffer.getvalue()
-
-
-def _picture(frame: Frame, alt: str, caption: str, scale: float) -> ipywidgets.HTML:
-    if not alt.strip():
-        raise ValueError("expected a description of the frame (alt), got none")
-    url, width = data_url(frame)
-    style = f"width:{round(width * scale)}px;max-width:100%;height:auto"
-    if scale > 1:
-        style += ";image-rendering:pixelated"
-    caption = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    image = f'<img alt="{html.escape(alt, quote=True)}" src="{url}" style="{style}">'
-    return ipywidgets.HTML(f'<figure class="pn-frame">{image}{caption}</figure>')
+    def __repr__(self) -> str:
+        axes = " by ".join(f"{len(axis['options'])} {axis['name']}" for axis in self.axes)
+        return f"interactive figure, {axes}"
 
 
 def scrubber(
@@ -76,92 +59,105 @@ def scrubber(
     alt: str | Sequence[str],
     scale: float = 1,
     interval: int = 700,
-) -> ipywidgets.Widget:
+) -> Frames:
     """A film: a slider and a play button that choose one of ``frames``.
 
     Args:
-        frames: pictures or figures of equal size.
-        labels: what each shows, written under it.
-        name: beside the slider.
+        frames: pictures or figures of equal size; figures are closed.
+        labels: what each shows, written beside the slider.
+        name: the slider's.
         alt: a description, for all frames (each gets its label) or one each.
         scale: screen pixels per picture pixel.
         interval: milliseconds a frame when playing.
 
     Raises:
-        ValueError: for no frames, or another number of labels or descriptions.
+        ValueError: for no frames, another number of labels or descriptions, an empty one, or frames of unequal size.
     """
-    descriptions = [f"{alt}: {label}" for label in labels] if isinstance(alt, str) else list(alt)
-    if not len(frames) or not len(frames) == len(labels) == len(descriptions):
+    descriptions = [f"{alt}: {label}" for label in labels] if isinstance(alt, str) and alt.strip() else list(alt)
+    if not len(frames) or not len(frames) == len(labels) == len(descriptions) or interval < 1:
         raise ValueError(
-            f"expected frames and as many labels and alts, got {len(frames)}, {len(labels)}, {len(descriptions)}"
+            f"expected frames, as many labels and alts, and interval >= 1, got {len(frames)}, {len(labels)},"
+            f" {len(descriptions)} and {interval}"
         )
-    pictures = [_picture(f, a, label, scale) for f, a, label in zip(frames, descriptions, labels, strict=True)]
-    stack = ipywidgets.Stack(pictures, selected_index=0)
-    last = len(frames) - 1
-    play = ipywidgets.Play(min=0, max=last, interval=interval, show_repeat=False)
-    slider = ipywidgets.IntSlider(min=0, max=last, description=name, readout=False)
-    ipywidgets.jslink((play, "value"), (slider, "value"))
-    ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
-    return _box([ipywidgets.HBox([play, slider]), stack], "pn-scrubber")
+    return _frames(frames, descriptions, [(name, list(labels))], scale, interval).add_class("pn-scrubber")
 
 
-def picker(
-    frames: Mapping[tuple[str, ...], Frame], names: Sequence[str], *, alt: str, scale: float = 1
-) -> ipywidgets.Widget:
+def picker(frames: Mapping[tuple[str, ...], Frame], names: Sequence[str], *, alt: str, scale: float = 1) -> Frames:
     """A choice on one or more axes, each a row of buttons (up to six options) or a slider (more).
 
     Args:
-        frames: one for each combination of options, keyed by the options in the order of ``names``.
+        frames: one for each combination of options, keyed by the options in the order of ``names``; of equal size.
         names: the axes.
         alt: a description; each frame's gets its options.
         scale: screen pixels per picture pixel.
 
     Raises:
-        ValueError: when a combination is missing, or a key has another length than ``names``.
+        ValueError: when a combination is missing, a key has another length than ``names``, the description is empty,
+            or frames differ in size.
     """
-    if not frames or any(len(key) != len(names) for key in frames):
+    if not frames or any(isinstance(key, str) or len(key) != len(names) for key in frames):
         raise ValueError(f"expected frames with keys of {len(names)} options, got {list(frames)[:3]}")
     options = [list(dict.fromkeys(key[axis] for key in frames)) for axis in range(len(names))]
-    missing = [key for key in _product(options) if key not in frames]
-    if missing:
+    keys = list(itertools.product(*options))
+    if missing := [key for key in keys if key not in frames]:
         raise ValueError(f"expected a frame for each combination of options, missing {missing[:3]}")
-    controls = [_control(name, choices) for name, choices in zip(names, options, strict=True)]
-
-    def nest(prefix: tuple[str, ...]) -> ipywidgets.Widget:
-        axis = len(prefix)
-        if axis == len(names):
-            return _picture(frames[prefix], f"{alt}: {', '.join(prefix)}", "", scale)
-        stack = ipywidgets.Stack([nest((*prefix, choice)) for choice in options[axis]], selected_index=0)
-        ipywidgets.jslink((controls[axis], "index"), (stack, "selected_index"))
-        return stack
-
-    return _box([*controls, nest(())], "pn-picker")
+    alts = [f"{alt}: {', '.join(key)}" if alt.strip() else "" for key in keys]
+    axes = list(zip(names, options, strict=True))
+    return _frames([frames[key] for key in keys], alts, axes, scale, 0).add_class("pn-picker")
 
 
-def _product(options: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    keys: list[tuple[str, ...]] = [()]
-    for choices in options:
-        keys = [(*key, choice) for key in keys for choice in choices]
-    return keys
+def _frames(
+    frames: Sequence[Frame], alts: Sequence[str], axes: Sequence[tuple[str, list[str]]], scale: float, interval: int
+) -> Frames:
+    if not all(alt.strip() for alt in alts):
+        raise ValueError("expected a description of every frame (alt), got none")
+    pictures = [_picture(frame) for frame in frames]
+    if len(sizes := {picture.size for picture in pictures}) > 1:
+        raise ValueError(f"expected frames of one size, got {sorted(sizes)}")
+    # Figures are as wide as their inches on the screen, as those of plots.finish.
+    unit = plots.INCH / plots.DPI if isinstance(frames[0], Figure) else 1
+    return Frames(
+        axes=[{"name": name, "options": options} for name, options in axes],
+        frames=[data_url(picture) for picture in pictures],
+        alts=list(alts),
+        size=[round(side * scale * unit) for side in pictures[0].size],
+        pixelated=scale > 1,
+        interval=interval,
+        chosen=[0] * len(axes),
+    )
 
 
-def _control(name: str, choices: Sequence[str]) -> ipywidgets.Widget:
-    if len(choices) > 6:
-        return ipywidgets.SelectionSlider(options=choices, description=name)
-    return ipywidgets.ToggleButtons(options=choices, description=name, style={"button_width": "auto"})
+def _picture(frame: Frame) -> Image.Image:
+    if isinstance(frame, Figure):
+        frame = plots.tensor(frame)
+    return (frame if isinstance(frame, Image.Image) else Image.fromarray(plots.to_array(frame))).convert("RGB")
 
 
-def _box(children: list, kind: str) -> ipywidgets.Widget:
-    box = ipywidgets.VBox(children)
-    box.add_class(kind)
-    return box
+def data_url(picture: Image.Image) -> str:
+    """A picture as a ``data:`` URL of few bytes: WebP, without loss for drawings and with some for photographs."""
+    small = picture.width <= SMALL
+    drawing = picture if small else plots.flat(picture)
+    # WebP halves the resolution of colour; doubled beforehand, a small picture keeps the colour of each pixel.
+    photograph = (
+        picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST) if small else picture
+    )
+    encodings = [_webp(photograph, quality=82, method=6)]
+    if drawing:
+        encodings.append(_webp(drawing.convert("RGB"), lossless=True, quality=50, method=4))
+    return f"data:image/webp;base64,{base64.b64encode(min(encodings, key=len)).decode()}"
+
+
+def _webp(picture: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", **options)
+    return buffer.getvalue()
 
 
 class LineIntegral(anywidget.AnyWidget):
-    """The page's part of ``line_integral``; every trait is sent once and read there."""
+    """What ``line_integral`` returns; every trait is sent once and read in the page."""
 
-    _esm = Path(__file__).parent / "js" / "line_integral.js"
-    _css = Path(__file__).parent / "js" / "line_integral.css"
+    _esm = _JS / "line_integral.js"
+    _css = _JS / "line_integral.css"
     image = traitlets.Unicode().tag(sync=True)
     size: traitlets.List = traitlets.List().tag(sync=True)
     field = traitlets.Unicode().tag(sync=True)
@@ -174,14 +170,14 @@ class LineIntegral(anywidget.AnyWidget):
     alt = traitlets.Unicode().tag(sync=True)
 
     def __repr__(self) -> str:
-        return f"LineIntegral({self.alt!r})"  # without an address: stored outputs stay the same
+        return f"interactive figure, {self.alt}"
 
 
 def line_integral(
-    image: Float[Tensor, "3 H W"],
-    field: Float[Tensor, "c 2 h w"],
+    image: Float[Tensor, "c H W"],
+    field: Float[Tensor, "n 2 h w"],
     *,
-    limbs: Mapping[str, tuple[int, int]],
+    limbs: Mapping[str, Sequence[int]],
     points: Sequence[Mapping[str, Any]],
     alt: str,
     limb: int = 0,
@@ -191,32 +187,40 @@ def line_integral(
 
     Args:
         image: the scene.
-        field: one vector field per limb, components (x, y) in [-1, 1], on a grid that covers the image.
-        limbs: name -> (joint at its start, joint at its end), one per field.
-        points: candidates: ``{"joint": 3, "x": 12.5, "y": 40.0, "label": "right wrist of person 1"}``, pixels.
+        field: one vector field for each limb, components (x, y) in [-1, 1], on a grid that covers the image.
+        limbs: name -> (joint at its start, joint at its end), one for each field.
+        points: candidates: ``{"joint": 3, "x": 12.5, "y": 40.0, "label": "right elbow of person 1"}``, pixels.
         alt: a description of the scene.
         limb: which is shown first.
-        samples: points along the line.
+        samples: points along the line, its ends included.
 
     Raises:
-        ValueError: when fields and limbs differ in number, or the grid does not divide the image evenly.
+        ValueError: when fields and limbs differ in number, the grid does not divide the image evenly, a value is not
+            finite, a limb has no candidate at one of its ends, or the description is empty.
     """
     count, _, rows, columns = field.shape
-    if count != len(limbs):
-        raise ValueError(f"expected one field per limb, got {count} fields and {len(limbs)} limbs")
+    if count != len(limbs) or not 0 <= limb < count:
+        raise ValueError(f"expected one field for each limb, got {count} fields, {len(limbs)} limbs and limb {limb}")
     stride = image.shape[-1] / columns
     if image.shape[-2] != rows * stride:
         raise ValueError(f"expected a grid over the image, got {rows}x{columns} over {tuple(image.shape[-2:])}")
+    if samples < 2 or not alt.strip():
+        raise ValueError(f"expected samples >= 2 and a description (alt), got {samples} and {alt!r}")
+    if not field.isfinite().all() or not all(math.isfinite(point[k]) for point in points for k in ("x", "y")):
+        raise ValueError("expected a finite field and finite points, got values that are not")
+    there = {point["joint"] for point in points}
+    if lonely := [name for name, ends in limbs.items() if not there.issuperset(ends)]:
+        raise ValueError(f"expected candidates for both ends of every limb, got none for {lonely[:3]}")
     levels = (127 * field.detach().cpu().clamp(-1, 1)).round().to(torch.int8)
     return LineIntegral(
-        image=data_url(image, exact=False)[0],
+        image=data_url(_picture(image)),
         size=[image.shape[-1], image.shape[-2]],
         field=base64.b64encode(levels.numpy().tobytes()).decode(),
         shape=list(field.shape),
         stride=stride,
-        limbs=[{"name": name, "joints": list(joints)} for name, joints in limbs.items()],
+        limbs=[{"name": name, "joints": list(ends)} for name, ends in limbs.items()],
         limb=limb,
         points=[dict(point) for point in points],
         samples=samples,
         alt=alt,
-    )
+    ).add_class("pn-line-integral")

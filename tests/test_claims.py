@@ -1,5 +1,6 @@
 """The statistics behind a verdict, and what a chapter prints of them."""
 
+import dataclasses
 import json
 import math
 
@@ -55,9 +56,21 @@ def test_measurement_carries_the_numbers():
     bundle = measured._repr_mimebundle_()
     assert bundle[MIME]["values"] == {"treatment": 1.0, "control": 1.5}
     assert bundle[MIME]["seed"] == 3
-    assert "reaches the margin" in bundle["text/plain"]
+    assert "0.5 reaches the margin of 0.1" in bundle["text/plain"]
     assert "does not reach" in repr(CLAIM.measure(1.0, 1.05, seed=0))
+    assert "<td" in bundle["text/html"]
     json.dumps(bundle)
+
+
+def test_measurement_shows_names_as_they_are():
+    odd = dataclasses.replace(CLAIM, treatment="a < b")
+    assert "a &lt; b" in odd.measure(1.0, 2.0, seed=0)._repr_mimebundle_()["text/html"]
+
+
+def test_numbers_read_well():
+    assert [claims.number(v) for v in (0.0123456, -12.345, 1234.5, math.inf)] == ["0.0123", "-12.3", "1,234", "inf"]
+    assert claims.spread([1.0, 2.0, 3.0]) == "2 ± 1"
+    assert claims.spread([2.0]) == "2"
 
 
 def test_summary_sorts_and_pairs_seeds():
@@ -73,19 +86,18 @@ def test_summary_sorts_and_pairs_seeds():
 def test_verdict_prints_what_is_stored(monkeypatch, capsys, tmp_path):
     path = tmp_path / "results.json"
     monkeypatch.setattr(claims, "RESULTS", (path,))
-    claims.read_results.cache_clear()
     CLAIM.verdict()
     assert "NOT YET MEASURED" in capsys.readouterr().out
     records = [CLAIM.measure(1.0, 2.0 + s / 10, seed=s).record() for s in range(5)]
     path.write_text(json.dumps({"resnet": {"claims": {"k": summarise(records)}}}))
-    claims.read_results.cache_clear()
     CLAIM.verdict()
     printed = capsys.readouterr().out
     assert printed.startswith("SUPPORTED: t")
     assert "5 paired seeds" in printed
     assert "1.2, 95 % interval" in printed
+    # The verdict follows the seeds' values: a stricter margin changes it without a new measurement.
+    dataclasses.replace(CLAIM, margin=3.0).verdict()
+    assert capsys.readouterr().out.startswith("NOT SUPPORTED: t")
     path.write_text("{")
-    claims.read_results.cache_clear()
     with pytest.raises(ValueError, match="damaged"):
         CLAIM.verdict()
-    claims.read_results.cache_clear()

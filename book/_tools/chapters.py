@@ -5,6 +5,7 @@ python book/_tools/chapters.py execute|stale|new ...
 
 import argparse
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -12,10 +13,12 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "papernets_lite"
 KEY = "papernets"  # of the notebook's metadata
+VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 
 
 def chapters(root: Path, slugs: list[str] | None = None) -> dict[str, Path]:
@@ -45,6 +49,18 @@ def chapters(root: Path, slugs: list[str] | None = None) -> dict[str, Path]:
     if unknown:
         sys.exit(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(found)}")
     return {slug: path for slug, path in found.items() if not slugs or slug in slugs}
+
+
+def read(path: Path) -> Any:
+    """A notebook.
+
+    Raises:
+        SystemExit: naming the file, when it is damaged.
+    """
+    try:
+        return nbformat.read(path, 4)
+    except Exception as error:  # nbformat raises many kinds
+        sys.exit(f"{path} is not a notebook: {error}")
 
 
 def imported(root: Path, source: str) -> set[Path]:
@@ -75,25 +91,44 @@ def imported(root: Path, source: str) -> set[Path]:
     return files
 
 
-def code(notebook: Any) -> str:
+def code(notebook: Any) -> list[str]:
     """The notebook's own code: every code cell but the one tagged ``install``."""
-    cells = [c for c in notebook.cells if c.cell_type == "code" and "install" not in c.metadata.get("tags", [])]
-    return "\n\n".join("".join(cell.source) for cell in cells)
+    return [c.source for c in notebook.cells if c.cell_type == "code" and "install" not in c.metadata.get("tags", [])]
 
 
-def fingerprint(root: Path, path: Path, *, results: bool = True) -> str:
+def python(source: str) -> str:
+    """A cell's source without lines that only IPython understands."""
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
+
+
+def fingerprint(root: Path, path: Path) -> str:
     """A hash of everything that decides a chapter's outputs: its code, the package's it imports, stored verdicts."""
-    source = code(nbformat.read(path, 4))
-    digest = hashlib.sha256(source.encode())
-    files = imported(root, source)
+    cells = code(read(path))
+    digest = hashlib.sha256("\n\n".join(cells).encode())
+    files = imported(root, "\n".join(map(python, cells)))
     # The widgets' scripts are read at run time, not imported.
     if root / PACKAGE / "widgets.py" in files:
         files |= set((root / PACKAGE / "js").glob("*"))
     for file in sorted(files):
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     stored = root / "book" / "results.json"
-    if results and stored.exists():
+    if stored.exists():
         digest.update(json.dumps(json.loads(stored.read_text()).get(path.stem), sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def measured_code(root: Path, path: Path) -> str:
+    """A hash of what decides a chapter's numbers: its code and the package's it imports, without comments, docstrings
+    and the modules that only show."""
+    source = "\n".join(map(python, code(read(path))))
+    shown = {root / PACKAGE / f"{name}.py" for name in ("claims", "draw", "plots", "widgets", "show")}
+    digest = hashlib.sha256()
+    for text in [source, *(file.read_text() for file in sorted(imported(root, source) - shown))]:
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+                node.body[0] = ast.Pass()
+        digest.update(ast.unparse(tree).encode())
     return digest.hexdigest()[:16]
 
 
@@ -102,7 +137,7 @@ def stale(root: Path, slugs: list[str] | None = None) -> list[str]:
     return [
         slug
         for slug, path in chapters(root, slugs).items()
-        if nbformat.read(path, 4).metadata.get(KEY, {}).get("hash") != fingerprint(root, path)
+        if read(path).metadata.get(KEY, {}).get("hash") != fingerprint(root, path)
     ]
 
 
@@ -119,137 +154,231 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def address(root: Path) -> str:
+    """What pip installs on Colab: the repository that ``_config.yml`` names."""
+    return f"git+{yaml.safe_load((root / '_config.yml').read_text())['repository']['url']}"
+
+
 def install_cell(root: Path) -> str:
     """The source of every chapter's install cell, with the repository's address from ``_config.yml``."""
-    url = yaml.safe_load((root / "_config.yml").read_text())["repository"]["url"]
     return (
         "import importlib.util\n\n"
         f'if importlib.util.find_spec("{PACKAGE}") is None:  # on Colab; elsewhere the book\'s environment has it\n'
-        f'    %pip install -q "papernets-lite @ git+{url}"'
+        f'    %pip install -q "papernets-lite @ {address(root)}"'
     )
 
 
-def run(root: Path, path: Path, progress: Callable[[str, int, int], None]) -> float:
-    """Execute one chapter from a clean kernel and store its outputs; returns the seconds it took.
-
-    Raises:
-        RuntimeError: naming notebook, cell and error; the stored notebook is then left as it was.
-    """
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
-
-    # One thread each: two chapters run side by side, and a chapter's budget is for one core.
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    hash_before = fingerprint(root, path)
-    notebook = nbformat.read(path, 4)
+def stamp(root: Path, notebook: Any) -> bool:
+    """Write the install cell; True when it was another."""
+    source, before = install_cell(root), [cell.source for cell in notebook.cells]
     for cell in notebook.cells:
         if "install" in cell.metadata.get("tags", []):
-            cell.source = install_cell(root)
-    total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    done = 0
+            cell.source = source
+    return before != [cell.source for cell in notebook.cells]
 
-    def finished(cell: Any, cell_index: int, **_: Any) -> None:
-        nonlocal done
-        done += 1
-        progress(path.stem, done, total)
 
-    client = NotebookClient(
-        notebook,
-        timeout=900,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(path.parent)}},
-        on_cell_complete=finished,
-        record_timing=False,
+@dataclass
+class Task:
+    """A notebook to run, and what to do with it and its CPU seconds when it has run to its end."""
+
+    path: Path
+    notebook: Any
+    store: Callable[[Any, float], str]
+
+
+class Kernels:
+    """Runs notebooks side by side, each in a kernel of its own with one thread, and ends the kernels on Ctrl-C."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+        self.clients: set[Any] = set()
+        self.stopped = threading.Event()
+
+    def run(self, name: str, task: Task) -> str:
+        """Run one notebook and store it; returns what to say about it.
+
+        Raises:
+            RuntimeError: naming notebook, cell, source and error.
+        """
+        from nbclient import NotebookClient
+        from psutil import Process
+
+        where, seconds = 0, 0.0
+
+        def started(cell: Any, cell_index: int) -> None:
+            nonlocal where
+            where = cell_index
+
+        def executed(cell: Any, cell_index: int, execute_reply: Any) -> None:
+            nonlocal seconds
+            # CPU time, because two chapters, or a busy machine, stretch the clock's.
+            times = Process(client.km.provisioner.pid).cpu_times()
+            seconds = times.user + times.system + times.children_user + times.children_system
+            self.bar.set_postfix_str(f"{name}, cell {cell_index + 1}", refresh=False)
+            self.bar.update()
+
+        client = NotebookClient(
+            task.notebook,
+            timeout=900,
+            kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],
+            resources={"metadata": {"path": str(task.path.parent)}},
+            on_cell_start=started,
+            on_cell_executed=executed,
+            record_timing=False,
+            coalesce_streams=True,
+        )
+        self.clients.add(client)
+        try:
+            client.execute()
+        except Exception as error:  # a cell's error, a timeout, a kernel that died
+            if self.stopped.is_set():
+                raise
+            cell = task.notebook.cells[where]
+            told = str(error) if cell.source in str(error) else f"{cell.source}\n{type(error).__name__}: {error}"
+            raise RuntimeError(f"{task.path}, cell {where + 1} of {len(task.notebook.cells)}:\n{told}") from None
+        finally:
+            self.clients.discard(client)
+        return task.store(task.notebook, seconds)
+
+    def kill(self) -> None:
+        """End every kernel now; a kernel leads its own process group."""
+        self.stopped.set()
+        for client in list(self.clients):
+            process = getattr(getattr(client.km, "provisioner", None), "process", None)
+            if process and process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def run_all(tasks: dict[str, Task], *, jobs: int) -> tuple[list[str], list[str]]:
+    """Run the notebooks, ``jobs`` at a time, with one progress bar over their cells.
+
+    Returns:
+        The names of those that ran to their end and were stored, and of those that failed, each told on stderr.
+
+    Raises:
+        SystemExit: after Ctrl-C, when the kernels have ended, saying what is stored and what remains.
+    """
+    from tqdm import tqdm
+
+    os.environ |= {
+        name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TQDM_DISABLE")
+    }
+    for ending in (signal.SIGINT, signal.SIGTERM):  # also where a shell's background job is deaf to Ctrl-C
+        signal.signal(ending, signal.default_int_handler)
+    cells = sum(
+        sum(c.cell_type == "code" and bool(c.source.strip()) for c in t.notebook.cells) for t in tasks.values()
     )
-    start = time.perf_counter()
-    try:
-        client.execute()
-    except CellExecutionError as error:
-        number = next(i for i, c in enumerate(notebook.cells) if any(o.output_type == "error" for o in outputs(c)))
-        raise RuntimeError(f"{path.relative_to(root)}, cell {number}:\n{error}") from None
-    seconds = time.perf_counter() - start
+    failed = []
+    with tqdm(total=cells, unit="cell", disable=not tasks) as bar, ThreadPoolExecutor(jobs) as pool:
+        kernels = Kernels(bar)
+        futures = {}
+        try:
+            futures = {pool.submit(kernels.run, name, task): name for name, task in tasks.items()}
+            for future in as_completed(futures):
+                if future.exception():
+                    failed.append(futures[future])
+                    tqdm.write(f"FAILED {futures[future]}: {future.exception()}", file=sys.stderr)
+                else:
+                    tqdm.write(f"{futures[future]}: {future.result()}")
+        except KeyboardInterrupt:
+            for ending in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(ending, signal.SIG_IGN)  # one is enough: what follows takes a second
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in futures):
+                kernels.kill()
+                time.sleep(0.1)
+    finished = [name for f, name in futures.items() if f.done() and not f.cancelled() and not f.exception()]
+    if kernels.stopped.is_set() or len(finished) + len(failed) < len(tasks):
+        left = [name for name in tasks if name not in finished]
+        print(f"interrupted; stored: {', '.join(finished) or 'nothing'}; not run: {', '.join(left)}", file=sys.stderr)
+        print("nothing stored was lost; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    return finished, failed
+
+
+def normalise(notebook: Any, slug: str) -> None:
+    """Take out what differs from run to run or serves nobody: random names of widgets, widgets that no cell shows
+    (progress bars), empty style settings, the editors' and runners' notes."""
+    for cell in notebook.cells:
+        for note in ("execution", "ExecuteTime", "papermill", "collapsed", "scrolled"):
+            cell.metadata.pop(note, None)
+    metadata = notebook.metadata
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
-        **({"widgets": notebook.metadata["widgets"]} if "widgets" in notebook.metadata else {}),
-        KEY: {"hash": hash_before, "seconds": round(seconds)},
+        KEY: metadata.get(KEY, {}),
     }
-    write_atomically(path, nbformat.writes(notebook) + "\n")
-    return seconds
+    states = metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    found = [
+        output.data[VIEW]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if VIEW in output.get("data", {})
+    ]
+    order: dict[str, None] = {}
 
+    def visit(model: str) -> None:
+        if model in states and model not in order:
+            order[model] = None
+            for other in re.findall(r"IPY_MODEL_(\w+)", json.dumps(states[model]["state"])):
+                visit(other)
 
-def outputs(cell: Any) -> list:
-    """The cell's outputs; none for prose."""
-    return cell.get("outputs", [])
+    for view in found:
+        visit(view["model_id"])
+    for model, state in states.items():  # nothing refers to a link; it goes with what it links
+        ends = [
+            end[0].removeprefix("IPY_MODEL_")
+            for end in (state["state"].get("source"), state["state"].get("target"))
+            if end
+        ]
+        if state["model_name"].endswith("LinkModel") and set(ends) <= set(order):
+            order[model] = None
+    if not order:
+        return
+    names = {model: uuid.uuid5(uuid.NAMESPACE_URL, f"{slug}/{number}").hex for number, model in enumerate(order)}
 
+    def rename(value: Any) -> Any:
+        return json.loads(
+            re.sub(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])", lambda m: names.get(m[0], m[0]), json.dumps(value))
+        )
 
-def obey(queue: Any = None) -> None:
-    """Start a worker process: Ctrl-C is its parent's to hear."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _news.append(queue)
-
-
-_news: list[Any] = []  # in a worker: where it reports finished cells
-
-
-def listen() -> None:
-    """Hear Ctrl-C also where a shell started this in the background, which makes processes deaf to it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def end(pool: ProcessPoolExecutor) -> None:
-    """End the workers of an interrupted pool (their kernels notice and end themselves), and this process."""
-    for worker in list((pool._processes or {}).values()):
-        worker.kill()
-    sys.stdout.flush()
-    os._exit(130)  # the pool's own threads would wait for results that never come
-
-
-def _work(root: Path, path: Path) -> float:
-    return run(root, path, lambda *news: _news[0].put(news))
+    for view in found:
+        view["model_id"] = names.get(view["model_id"], view["model_id"])
+    kept = {names[model]: rename(states[model]) for model in order}
+    for model in kept.values():
+        if model["model_name"].endswith(("LayoutModel", "StyleModel")):  # null is the default of all they hold
+            model["state"] = {key: value for key, value in model["state"].items() if value is not None}
+    notebook.metadata["widgets"] = {STATE: {"state": kept, "version_major": 2, "version_minor": 0}}
 
 
 def execute(root: Path, slugs: list[str] | None, *, jobs: int, force: bool) -> int:
     """Re-run the stale chapters, ``jobs`` at a time; returns how many failed."""
-    from tqdm import tqdm
+    found = chapters(root, slugs)
+    todo = list(found) if force else stale(root, slugs)
+    tasks = {}
+    for slug, path in found.items():
+        notebook = read(path)
+        stamped = stamp(root, notebook)
+        if slug not in todo:
+            if stamped:
+                write_atomically(path, nbformat.writes(notebook) + "\n")
+            continue
 
-    todo = chapters(root, slugs)
-    if not force:
-        todo = {slug: path for slug, path in todo.items() if slug in stale(root, slugs)}
-    if not todo:
+        def store(done: Any, seconds: float, path: Path = path, code: str = fingerprint(root, path)) -> str:
+            normalise(done, path.stem)
+            made = sum(len(json.dumps(cell.get("outputs", []))) for cell in done.cells)
+            made += len(json.dumps(done.metadata.get("widgets", {})))
+            done.metadata[KEY] |= {"hash": code, "seconds": round(seconds), "bytes": made}
+            text = nbformat.writes(done) + "\n"
+            write_atomically(path, text)
+            return f"{seconds:.0f} s of CPU time, {len(text) / 1000:.0f} KB"
+
+        tasks[slug] = Task(path, notebook, store)
+    if not tasks:
         print("every chapter's outputs are up to date")
-        return 0
-    cells = sum(sum(c.cell_type == "code" for c in nbformat.read(p, 4).cells) for p in todo.values())
-    failed, finished = [], []
-    with tqdm(total=cells, unit="cell") as bar:
-        context = get_context("spawn")
-        queue = context.SimpleQueue()
-        listen()
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=obey, initargs=(queue,))
-        futures = {pool.submit(_work, root, path): slug for slug, path in todo.items()}
-        try:
-            waiting = set(futures)
-            while waiting:
-                while not queue.empty():
-                    slug, done, total = queue.get()
-                    bar.set_postfix_str(f"{slug} {done}/{total}")
-                    bar.update()
-                ready = {f for f in waiting if f.done()}
-                for future in ready:
-                    if future.exception():
-                        failed.append(futures[future])
-                        tqdm.write(f"FAILED {future.exception()}", file=sys.stderr)
-                    else:
-                        finished.append(futures[future])
-                        tqdm.write(f"{futures[future]}: {future.result():.0f} s")
-                waiting -= ready
-                time.sleep(0.2)
-        except KeyboardInterrupt:
-            left = [slug for slug in todo if slug not in finished]
-            print(f"\ninterrupted: {finished or 'nothing'} stored, {left} left as they were; run it again to go on")
-            end(pool)
-        pool.shutdown()
-    return len(failed)
+    return len(run_all(tasks, jobs=jobs)[1])
 
 
 def new(root: Path, part: str, slug: str) -> None:
@@ -278,20 +407,25 @@ def new(root: Path, part: str, slug: str) -> None:
     package = root / PACKAGE / part / "__init__.py"
     if not package.exists():
         write_atomically(package, f'"""{planned[part]["title"]}, one paper a file."""\n')
-    toc = yaml.safe_load((root / "_toc.yml").read_text())
     title = planned[part]["title"]
-    index = {"file": f"book/{part}/index", "sections": []}
-    entry = next((p for p in toc["parts"] if p["caption"] == title), {"caption": title, "chapters": [index]})
-    if entry not in toc["parts"]:
-        toc["parts"].insert(len(toc["parts"]) - 1, entry)  # the measured results stay last
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    entry = next((p for p in toc["parts"] if p["caption"] == title), None)
+    if entry is None:
+        entry = {"caption": title, "chapters": [{"file": f"book/{part}/index", "sections": []}]}
+        earlier = {value["title"] for value in list(planned.values())[: list(planned).index(part)]}
+        place = max((i for i, p in enumerate(toc["parts"]) if p["caption"] in earlier), default=0)
+        toc["parts"].insert(place + 1, entry)
         write_atomically(root / "book" / part / "index.md", f"# {title}\n\nTODO the part's story.\n")
-    entry["chapters"][0].setdefault("sections", []).append({"file": f"book/{part}/{slug}"})
+    sections = entry["chapters"][0].setdefault("sections", [])
+    sections.append({"file": f"book/{part}/{slug}"})
+    sections.sort(key=lambda section: list(planned[part]["chapters"]).index(Path(section["file"]).stem))
     write_atomically(root / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     references = root / "book" / "references.bib"
     stub = f"\n@inproceedings{{{slug},\n  title = {{{words['TITLE']}}},\n  author = {{TODO}},\n  year = {{TODO}}\n}}\n"
     write_atomically(references, references.read_text() + stub)
     print("\n".join(f"wrote {place.relative_to(root)}" for place in places.values()))
-    print("the tests fail until every TODO in them is filled in")
+    print("the tests fail until every TODO in them is filled in; tests/papers.py needs an entry, and a part's first")
+    print("chapter its part among the import rules of pyproject.toml")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -311,7 +445,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "execute":
         return min(execute(options.root, options.slugs, jobs=options.jobs, force=options.force), 1)
     if options.command == "stale":
-        print("\n".join(stale(options.root)))
+        print("\n".join(stale(options.root)) or "every chapter's outputs are up to date")
     else:
         new(options.root, options.part, options.slug)
     return 0

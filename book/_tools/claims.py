@@ -7,48 +7,43 @@ Every finished run is kept under _build/claims, so an interrupted call goes on w
 
 import argparse
 import json
-import os
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 sys.path.insert(0, str(Path(__file__).parent))
-from chapters import ROOT, chapters, end, fingerprint, listen, obey, write_atomically
+from chapters import ROOT, Task, chapters, measured_code, read, run_all, write_atomically
 
-from papernets_lite.claims import MIME, effect, summarise
+from papernets_lite.claims import MIME, number, spread, summarise
 
 
-def run(notebook: Path, seed: int, store: Path) -> None:
-    """Run one chapter with one seed and store its measurements and seconds.
+def machine() -> str:
+    """What the chapters run on, in words."""
+    import torch
 
-    Raises:
-        RuntimeError: when the chapter fails or measures nothing.
-    """
-    import papermill
+    place = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return f"{place}, 1 thread, torch {'.'.join(version('torch').split('.')[:2])}"
 
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    start = time.perf_counter()
-    try:
-        done = papermill.execute_notebook(
-            str(notebook),
-            None,
-            parameters={"seed": seed},
-            cwd=str(notebook.parent),
-            progress_bar=False,
-            log_output=False,
-        )
-    except papermill.PapermillExecutionError as error:
-        raise RuntimeError(f"{notebook.name} with seed {seed} failed:\n{error}") from None
-    records = measurements(done)
-    if not records:
-        raise RuntimeError(f"{notebook.name} measured no claim")
-    store.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(store, json.dumps({"seconds": time.perf_counter() - start, "claims": records}))
+
+def task(path: Path, seed: int, target: Path) -> Task:
+    """The run of one chapter with one seed, which leaves its measurements in ``target``."""
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    notebook = parameterize_notebook(load_notebook_node(str(path)), {"seed": seed})
+
+    def store(done: Any, seconds: float) -> str:
+        records = measurements(done)
+        if not records:
+            raise RuntimeError(f"{path} measured no claim")
+        if wrong := [record["key"] for record in records if record["seed"] != seed]:
+            raise RuntimeError(f"{path} was run with seed {seed}, but measured {wrong} with another")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, json.dumps({"seconds": seconds, "machine": machine(), "claims": records}))
+        return f"{seconds:.0f} s of CPU time"
+
+    return Task(path, notebook, store)
 
 
 def measurements(notebook: Any) -> list[dict[str, Any]]:
@@ -68,13 +63,17 @@ def collect(runs: list[dict[str, Any]], code: str) -> dict[str, Any]:
         ValueError: when the runs measured different claims.
     """
     keys = [sorted(record["key"] for record in one["claims"]) for one in runs]
-    if any(k != keys[0] for k in keys):
-        raise ValueError(f"expected every seed to measure the same claims, got {keys}")
-    claims = {
-        key: summarise([record for one in runs for record in one["claims"] if record["key"] == key])
-        for key in dict.fromkeys(record["key"] for record in runs[0]["claims"])
+    if any(k != keys[0] for k in keys) or len(set(keys[0])) < len(keys[0]):
+        raise ValueError(f"expected every seed to measure the same claims, each once, got {keys}")
+    return {
+        "code": code,
+        "seconds": round(sum(one["seconds"] for one in runs) / len(runs)),
+        "machine": "; ".join(dict.fromkeys(one["machine"] for one in runs)),
+        "claims": {
+            first["key"]: summarise([r for one in runs for r in one["claims"] if r["key"] == first["key"]])
+            for first in runs[0]["claims"]
+        },
     }
-    return {"code": code, "seconds": round(sum(one["seconds"] for one in runs) / len(runs)), "claims": claims}
 
 
 def page(results: dict[str, Any], titles: dict[str, str], parts: dict[str, str]) -> str:
@@ -93,77 +92,78 @@ def page(results: dict[str, Any], titles: dict[str, str], parts: dict[str, str])
         return "\n".join([*lines, "Nothing has been measured yet.", ""])
     for slug, entry in results.items():
         lines += [f"## [{titles[slug]}]({parts[slug]}/{slug}.ipynb)", ""]
+        lines += ["| Claim | The paper says | Measured here | Difference | Verdict |", "|---|---|---|---|---|"]
         for claim in entry["claims"].values():
-            lines += [f"**{claim['verdict']}**: {claim['text']}", "", "| | |", "|---|---|"]
-            lines.append(f"| The paper says | {claim['paper_says']} |")
             better = "higher" if claim["higher_is_better"] else "lower"
-            lines.append(f"| Measured | {claim['metric']} ({better} is better) |")
-            for name in ("treatment", "control"):
-                values = claim[name]
-                spread = effect(values, [0.0] * len(values))
-                lines.append(f"| {claim['names'][name].capitalize()} | {spread.mean:.3g} ± {spread.deviation:.2g} |")
-            interval = f"[{claim['low']:.3g}, {claim['high']:.3g}]"
-            lines.append(f"| Difference | {claim['mean']:.3g}, {interval}; margin {claim['margin']:g} |")
-            lines += [f"| Seeds | {len(claim['seeds'])} |", ""]
-        lines += [f"One run of this chapter took {entry['seconds']} s on one CPU core.", ""]
+            ours = [f"{claim['names'][name]}: {spread(claim[name])}" for name in ("treatment", "control")]
+            difference = f"{number(claim['mean'])} [{number(claim['low'])}, {number(claim['high'])}]"
+            cells = [
+                claim["text"],
+                claim["paper_says"],
+                f"{claim['metric']} ({better} is better)<br>{'<br>'.join(ours)}",
+                f"{difference}<br>margin {claim['margin']:g}, {len(claim['seeds'])} seeds",
+                f"**{claim['verdict']}**",
+            ]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines += ["", f"One run of the chapter took {entry['seconds']} s ({entry['machine']}).", ""]
     return "\n".join(lines)
 
 
-def titles(found: dict[str, Path]) -> dict[str, str]:
-    """Every chapter's title: its notebook's first heading."""
-    first = {slug: nbformat.read(path, 4).cells[0].source for slug, path in found.items()}
-    return {slug: text.splitlines()[0].lstrip("# ") for slug, text in first.items()}
+def title(path: Path) -> str:
+    """A chapter's title: its notebook's first heading."""
+    return read(path).cells[0].source.splitlines()[0].lstrip("# ")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    from tqdm import tqdm
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=ROOT)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--slugs", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"expected at least one seed, got {options.seeds}")
     root = options.root
     found = chapters(root, options.slugs)
-    codes = {slug: fingerprint(root, path, results=False) for slug, path in found.items()}
+    codes = {slug: measured_code(root, path) for slug, path in found.items()}
     stores = {
         (slug, seed): root / "_build" / "claims" / slug / codes[slug] / f"seed{seed}.json"
         for seed in range(options.seeds)
         for slug in found
     }
-    todo = {key: store for key, store in stores.items() if not store.exists()}
-    print(f"{len(stores)} runs, {len(stores) - len(todo)} of them there already")
-    listen()
-    pool = ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), initializer=obey)
-    futures = {pool.submit(run, found[slug], seed, store): (slug, seed) for (slug, seed), store in todo.items()}
-    failed = []
-    try:
-        for future in tqdm(as_completed(futures), total=len(futures), unit="run", disable=not futures):
-            if future.exception():
-                failed.append(futures[future])
-                tqdm.write(f"FAILED {future.exception()}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("\ninterrupted: finished runs are kept, run it again to go on")
-        end(pool)
-    pool.shutdown()
+    tasks = {
+        f"{slug} with seed {seed}": task(found[slug], seed, store)
+        for (slug, seed), store in stores.items()
+        if not store.exists()
+    }
+    print(f"{len(stores)} runs, {len(stores) - len(tasks)} of them there already")
+    problems = len(run_all(tasks, jobs=options.jobs)[1])
     stored = root / "book" / "results.json"
     results = json.loads(stored.read_text()) if stored.exists() else {}
     for slug in found:
-        if any(name == slug for name, _ in failed):
-            print(f"{slug}: results left as they were, because seeds {[s for n, s in failed if n == slug]} failed")
+        missing = [seed for seed in range(options.seeds) if not stores[slug, seed].exists()]
+        if missing:
+            print(f"{slug}: results left as they were, because seeds {missing} failed", file=sys.stderr)
             continue
-        runs = [json.loads(stores[slug, seed].read_text()) for seed in range(options.seeds)]
-        results[slug] = collect(runs, codes[slug])
+        try:
+            runs = [json.loads(stores[slug, seed].read_text()) for seed in range(options.seeds)]
+            results[slug] = collect(runs, codes[slug])
+        except ValueError as error:
+            print(f"{slug}: results left as they were: {error}", file=sys.stderr)
+            problems += 1
+            continue
         for key, claim in results[slug]["claims"].items():
-            print(f"{slug}/{key}: {claim['verdict']}, {claim['mean']:.3g} [{claim['low']:.3g}, {claim['high']:.3g}]")
+            interval = f"[{number(claim['low'])}, {number(claim['high'])}]"
+            print(f"{slug}/{key}: {claim['verdict']}, {number(claim['mean'])} {interval}")
     everything = chapters(root)
     results = {slug: results[slug] for slug in everything if slug in results}
     write_atomically(stored, json.dumps(results, indent=1) + "\n")
     parts = {slug: path.parent.name for slug, path in everything.items()}
-    write_atomically(root / "book" / "results.md", page(results, titles(everything), parts))
-    return min(len(failed), 1)
+    text = page(results, {slug: title(everything[slug]) for slug in results}, parts)
+    write_atomically(root / "book" / "results.md", text)
+    print("wrote book/results.json and book/results.md; `make execute` brings the verdicts into the chapters")
+    return min(problems, 1)
 
 
 if __name__ == "__main__":
