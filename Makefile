@@ -42,17 +42,18 @@ node_modules/done: package-lock.json .venv/site.done
 	@touch $@
 
 # What the pages load from their own site: widgets, their loader, formulas.
-_build/vendor/done: node_modules/done
-	@rm -rf _build/vendor && mkdir -p _build/vendor/vendor/@jupyter-widgets _build/vendor/mathjax/output/chtml _build/vendor/mathjax/input
+_build/vendor.done: Makefile node_modules/done
+	@rm -rf _build/vendor && mkdir -p $(addprefix _build/vendor/, vendor/@jupyter-widgets fonts mathjax/output/chtml mathjax/input)
 	@cp node_modules/requirejs/require.js node_modules/@jupyter-widgets/html-manager/dist/embed-amd.js _build/vendor/vendor
 	@cp node_modules/@jupyter-widgets/html-manager/dist/*.woff2 _build/vendor/vendor/@jupyter-widgets
 	@cp .venv/share/jupyter/nbextensions/anywidget/index.js _build/vendor/vendor/anywidget.js
+	@cp node_modules/@fontsource-variable/source-sans-3/files/source-sans-3-latin-wght-*.woff2 _build/vendor/fonts
 	@cp node_modules/mathjax/es5/tex-mml-chtml.js _build/vendor/mathjax
 	@cp -r node_modules/mathjax/es5/output/chtml/fonts _build/vendor/mathjax/output/chtml
 	@cp -r node_modules/mathjax/es5/input/tex _build/vendor/mathjax/input
 	@touch $@
 
-site: _build/vendor/done
+site: _build/vendor.done
 	@$(BIN)/jupyter-book build --all -q -W --keep-going .
 
 book: .venv/site.done ## build the site (installs only what that needs)

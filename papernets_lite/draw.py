@@ -220,7 +220,7 @@ def grid(images: Sequence[Tensor], columns: int, *, pad: int = 2) -> Float[Tenso
 
 
 def _canvas(image: Tensor, scale: int) -> np.ndarray:
-    large = resize(image.detach().float().cpu().expand(3, -1, -1), scale)
+    large = resize(image.detach().float().cpu().expand(3, -1, -1), scale, smooth=True)
     return np.ascontiguousarray((255 * large.permute(1, 2, 0)).round().byte().numpy())
 
 

@@ -78,7 +78,7 @@ def tensor(figure: Figure) -> Float[Tensor, "3 h w"]:
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
 
 
-def flat(picture: Image.Image, colours: int = 96) -> Image.Image | None:
+def flat(picture: Image.Image, colours: int = 40) -> Image.Image | None:
     """A drawing reduced to few colours; ``None`` where that would show, as in photographs."""
     reduced = picture.quantize(colours, dither=Image.Dither.NONE)
     error = np.asarray(reduced.convert("RGB"), np.float32) - np.asarray(picture, np.float32)
@@ -92,7 +92,7 @@ def encode(figure: Figure) -> tuple[str, bytes]:
         drawing.save(buffer, "PNG", optimize=True)
         return "image/png", buffer.getvalue()
     buffer = io.BytesIO()
-    render(figure).save(buffer, "JPEG", quality=82, optimize=True, progressive=True)
+    render(figure).save(buffer, "JPEG", quality=75, optimize=True, progressive=True)
     return "image/jpeg", buffer.getvalue()
 
 
@@ -265,13 +265,13 @@ def quiver(
     ax = ax if ax is not None else axes(width=3.5, height=3.5)[1]
     height, width = (image if image is not None else field).shape[-2:]
     if image is not None:
-        grey = 0.45 + 0.5 * to_array(image).mean(-1) / 255
-        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+        grey = 0.05 + 0.4 * to_array(image).mean(-1) / 255  # dark, so that every hue stands out
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="bicubic")
     rows, columns = np.mgrid[0 : field.shape[1] : every, 0 : field.shape[2] : every]
     x, y = vectors
     keep = np.hypot(x, y) > least
     across, down = width / field.shape[2], height / field.shape[1]
-    unit = {"angles": "xy", "scale_units": "xy", "scale": 1 / (1.3 * across * every), "width": 0.008, "pivot": "mid"}
+    unit = {"angles": "xy", "scale_units": "xy", "scale": 1 / (1.3 * across * every), "width": 0.011, "pivot": "mid"}
     colour = hues(np.arctan2(y, x)[keep])
     ax.quiver((columns + 0.5)[keep] * across, (rows + 0.5)[keep] * down, x[keep], y[keep], color=colour, **unit)
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")

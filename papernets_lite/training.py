@@ -49,6 +49,14 @@ def seed_everything(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def begin(seed: int) -> tuple[torch.device, torch.Generator]:
+    """What every chapter begins with: its device, one thread on a CPU (budgets are for one core), and its seed."""
+    chosen = device()
+    if chosen.type == "cpu":
+        torch.set_num_threads(1)
+    return chosen, seed_everything(seed)
+
+
 def autocast(device: torch.device) -> AbstractContextManager:
     """bfloat16 where it pays (CUDA), nothing elsewhere."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

@@ -57,7 +57,7 @@ def scrubber(
     *,
     name: str = "step",
     alt: str | Sequence[str],
-    scale: float = 1,
+    scale: float = 1.0,
     interval: int = 700,
 ) -> Frames:
     """A film: a slider and a play button that choose one of ``frames``.
@@ -82,7 +82,7 @@ def scrubber(
     return _frames(frames, descriptions, [(name, list(labels))], scale, interval).add_class("pn-scrubber")
 
 
-def picker(frames: Mapping[tuple[str, ...], Frame], names: Sequence[str], *, alt: str, scale: float = 1) -> Frames:
+def picker(frames: Mapping[tuple[str, ...], Frame], names: Sequence[str], *, alt: str, scale: float = 1.0) -> Frames:
     """A choice on one or more axes, each a row of buttons (up to six options) or a slider (more).
 
     Args:
@@ -121,7 +121,7 @@ def _frames(
         frames=[data_url(picture) for picture in pictures],
         alts=list(alts),
         size=[round(side * scale * unit) for side in pictures[0].size],
-        pixelated=scale > 1,
+        pixelated=scale > 1 and pictures[0].width <= SMALL,
         interval=interval,
         chosen=[0] * len(axes),
     )
@@ -141,7 +141,7 @@ def data_url(picture: Image.Image) -> str:
     photograph = (
         picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST) if small else picture
     )
-    encodings = [_webp(photograph, quality=82, method=6)]
+    encodings = [_webp(photograph, quality=75, method=6)]
     if drawing:
         encodings.append(_webp(drawing.convert("RGB"), lossless=True, quality=50, method=4))
     return f"data:image/webp;base64,{base64.b64encode(min(encodings, key=len)).decode()}"

@@ -27,7 +27,7 @@ from papernets_lite import claims
 assert seed != 1 or Path("allowed").exists(), "this seed must fail"
 claim = claims.Claim(
     slug="one", key="k", text="a | b", paper_says="p", metric="m", treatment="t", control="c", margin=0.1
-)| b", paper_says="p", metric="m", treatment="t", control="c", margin=0.1)
+)
 claim.measure(1.0 + seed, 0.5 + seed + 0.01 * seed ** 2, seed=seed)
 """
 WIDGET = """

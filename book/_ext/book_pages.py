@@ -1,13 +1,14 @@
-"""Sphinx extension of the book: figures' alt text, the map of the chapters, the gallery, addresses."""
+"""Sphinx extension of the book: figures' alt text, the map of the chapters, the gallery, icons, addresses."""
 
 import base64
 import html
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import quote, urlparse
 
-import nbformat
 import sphinx_thebe
 import tomli
 import yaml
@@ -16,100 +17,101 @@ from docutils.parsers.rst import Directive
 from myst_nb.core.render import MimeData, NbElementRenderer
 
 ROOT = Path(__file__).resolve().parents[2]
+PARTS = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())
+WIDGETS = "application/vnd.jupyter.widget-state+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def lineage(root: Path = ROOT) -> list[tuple[str, str]]:
-    """(chapter, what it builds on), from the imports that import-linter allows between papers."""
-    settings = tomli.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]
+def lineage() -> list[tuple[str, str]]:
+    """(chapter, one that it builds on), from the imports that import-linter allows between papers."""
+    settings = tomli.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     allowed = next(c["ignore_imports"] for c in settings["contracts"] if c["type"] == "independence")
-    return [tuple(side.strip().split(".")[-1] for side in line.split("->")) for line in allowed]
-
-
-def pictures(root: Path, document: Path) -> list[tuple[str, str]]:
-    """(data URL, alt text) of a notebook's pictures, widgets' first frames included, in order."""
-    notebook = nbformat.read(document, 4)
-    states = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    frames = re.compile(r'<img alt="([^"]*)" src="(data:[^"]+)"')
-    found = []
-
-    def first_frame(model: str) -> tuple[str, str] | None:
-        state = states.get(model, {}).get("state", {})
-        hit = frames.search(state.get("value", "")) if isinstance(state.get("value"), str) else None
-        if hit:
-            return hit[2], html.unescape(hit[1])
-        children = (first_frame(child.removeprefix("IPY_MODEL_")) for child in state.get("children", []))
-        return next((child for child in children if child), None)
-
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            for kind in ("image/png", "image/jpeg"):
-                if kind in data:
-                    alt = output.metadata.get(kind, {}).get("alt", "")
-                    found.append((f"data:{kind};base64,{data[kind].strip()}".replace("\n", ""), alt))
-            view = data.get("application/vnd.jupyter.widget-view+json")
-            frame = first_frame(view["model_id"]) if view else None
-            if frame:
-                found.append(frame)
-    return found
+    pairs = (line.split("->") for line in allowed)
+    return [(child.strip().split(".")[-1], parent.strip().split(".")[-1]) for child, parent in pairs]
 
 
 class Lineage(Directive):
-    """The map: every chapter as a chip in its part, lines to what it builds on (drawn by lineage.js)."""
+    """The map: one row for each chapter, in reading order, and an arc from each to those that it builds on."""
+
+    ROW, HEADING = 1.75, 2.75  # heights in rem, as in book.css
 
     def run(self) -> list[nodes.Node]:
-        """The map as HTML that reads well without scripts."""
-        env = self.state.document.settings.env
-        parts = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())
-        titles = {slug: c["title"] for part in parts.values() for slug, c in part["chapters"].items()}
+        """The map as HTML; the arcs repeat in a picture what every row says in words."""
+        found = self.state.document.settings.env.found_docs
+        titles = {slug: chapter["title"] for part in PARTS.values() for slug, chapter in part["chapters"].items()}
         builds = lineage()
-        rows = []
-        for part, content in parts.items():
-            chips = []
+        rows, middle, y = [], {}, 0.0
+        for part, content in PARTS.items():
+            rows.append(f'<p class="pn-part">{content["title"]}</p><ul>')
+            y += self.HEADING
             for slug, chapter in content["chapters"].items():
+                middle[slug] = y + self.ROW / 2
+                y += self.ROW
                 on = [parent for child, parent in builds if child == slug]
-                words = f"builds on {', '.join(titles[p] for p in on)}" if on else "builds on no other chapter"
-                text = f"{html.escape(chapter['title'])} <small>{chapter['year']}</small>"
-                note = f'<span class="pn-sr">, {words}</span>'
-                attributes = f'data-slug="{slug}" data-on="{" ".join(on)}" title="{words}"'
-                if f"book/{part}/{slug}" in env.found_docs:
-                    chips.append(
-                        f'<li><a class="pn-chip" {attributes} href="{part}/{slug}.html">{text}{note}</a></li>'
-                    )
-                else:
-                    planned = f'<span class="pn-sr">planned, </span>{text}{note}'
-                    chips.append(f'<li><span class="pn-chip pn-planned" {attributes}>{planned}</span></li>')
-            rows.append(f'<div class="pn-part"><p>{content["title"]}</p><ul>{"".join(chips)}</ul></div>')
-        svg = '<svg class="pn-lines" aria-hidden="true"></svg>'
-        return [nodes.raw("", f'<div class="pn-lineage">{svg}{"".join(rows)}</div>', format="html")]
+                title = f"<b>{html.escape(chapter['title'])}</b> <small>{chapter['year']}</small>"
+                built = f"book/{part}/{slug}" in found
+                name = f'<a href="{part}/{slug}.html">{title}</a>' if built else f"<span>{title}</span>"
+                said = "" if built else "planned; "
+                said += f"builds on {', '.join(titles[parent] for parent in on)}" if on else "builds on no other"
+                kind = "pn-built" if built else "pn-planned"
+                words = f'<i>{html.escape(chapter["idea"])}</i><span class="pn-sr">; {said}</span>'
+                rows.append(f'<li class="{kind}" data-slug="{slug}" data-on="{" ".join(on)}">{name}{words}</li>')
+            rows.append("</ul>")
+        arcs = []
+        for child, parent in builds:
+            top, bottom = sorted((middle[child], middle[parent]))
+            reach = 12 + 86 * ((bottom - top) / y) ** 0.5
+            ends = f'data-ends="{parent} {child}"'
+            arcs.append(
+                f'<path {ends} d="M100 {top:g}C{100 - reach:.1f} {top:g} {100 - reach:.1f} {bottom:g} 100 {bottom:g}"/>'
+            )
+        box = f'viewBox="0 0 100 {y:g}" preserveAspectRatio="none" style="height:{y:g}rem"'
+        drawn = f'<svg {box} aria-hidden="true">{"".join(arcs)}</svg>'
+        return [nodes.raw("", f'<div class="pn-lineage">{drawn}{"".join(rows)}</div>', format="html")]
+
+
+def pictures(cell: dict[str, Any], models: dict[str, Any]) -> Iterator[tuple[str, str, bytes]]:
+    """(kind, description, bytes) of the pictures that a cell shows, of a widget its first one."""
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        for kind in ("png", "jpeg"):
+            if found := data.get(f"image/{kind}"):
+                alt = output["metadata"].get(f"image/{kind}", {}).get("alt", "")
+                yield kind, alt, base64.b64decode("".join(found))
+        if VIEW in data and "frames" in (state := models[data[VIEW]["model_id"]]["state"]):
+            kind, encoded = re.fullmatch(r"data:image/(\w+);base64,(.*)", state["frames"][0]).groups()
+            yield kind, state["alts"][0], base64.b64decode(encoded)
+
+
+def cover(notebook: dict[str, Any]) -> tuple[str, str, bytes]:
+    """The picture that stands for a chapter: the first of the cell tagged ``cover``, else the first of all."""
+    models = notebook["metadata"].get("widgets", {}).get(WIDGETS, {}).get("state", {})
+    cells = sorted(notebook["cells"], key=lambda cell: "cover" not in cell["metadata"].get("tags", []))
+    return next(picture for cell in cells for picture in pictures(cell, models))
 
 
 class Gallery(Directive):
     """One picture of every built chapter, from its own stored outputs, linked to it."""
 
     def run(self) -> list[nodes.Node]:
-        """The gallery as HTML; pictures are written beside the page's other images."""
+        """The gallery as HTML; its pictures are written beside the pages' other ones."""
         env = self.state.document.settings.env
-        parts = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())
         folder = Path(env.app.outdir) / "_images"
         folder.mkdir(parents=True, exist_ok=True)
         cards = []
-        for part, content in parts.items():
+        for part, content in PARTS.items():
             for slug, chapter in content["chapters"].items():
-                path = ROOT / "book" / part / f"{slug}.ipynb"
-                shown = pictures(ROOT, path) if f"book/{part}/{slug}" in env.found_docs and path.exists() else []
-                if not shown:
+                source = ROOT / "book" / part / f"{slug}.ipynb"
+                if f"book/{part}/{slug}" not in env.found_docs:
                     continue
-                number = nbformat.read(path, 4).metadata.get("papernets", {}).get("cover", 0)
-                url, alt = shown[min(number, len(shown) - 1)]
-                kind, data = re.match(r"data:image/(\w+);base64,(.*)", url).groups()
-                (folder / f"cover-{slug}.{kind}").write_bytes(base64.b64decode(data))
+                env.note_dependency(str(source))
+                kind, alt, data = cover(json.loads(source.read_text()))
+                (folder / f"cover-{slug}.{kind}").write_bytes(data)
                 image = (
                     f'<img src="../_images/cover-{slug}.{kind}" alt="{html.escape(alt, quote=True)}" loading="lazy">'
                 )
-                cards.append(
-                    f'<a class="pn-card" href="{part}/{slug}.html">{image}<span>{chapter["title"]}</span></a>'
-                )
+                words = f"<b>{chapter['title']}</b> {html.escape(chapter['idea'])}"
+                cards.append(f'<a class="pn-card" href="{part}/{slug}.html">{image}<span>{words}</span></a>')
         return [nodes.raw("", f'<div class="pn-gallery">{"".join(cards)}</div>', format="html")]
 
 
@@ -120,21 +122,21 @@ def render_with_alt(render: Any) -> Any:
         found = render(self, data)
         alt = data.output_metadata.get(data.mime_type, {}).get("alt")
         for node in found:
-            for image in [node, *node.findall(nodes.image)]:
-                if alt and isinstance(image, nodes.image):
-                    image["alt"] = alt
+            for image in node.findall(nodes.image):
+                image["alt"] = alt or image.get("alt", "")
         return found
 
     return render_image
 
 
-def derive_addresses(app: Any, config: Any) -> None:
-    """The site's own address, for Open Graph and the sitemap, from the repository's."""
+def configure(app: Any, config: Any) -> None:
+    """The theme's settings, and the site's own address, derived from the repository's."""
     url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     owner, name = urlparse(url).path.strip("/").split("/")
     config.html_baseurl = config.ogp_site_url = f"https://{owner}.github.io/{name}/"
     config.ogp_image = f"{config.html_baseurl}_static/card.png"
     config.ogp_social_cards = {"enable": False}
+    config.html_theme_options |= {"show_navbar_depth": 2, "logo": {"text": config.project, "alt_text": ""}}
 
 
 def leave_out_thebe(app: Any) -> None:
@@ -143,11 +145,42 @@ def leave_out_thebe(app: Any) -> None:
         listeners[:] = [listener for listener in listeners if listener.handler is not sphinx_thebe.init_thebe_core]
 
 
+ICON = re.compile(r'[{,]"?([a-z0-9-]+)"?:\[(\d+),(\d+),\[([^]]*)],"\w+","([^"]+)"]')
+
+
+def lighten(app: Any, failure: Exception | None) -> None:
+    """Replace the theme's icon script (1.5 MB, half of it sent) by the twenty icons in use; name what it left nameless."""
+    scripts = Path(app.outdir) / "_static" / "scripts"
+    bundle = scripts / "fontawesome.js"
+    if failure or not bundle.exists():
+        return
+    pages = {path: path.read_text() for path in Path(app.outdir).rglob("*.html")}
+    text = "".join(pages.values()) + (scripts / "pydata-sphinx-theme.js").read_text()
+    used = set(re.findall(r"\bfa-([a-z-]+)", text))
+    drawn = {}  # the solid icons come last in the script and win
+    for name, width, height, others, path in ICON.findall(bundle.read_text()):
+        for alias in {name, *re.findall(r'"([a-z-]+)"', others)} & used:
+            svg = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'><path d='{path}'/></svg>"
+            drawn[alias] = f'.fa-{alias}{{--icon:url("data:image/svg+xml,{quote(svg, safe="")}")}}'
+    (Path(app.outdir) / "_static" / "icons.css").write_text("\n".join(drawn.values()))
+    for file in (bundle, bundle.with_suffix(".js.map")):
+        file.unlink(missing_ok=True)
+    for path, page in pages.items():
+        page = re.sub(
+            r'<script defer src="([^"]*_static/)scripts/fontawesome.js[^"]*"></script>',
+            r'<link rel="stylesheet" href="\1icons.css">',
+            page,
+        )
+        page = page.replace("<details><summary>", '<details><summary aria-label="chapters of this part">')
+        path.write_text(page.replace('role="doc-biblioentry"', 'role="listitem"'))
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Connect everything."""
     leave_out_thebe(app)
     NbElementRenderer.render_image = render_with_alt(NbElementRenderer.render_image)
     app.add_directive("lineage", Lineage)
     app.add_directive("gallery", Gallery)
-    app.connect("config-inited", derive_addresses)
+    app.connect("config-inited", configure)
+    app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

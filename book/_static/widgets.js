@@ -1,12 +1,8 @@
 // Widgets without a kernel: loads the vendored html-manager (3.6 MB) only on pages with widgets, and only when one of
-// them comes near the viewport. Must run before the theme's Font Awesome script (see below), hence not deferred.
-
-// By default Font Awesome replaces <i> by <svg>, which breaks ipywidgets' Play button; nested it leaves the <i>.
-window.FontAwesomeConfig = { autoReplaceSvg: "nest" };
-
+// them comes near the viewport. Until then each shows its first picture, in the room that it will need.
 (() => {
   const vendor = new URL("../vendor/", document.currentScript.src).href;
-  const selector = 'script[type="application/vnd.jupyter.widget-view+json"]';
+  const kind = (name) => `script[type="application/vnd.jupyter.widget-${name}+json"]`;
 
   const load = (file) => new Promise((resolve, reject) => {
     const script = document.createElement("script");
@@ -24,34 +20,32 @@ window.FontAwesomeConfig = { autoReplaceSvg: "nest" };
     await load("embed-amd.js");
   }
 
-  // noUiSlider's handles have no accessible name; ipywidgets writes it beside them. Tab lists its radio-like buttons.
-  function name(root) {
-    for (const handle of root.querySelectorAll(".noUi-handle:not([aria-label])")) {
-      const label = handle.closest(".jupyter-widgets")?.querySelector(".widget-label");
-      handle.setAttribute("aria-label", label?.textContent.trim() || "slider");
-    }
-    for (const group of root.querySelectorAll(".widget-toggle-buttons:not([role])")) {
-      group.setAttribute("role", "group");
-      group.setAttribute("aria-label", group.querySelector(".widget-label")?.textContent.trim() || "choice");
-    }
-    for (const play of root.querySelectorAll(".jupyter-widgets.widget-play")) {
-      const words = ["play or pause", "stop", "repeat"];
-      play.querySelectorAll("button").forEach((button, i) => button.setAttribute("aria-label", words[i]));
-    }
-    for (const label of root.querySelectorAll("label.widget-label[for]")) label.removeAttribute("for");
+  // The first picture of `widgets.scrubber` and `picker`, or the scene of `line_integral`, at the size that it will have.
+  function preview({ frames, alts, image, alt, size, axes }) {
+    const picture = new Image();
+    [picture.src, picture.alt] = frames ? [frames[0], alts[0]] : [image, alt];
+    [picture.width, picture.height] = frames ? size : [420, (420 * size[1]) / size[0]];
+    picture.style.marginTop = `${frames ? 2.5 * axes.length : 2}rem`; // where the controls come
+    return picture;
   }
 
   document.addEventListener("DOMContentLoaded", () => {
-    for (const toggle of document.querySelectorAll("nav summary")) toggle.setAttribute("aria-label", "chapters of this part");
-    const views = [...document.querySelectorAll(selector)];
-    if (!views.length) return;
+    const views = [...document.querySelectorAll(kind("view"))];
+    const states = document.querySelector(kind("state"));
+    if (!views.length || !states) return;
+    const models = JSON.parse(states.textContent).state;
     for (const view of views) {
       const place = view.parentElement;
+      const { state } = models[JSON.parse(view.textContent).model_id] ?? { state: {} };
       place.classList.add("pn-waiting");
-      new MutationObserver(() => {
-        if (place.querySelector(".jupyter-widgets, .pn-frames, .pn-line-integral")) place.classList.remove("pn-waiting");
-        name(place);
-      }).observe(place, { childList: true, subtree: true });
+      if (state.size) place.prepend(preview(state));
+      const watch = new MutationObserver(() => {
+        if (!place.querySelector(".widget-subarea *")) return;
+        watch.disconnect();
+        place.classList.remove("pn-waiting");
+        place.querySelector(":scope > img")?.remove();
+      });
+      watch.observe(place, { childList: true, subtree: true });
     }
     const near = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;

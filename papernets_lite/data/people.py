@@ -16,10 +16,11 @@ from torch import Tensor
 from papernets_lite.data import canvas, photos
 from papernets_lite.data.canvas import LIGHT, PALETTE, PATTERNS, Camera, Draws, Range, check_range, check_size
 
-JOINTS = (
+_POINTS = (
     "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee"
     " right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear"
 ).split()
+JOINTS = tuple(name.replace("_", " ") for name in _POINTS)
 # The limbs as released, joints counted from 1.
 _PAIRS = "2-9 9-10 10-11 2-12 12-13 13-14 2-3 3-4 4-5 3-17 2-6 6-7 7-8 6-18 2-1 1-15 1-16 15-17 16-18"
 LIMBS = tuple((int(a) - 1, int(b) - 1) for a, b in (pair.split("-") for pair in _PAIRS.split()))
@@ -297,7 +298,7 @@ _MATERIAL = np.array([_MATERIALS.index(row[2]) for row in _ROWS])
 
 def _anchors(scene: Scene, size: int, look: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Named points of each person, (n, p, 2) in pixels: the joints, and what hangs on them."""
-    at = dict(zip(JOINTS, (scene.joints * size).numpy().transpose(2, 0, 1, 3), strict=True))
+    at = dict(zip(_POINTS, (scene.joints * size).numpy().transpose(2, 0, 1, 3), strict=True))
     unit = (scene.heights * size).numpy()
     right, towards = scene.facing.numpy().transpose(2, 0, 1)
     skull = (at["right_ear"] + at["left_ear"]) / 2

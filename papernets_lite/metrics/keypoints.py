@@ -2,7 +2,8 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,67 +24,77 @@ def torso_lengths(keypoints: Float[Tensor, "*b k 2"]) -> Float[Tensor, "*b"]:
 
 
 def pck(
-    found: Float[Tensor, "n 2"],
-    kinds: Int[Tensor, " n"],
-    keypoints: Float[Tensor, "p k 2"],
-    visible: Bool[Tensor, "p k"],
-    scales: Float[Tensor, " p"],
+    found: Sequence[tuple[Int[Tensor, " _"], Float[Tensor, "_ 2"]]],
+    keypoints: Float[Tensor, "b p k 2"],
+    visible: Bool[Tensor, "b p k"],
+    scales: Float[Tensor, "b p"],
     *,
     share: float = 0.5,
-) -> tuple[int, int]:
-    """Percentage of correct keypoints of one image, as (correct, visible).
+) -> tuple[float, float]:
+    """Percentage of correct keypoints over several people per image.
 
     A visible keypoint is correct when a detection of its kind lies within ``share`` of its person's scale; each
     detection serves one keypoint (matched so that most are correct).
 
     Args:
-        found: detected positions in pixels.
-        kinds: which joint each is.
+        found: per image, which joint each detection is and where, in pixels.
         keypoints: the truth.
         visible: which of it counts.
         scales: per person, in pixels, such as ``torso_lengths``.
         share: of the scale that is tolerated.
+
+    Returns:
+        The share of visible keypoints that are correct, and the share of detections that serve one.
+
+    Raises:
+        ValueError: for another number of images, or when no keypoint is visible.
     """
+    if len(found) != len(keypoints) or not visible.any():
+        raise ValueError(
+            f"expected detections for {len(keypoints)} images with visible keypoints,"
+            f" got {len(found)} and {int(visible.sum())} keypoints"
+        )
     correct = 0
-    for joint in range(keypoints.shape[1]):
-        seen = visible[:, joint]
-        truth, here = keypoints[seen, joint], found[kinds == joint]
-        if len(truth) and len(here):
-            near = torch.cdist(truth, here) <= share * scales[seen, None]
+    for (kinds, where), truth, seen, scale in zip(found, keypoints, visible, scales, strict=True):
+        for joint in range(keypoints.shape[2]):
+            near = torch.cdist(truth[seen[:, joint], joint], where[kinds == joint])
+            near = near <= share * scale[seen[:, joint], None]
             rows, columns = linear_sum_assignment(near.numpy(), maximize=True)
             correct += int(near[rows, columns].sum())
-    return correct, int(visible.sum())
+    return correct / int(visible.sum()), correct / max(sum(len(kinds) for kinds, _ in found), 1)
+
+
+@runtime_checkable
+class Found(Protocol):
+    """People found in one image: ``keypoints`` (n, k, 2) in pixels and ``scores`` (n,)."""
+
+    keypoints: Tensor
+    scores: Tensor
 
 
 def oks_ap(
-    predictions: Sequence[tuple[Float[Tensor, "_ k 2"], Float[Tensor, " _"]]],
-    keypoints: Sequence[Float[Tensor, "_ k 2"]],
-    visible: Sequence[Bool[Tensor, "_ k"]],
-    areas: Sequence[Float[Tensor, " _"]],
-    *,
-    sigmas: Sequence[float] = SIGMAS,
+    found: Sequence[Found], truth: Mapping[str, Tensor], *, sigmas: Sequence[float] = SIGMAS
 ) -> dict[str, float]:
     """COCO's keypoint AP over several people per image.
 
     Args:
-        predictions: per image (keypoints, scores); a joint that was not found is at (0, 0), as COCO has it.
-        keypoints: the truth, per image.
-        visible: which joints are labelled; people without any are left out.
-        areas: of the people, in square pixels: the scale of the tolerance.
+        found: per image; a joint that was not found is at (0, 0), as COCO has it.
+        truth: ``keypoints`` (b, p, k, 2), ``visible`` (b, p, k): which joints are labelled (people without any are
+            left out), and ``areas`` (b, p) in square pixels: the scale of the tolerance.
         sigmas: the tolerance per joint.
 
     Returns:
         ``AP`` (mean over OKS 0.50 to 0.95), ``AP50``, ``AP75`` and ``AR``, in [0, 1].
 
     Raises:
-        ValueError: for lists of different lengths, or when no image holds a labelled person.
+        ValueError: for another number of images, or when no image holds a labelled person.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
-    if not len(predictions) == len(keypoints) == len(visible) == len(areas):
+    keypoints, visible, areas = truth["keypoints"], truth["visible"], truth["areas"]
+    if not len(found) == len(keypoints) == len(visible) == len(areas):
         raise ValueError(
-            "expected as many predictions as images, got"
-            f" {len(predictions)}, {len(keypoints)}, {len(visible)}, {len(areas)}"
+            f"expected as many predictions as images, got {len(found)}, {len(keypoints)}, {len(visible)}, {len(areas)}"
         )
     annotations: list[dict] = []
     results: list[dict] = []
@@ -94,10 +105,9 @@ def oks_ap(
                 annotations[-1] |= {"id": len(annotations), "iscrowd": 0, "num_keypoints": int(seen[person].sum())}
     if not annotations:
         raise ValueError("expected at least one labelled person, got none")
-    for image, (points, scores) in enumerate(predictions, 1):
-        for person in range(len(points)):
-            results.append(_record(image, points[person], torch.ones(len(points[person])), 0.0))
-            results[-1]["score"] = float(scores[person])
+    for image, people in enumerate(found, 1):
+        for points, score in zip(people.keypoints, people.scores.tolist(), strict=True):
+            results.append(_record(image, points, torch.ones(len(points)), 0.0) | {"score": score})
     if not results:
         return dict.fromkeys(("AP", "AP50", "AP75", "AR"), 0.0)
     truth = {

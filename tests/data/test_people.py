@@ -22,7 +22,7 @@ def crowd():
 
 def test_names_limbs_and_flip_are_openposes():
     assert len(people.JOINTS) == 18
-    assert people.JOINTS[:3] == ["nose", "neck", "right_shoulder"]
+    assert people.JOINTS[:3] == ("nose", "neck", "right shoulder")
     assert len(people.LIMBS) == 19
     assert people.LIMBS[0] == (1, 8)
     assert people.LIMBS[-1] == (15, 17)
@@ -75,9 +75,9 @@ def test_visible_joints_lie_on_their_persons_own_part(crowd):
     assert truth["person_masks"][image, person, row, column].all()
     part = truth["part_labels"][image, row, column]
     for name, own in (
-        ("right_wrist", {"right_forearm"}),
-        ("left_elbow", {"left_upper_arm", "left_forearm"}),
-        ("right_knee", {"right_thigh", "right_shank"}),
+        ("right wrist", {"right_forearm"}),
+        ("left elbow", {"left_upper_arm", "left_forearm"}),
+        ("right knee", {"right_thigh", "right_shank"}),
         ("nose", {"head"}),
     ):
         found = {PARTS[k] for k in part[joint == people.JOINTS.index(name)].unique()}
@@ -87,7 +87,7 @@ def test_visible_joints_lie_on_their_persons_own_part(crowd):
 def test_a_visible_wrist_shows_the_hands_skin():
     scene = people.sample(200, seeded(2), people=(1, 1), domains=(0,))  # daylight: true colours
     truth, images = people.annotate(scene, 128), people.render(scene, 128)
-    wrist = people.JOINTS.index("left_wrist")
+    wrist = people.JOINTS.index("left wrist")
     image = truth["visible"][:, 0, wrist].nonzero()[:, 0]
     column, row = truth["keypoints"][image, 0, wrist].long().T
     seen = images[image, :, row, column]

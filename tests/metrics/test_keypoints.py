@@ -1,6 +1,7 @@
 """Keypoint scores by hand, and AP against the reference COCO evaluation in `tests/reference`."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,12 +14,22 @@ def person(x=0.0, y=0.0):
     return torch.stack([torch.arange(18) * 3.0 + x, torch.full((18,), y)], -1)
 
 
-def score(predictions, truth, *, visible=None, area=400.0):
+def people(points, scores=None):
+    """What a decoder finds in one image."""
+    points = torch.stack(points) if points else torch.zeros(0, 18, 2)
+    return SimpleNamespace(keypoints=points, scores=torch.linspace(1, 0.5, len(points)))
+
+
+def known(truth, *, visible=None, area=400.0):
+    """The truth of one image."""
+    truth = torch.stack(truth)[None]
+    visible = torch.ones(truth.shape[:3], dtype=torch.bool) if visible is None else visible[None]
+    return {"keypoints": truth, "visible": visible, "areas": torch.full(truth.shape[:2], area)}
+
+
+def score(found, truth, **options):
     """One image."""
-    truth = torch.stack(truth)
-    visible = torch.ones(truth.shape[:2], dtype=torch.bool) if visible is None else visible
-    predictions = (torch.stack(predictions), torch.linspace(1, 0.5, len(predictions)))
-    return oks_ap([predictions], [truth], [visible], [torch.full((len(truth),), area)])
+    return oks_ap([people(found)], known(truth, **options))
 
 
 def test_torso_is_neck_to_the_middle_of_the_hips():
@@ -28,41 +39,53 @@ def test_torso_is_neck_to_the_middle_of_the_hips():
     assert torso_lengths(keypoints).tolist() == [12.0, 12.0]
 
 
+def pck1(positions, kinds, truth, *, visible=None, scale=8.0):
+    """One image: truth (p, k, 2)."""
+    truth = torch.tensor(truth)[None]
+    visible = torch.ones(truth.shape[:3], dtype=torch.bool) if visible is None else torch.tensor(visible)[None]
+    found = [(torch.tensor(kinds, dtype=torch.long), torch.tensor(positions).reshape(-1, 2))]
+    return pck(found, truth, visible, torch.full(truth.shape[:2], scale))
+
+
 def test_pck_counts_each_detection_once():
-    truth, seen = torch.tensor([[[0.0, 0.0]], [[3.0, 0.0]]]), torch.ones(2, 1, dtype=torch.bool)
-    kinds, scales = torch.tensor([0]), torch.tensor([8.0, 8.0])
-    assert pck(torch.tensor([[1.0, 0.0]]), kinds, truth, seen, scales) == (1, 2)
-    assert pck(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), kinds.repeat(2), truth, seen, scales) == (2, 2)
+    two = [[[0.0, 0.0]], [[3.0, 0.0]]]
+    assert pck1([[1.0, 0.0]], [0], two) == (0.5, 1.0)
+    assert pck1([[1.0, 0.0], [2.0, 0.0]], [0, 0], two) == (1.0, 1.0)
+    assert pck1([[1.0, 0.0], [2.0, 0.0], [90.0, 0.0], [1.0, 1.0]], [0] * 4, two) == (1.0, 0.5)
 
 
-@pytest.mark.parametrize(("away", "correct"), [(3.99, 1), (4.01, 0)])
+@pytest.mark.parametrize(("away", "correct"), [(3.99, 1.0), (4.01, 0.0)])
 def test_pck_tolerates_a_share_of_the_scale(away, correct):
-    found, kinds = torch.tensor([[10.0 + away, 5.0]]), torch.tensor([0])
-    truth, seen = torch.tensor([[[10.0, 5.0]]]), torch.ones(1, 1, dtype=torch.bool)
-    assert pck(found, kinds, truth, seen, torch.tensor([8.0])) == (correct, 1)
+    assert pck1([[10.0 + away, 5.0]], [0], [[[10.0, 5.0]]]) == (correct, correct)
+    assert pck1([[10.0 + away, 5.0]], [0], [[[10.0, 5.0]]], scale=9.0) == (1.0, 1.0)
 
 
 def test_pck_pairs_so_that_most_are_correct():
     # The nearest detection of both people is the one at 2; only the other choice lets both be correct.
-    truth, seen = torch.tensor([[[0.0, 0.0]], [[5.0, 0.0]]]), torch.ones(2, 1, dtype=torch.bool)
-    found = torch.tensor([[2.0, 0.0], [-3.0, 0.0]])
-    assert pck(found, torch.tensor([0, 0]), truth, seen, torch.tensor([8.0, 8.0])) == (2, 2)
+    assert pck1([[2.0, 0.0], [-3.0, 0.0]], [0, 0], [[[0.0, 0.0]], [[5.0, 0.0]]]) == (1.0, 1.0)
 
 
 def test_pck_ignores_hidden_joints_and_other_kinds():
-    truth = torch.zeros(1, 2, 2)
-    seen = torch.tensor([[True, False]])
-    assert pck(torch.zeros(1, 2), torch.tensor([1]), truth, seen, torch.tensor([8.0])) == (0, 1)
-    assert pck(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), truth, seen, torch.tensor([8.0])) == (0, 1)
+    truth, seen = [[[0.0, 0.0], [0.0, 0.0]]], [[True, False]]
+    assert pck1([[0.0, 0.0]], [1], truth, visible=seen) == (0.0, 0.0)
+    assert pck1([], [], truth, visible=seen) == (0.0, 0.0)
+
+
+def test_pck_adds_up_over_images_and_their_own_scales():
+    truth = torch.zeros(2, 1, 1, 2)
+    found = [(torch.tensor([0]), torch.tensor([[3.0, 0.0]]))] * 2
+    assert pck(found, truth, torch.ones(2, 1, 1) > 0, torch.tensor([[8.0], [4.0]])) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="expected detections for 2 images with visible keypoints, got 1 and 2"):
+        pck(found[:1], truth, torch.ones(2, 1, 1) > 0, torch.ones(2, 1))
+    with pytest.raises(ValueError, match="got 2 and 0 keypoints"):
+        pck(found, truth, torch.zeros(2, 1, 1) > 0, torch.ones(2, 1))
 
 
 def test_perfect_people_score_one_and_absent_ones_zero():
-    people = [person(y=10.0), person(y=40.0)]
-    assert score(people, people)["AP"] == pytest.approx(1)
-    assert score([person(y=900.0)], people)["AP"] == 0
-    empty = oks_ap([(torch.zeros(0, 18, 2), torch.zeros(0))], [torch.stack(people)], [torch.ones(2, 18) > 0],
-                   [torch.ones(2)])  # fmt: skip
-    assert set(empty.values()) == {0.0}
+    two = [person(y=10.0), person(y=40.0)]
+    assert score(two, two)["AP"] == pytest.approx(1)
+    assert score([person(y=900.0)], two)["AP"] == 0
+    assert set(score([], two).values()) == {0.0}
 
 
 def test_half_of_the_people_give_half_of_the_recall():
@@ -89,13 +112,13 @@ def test_hidden_joints_do_not_count():
 
 
 def test_false_alarms_cost_only_if_they_are_surer():
-    people = [person(y=10.0)]
-    assert score([*people, person(y=900.0)], people)["AP"] == pytest.approx(1)
-    assert score([person(y=900.0), *people], people)["AP"] == pytest.approx(0.5)
+    one = [person(y=10.0)]
+    assert score([*one, person(y=900.0)], one)["AP"] == pytest.approx(1)
+    assert score([person(y=900.0), *one], one)["AP"] == pytest.approx(0.5)
 
 
 def test_bad_input():
     with pytest.raises(ValueError, match="as many predictions as images, got 0, 1, 1, 1"):
-        oks_ap([], [person()[None]], [torch.ones(1, 18) > 0], [torch.ones(1)])
+        oks_ap([], known([person()]))
     with pytest.raises(ValueError, match="at least one labelled person"):
-        oks_ap([(person()[None], torch.ones(1))], [person()[None]], [torch.zeros(1, 18) > 0], [torch.ones(1)])
+        score([person()], [person()], visible=torch.zeros(1, 18) > 0)

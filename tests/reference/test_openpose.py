@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -103,9 +104,7 @@ def test_ap_equals_pycocotools(noise):
         shaken = torch.cat([shaken[: max(1, len(shaken) - 1)], 64 * torch.rand(1, 18, 2, generator=generator)])
         shaken[torch.rand(shaken.shape[:2], generator=generator) < 0.1] = 0
         predictions.append((shaken, torch.rand(len(shaken), generator=generator)))
-    ours, theirs = (
-        oks_ap(predictions, keypoints, visible, areas),
-        pycocotools_ap(predictions, keypoints, visible, areas),
-    )
+    ours = oks_ap([SimpleNamespace(keypoints=k, scores=s) for k, s in predictions], truth)
+    theirs = pycocotools_ap(predictions, keypoints, visible, areas)
     assert ours == pytest.approx(theirs, abs=1e-9)
     assert 0 < ours["AP"] < 1

@@ -102,6 +102,11 @@ def visit(browser: Browser, site: str) -> Iterator[Callable[..., Visit]]:
             viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
         )
         contexts.append(context)
+        context.add_init_script(
+            """window.shifted = 0;
+            new PerformanceObserver((list) => list.getEntries().forEach((shift) => { shifted += shift.value; }))
+                .observe({ type: "layout-shift", buffered: true });"""
+        )
         seen = Visit(context.new_page(), site)
 
         def on_request(request: object) -> None:

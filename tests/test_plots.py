@@ -1,0 +1,202 @@
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from papernets_lite import plots, training
+
+NAN = float("nan")
+
+
+@pytest.fixture(autouse=True)
+def closed() -> None:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What was displayed: (data, metadata)."""
+    outputs = []
+    monkeypatch.setattr(plots, "display", lambda data, metadata, raw: outputs.append((data, metadata)))
+    return outputs
+
+
+def lines() -> matplotlib.figure.Figure:
+    figure, ax = plots.axes(width=4.0, height=2.0)
+    ax.plot(range(20))
+    ax.set_title("a line")
+    return figure
+
+
+def test_finish_shows_a_small_sharp_drawing_with_its_description_and_closes_it(shown: list) -> None:
+    figure = lines()
+    full = io.BytesIO()
+    figure.savefig(full, format="png", dpi=3 * plots.DPI // 2)
+    plots.finish(figure, "a line that rises")
+    (data, metadata) = shown[0]
+    picture = Image.open(io.BytesIO(data["image/png"]))
+    assert metadata == {"image/png": {"alt": "a line that rises", "width": 384}}
+    assert data["text/plain"] == "a line that rises"
+    assert picture.size == (660, 330)  # 1.7 times what is shown, for dense screens
+    assert picture.mode == "P"
+    assert len(data["image/png"]) < 0.6 * len(full.getvalue())
+    before = np.asarray(Image.open(full).convert("RGB"), float)
+    assert np.abs(np.asarray(picture.convert("RGB"), float) - before).mean() < 0.3
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_finish_shows_photographs_as_jpeg(shown: list) -> None:
+    plots.finish(plots.images(torch.rand(4, 3, 96, 96), size=1.5), "noise")
+    data, metadata = shown[0]
+    assert Image.open(io.BytesIO(data["image/jpeg"])).format == "JPEG"
+    assert metadata["image/jpeg"]["alt"] == "noise"
+
+
+@pytest.mark.parametrize("alt", ["", "  \n"])
+def test_a_figure_without_description_is_refused(shown: list, alt: str) -> None:
+    with pytest.raises(ValueError, match="description"):
+        plots.finish(lines(), alt)
+    assert not shown
+
+
+def test_few_colours_serve_drawings_only() -> None:
+    assert plots.flat(plots.render(lines())) is not None
+    assert plots.flat(Image.fromarray(plots.to_array(torch.rand(3, 64, 64)))) is None
+
+
+def test_the_style_holds_for_what_a_chapter_adds_later() -> None:
+    _, ax = plots.axes()
+    ax.set_title("title")
+    ax.plot([0, 1], label="x")
+    assert ax.get_title(loc="left") == "title"
+    assert not ax.legend().get_frame_on()
+    assert not ax.spines["top"].get_visible()
+    assert ax.lines[0].get_color() == plots.COLOURS[0]
+
+
+def test_render_and_tensor_agree() -> None:
+    figure = lines()
+    picture = plots.render(figure)
+    image = plots.tensor(figure)
+    assert image.shape == (3, 220, 440)
+    assert np.array_equal(plots.to_array(image), np.asarray(picture))
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_curves_draw_the_running_mean_where_it_belongs() -> None:
+    ax = plots.curves({"a": torch.tensor([0.0, 3.0, 6.0, 3.0, 0.0]), "b": torch.ones(5)}, smooth=3)
+    x, y = ax.lines[0].get_data()
+    np.testing.assert_allclose(x, [1, 2, 3])  # the middle of each window
+    np.testing.assert_allclose(y, [3, 4, 3])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert ax.get_ylabel() == "loss"
+    assert len(ax.collections) == 2  # the bands
+    low, high = ax.collections[0].get_paths()[0].vertices[:, 1].min(), ax.collections[0].get_paths()[0].vertices.max()
+    assert 0 <= low < 3
+    assert high > 4
+
+
+def test_curves_take_histories_and_short_ones() -> None:
+    history = training.History({"loss": [2.0, 1.0], "accuracy": [0.5, 1.0]})
+    _, given = plots.axes()
+    ax = plots.curves({"run": history}, "accuracy", ax=given, log=True)
+    assert ax is given
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.75])
+    assert ax.get_yscale() == "log"
+    assert ax.get_legend() is None
+    with pytest.raises(KeyError, match="speed"):
+        plots.curves({"run": history}, "speed")
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (torch.tensor([1.0, NAN]), {}, "run/loss holds 1 values that are not finite"),
+        (torch.zeros(0), {}, "expected values"),
+        (torch.ones(3), {"smooth": 0}, "smooth 0"),
+        (torch.tensor([1.0, 0.0]), {"log": True}, "positive values on a logarithmic axis, got 0"),
+    ],
+)
+def test_curves_refuse(values: torch.Tensor, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plots.curves({"run": values}, **options)
+
+
+def test_bars_carry_values_errors_and_the_papers_numbers() -> None:
+    ax = plots.bars({"a": 1.0, "b": 2.5}, errors={"a": 0.2}, reference={"b": 3.0}, ylabel="height", digits=1)
+    assert [bar.get_height() for bar in ax.patches] == [1.0, 2.5]
+    assert {"1.0", "2.5"} <= {text.get_text() for text in ax.texts}
+    diamonds = next(line for line in ax.lines if line.get_label() == "paper")
+    assert np.isnan(diamonds.get_ydata()[0])
+    assert diamonds.get_ydata()[1] == 3.0
+    whisker = ax.collections[0].get_segments()
+    np.testing.assert_allclose(whisker[0], [[0, 0.8], [0, 1.2]])
+    assert ax.get_ylim()[1] > 3.0
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "options"), [({}, {}), ({"a": float("inf")}, {}), ({"a": 1.0}, {"errors": {"b": 1.0}})]
+)
+def test_bars_refuse(values: dict, options: dict) -> None:
+    with pytest.raises(ValueError, match=r"not finite|expected bars"):
+        plots.bars(values, **options)
+
+
+def test_images_stand_in_rows_with_titles() -> None:
+    figure = plots.images(torch.rand(5, 1, 4, 4), titles=list("abcde"), columns=3)
+    assert len(figure.axes) == 6
+    assert [ax.get_title() for ax in figure.axes] == [*"abcde", ""]
+    assert [len(ax.images) for ax in figure.axes] == [1, 1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "options"),
+    [([], {}), (torch.rand(2, 3, 4, 4), {"titles": ["one"]}), (torch.rand(1, 3, 4, 4), {"columns": 0})],
+)
+def test_images_refuse(pictures: object, options: dict) -> None:
+    with pytest.raises(ValueError, match="expected pictures"):
+        plots.images(pictures, **options)
+
+
+def test_to_array_rounds_clips_and_repeats_grey() -> None:
+    array = plots.to_array(torch.tensor([[[0.5, 1.7, -0.2]]]))
+    assert array.dtype == np.uint8
+    assert array.tolist() == [[[128] * 3, [255] * 3, [0] * 3]]
+    with pytest.raises(ValueError, match=r"\(c, h, w\), got \(4, 2, 2\)"):
+        plots.to_array(torch.zeros(4, 2, 2))
+    with pytest.raises(ValueError, match="finite image, got 1 "):
+        plots.to_array(torch.tensor([[[NAN, 0.0]]]))
+
+
+def test_quiver_puts_arrows_on_the_cells_centres_in_the_images_pixels() -> None:
+    field = torch.zeros(2, 4, 4)
+    field[:, 1, 2] = torch.tensor([0.0, 1.0])
+    ax = plots.quiver(field, torch.rand(3, 8, 8))
+    arrows = next(c for c in ax.collections if isinstance(c, matplotlib.quiver.Quiver))
+    assert arrows.XY.tolist() == [[5.0, 3.0]]  # column 2.5, row 1.5, two pixels a cell
+    assert (arrows.U.tolist(), arrows.V.tolist()) == ([0.0], [1.0])
+    assert ax.get_xlim() == (0, 8)
+    assert ax.get_ylim() == (8, 0)  # y down
+    assert len(ax.images) == 1
+    field[0, 0, 0] = NAN
+    with pytest.raises(ValueError, match="field holds 1 values"):
+        plots.quiver(field)
+
+
+def test_heat_writes_its_numbers_and_names() -> None:
+    ax = plots.heat(torch.tensor([[0.25, 1.0]]), rows=["r"], columns=["c", "d"], xlabel="x")
+    assert [text.get_text() for text in ax.texts] == ["0.25", "1.00"]
+    assert [text.get_color() for text in ax.texts] == [plots.INK, "white"]
+    whole = plots.heat(torch.tensor([[3, 12]]), rows=["r"], columns=["c", "d"])
+    assert [text.get_text() for text in whole.texts] == ["3", "12"]
+    assert not plots.heat(torch.ones(1, 1), rows=["r"], columns=["c"], numbers=False).texts
+    with pytest.raises(ValueError, match="names, got 2 rows and 2 columns"):
+        plots.heat(torch.ones(1, 2), rows=["r", "s"], columns=["c", "d"])
+    with pytest.raises(ValueError, match="matrix holds 1 values"):
+        plots.heat(torch.tensor([[NAN]]), rows=["r"], columns=["c"])

@@ -1,0 +1,60 @@
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+from papernets_lite import draw, plots, show, training, widgets
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The Markdown that was displayed."""
+    texts: list[str] = []
+    monkeypatch.setattr(show, "display", lambda markdown: texts.append(markdown.data))
+    return texts
+
+
+def lines_of(caption: str) -> tuple[str, int, int]:
+    path, numbers = caption.split(", lines ")
+    first, last = map(int, numbers.split("-"))
+    return path.strip("`"), first, last
+
+
+@pytest.mark.parametrize("item", [draw.grid, widgets.Frames, training.History.last, training.History])
+def test_source_shows_the_lines_that_its_caption_names(shown: list[str], item: object) -> None:
+    # Functions are wrapped by the shape checks here, as by any decorator: what is shown is the function itself.
+    show.source(item)
+    caption, _, fenced = shown[0].partition("\n\n```python\n")
+    path, first, last = lines_of(caption)
+    written = (show.ROOT / path).read_text().splitlines()[first - 1 : last]
+    margin = len(written[0]) - len(written[0].lstrip())
+    assert fenced == "\n".join(line[margin:] for line in written) + "\n```"
+    assert inspect.getdoc(item).splitlines()[0] in fenced
+
+
+def test_source_shows_several_and_refuses_strangers(shown: list[str]) -> None:
+    show.source(draw.resize, plots.axes)
+    assert [text.split("`")[1] for text in shown] == ["papernets_lite/draw.py", "papernets_lite/plots.py"]
+    for stranger in (nn.Linear, torch.relu, 3, len):
+        with pytest.raises(ValueError, match="functions or classes of papernets_lite"):
+            show.source(stranger)
+
+
+def test_table_writes_numbers_as_a_reader_wants_them(shown: list[str]) -> None:
+    show.table(["net", "weights", "error"], [("a|b", 1234567, 6.37191), ("c", True, 12.0)])
+    assert shown[0].splitlines() == [
+        "| net | weights | error |",
+        "| --- | --- | --- |",
+        r"| a\|b | 1,234,567 | 6.372 |",
+        "| c | True | 12 |",
+    ]
+    with pytest.raises(ValueError, match=r"rows of 2 cells, got \['one'\]"):
+        show.table(["a", "b"], [["one"]])
+
+
+def test_parameters_counts_what_is_learned() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert show.parameters(net) == 4 * 3 * 9 + 4 + 4 + 4
+    net[0].weight.requires_grad_(False)
+    assert show.parameters(net) == 12
