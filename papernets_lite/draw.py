@@ -161,7 +161,7 @@ def skeleton(
         scale: enlargement.
         by_person: colour by person (whose limb is it?) instead of by limb (which limb is it?).
     """
-    canvas = _canvas(image, scale)
+    canvas = (255 - 0.7 * (255 - _canvas(image, scale).astype(np.float32))).astype(np.uint8)  # faded, for contrast
     finite = keypoints.isfinite().all(-1)
     covered = torch.zeros_like(visible) if hidden is None else hidden & ~visible
     rainbow = [_rgb(c) for c in hues(2 * np.pi * np.arange(len(limbs)) / max(1, len(limbs)))]

@@ -92,7 +92,7 @@ def encode(figure: Figure) -> tuple[str, bytes]:
         drawing.save(buffer, "PNG", optimize=True)
         return "image/png", buffer.getvalue()
     buffer = io.BytesIO()
-    render(figure).save(buffer, "JPEG", quality=75, optimize=True, progressive=True)
+    render(figure).save(buffer, "JPEG", quality=70, optimize=True, progressive=True)
     return "image/jpeg", buffer.getvalue()
 
 

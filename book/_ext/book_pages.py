@@ -62,9 +62,8 @@ class Lineage(Directive):
             top, bottom = sorted((middle[child], middle[parent]))
             reach = 12 + 86 * ((bottom - top) / y) ** 0.5
             ends = f'data-ends="{parent} {child}"'
-            arcs.append(
-                f'<path {ends} d="M100 {top:g}C{100 - reach:.1f} {top:g} {100 - reach:.1f} {bottom:g} 100 {bottom:g}"/>'
-            )
+            turn = f"{100 - reach:.1f}"
+            arcs.append(f'<path {ends} d="M100 {top:g}C{turn} {top:g} {turn} {bottom:g} 100 {bottom:g}"/>')
         box = f'viewBox="0 0 100 {y:g}" preserveAspectRatio="none" style="height:{y:g}rem"'
         drawn = f'<svg {box} aria-hidden="true">{"".join(arcs)}</svg>'
         return [nodes.raw("", f'<div class="pn-lineage">{drawn}{"".join(rows)}</div>', format="html")]
@@ -149,7 +148,7 @@ ICON = re.compile(r'[{,]"?([a-z0-9-]+)"?:\[(\d+),(\d+),\[([^]]*)],"\w+","([^"]+)
 
 
 def lighten(app: Any, failure: Exception | None) -> None:
-    """Replace the theme's icon script (1.5 MB, half of it sent) by the twenty icons in use; name what it left nameless."""
+    """Replace the theme's icon script (1.5 MB) by the twenty icons in use; name what it left nameless."""
     scripts = Path(app.outdir) / "_static" / "scripts"
     bundle = scripts / "fontawesome.js"
     if failure or not bundle.exists():

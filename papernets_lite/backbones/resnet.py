@@ -75,9 +75,12 @@ def shortcut(option: str, in_channels: int, out_channels: int, stride: int, *, n
 
 
 def sequence(words: Sequence[str], plan: Sequence[tuple[int, int, int]], in_channels: int) -> nn.Sequential:
-    """Layers named by ``words``; each ``conv`` takes the next (channels, kernel size, stride) of ``plan``.
+    """Layers by name. Convolutions keep the size, up to their stride; a bias would be removed by normalisation.
 
-    Convolutions keep the size, up to their stride, and have no bias: a batch normalisation would remove it.
+    Args:
+        words: ``"conv"``, ``"bn"`` or ``"relu"``.
+        plan: of each convolution (channels, kernel size, stride).
+        in_channels: of the input.
     """
     layers: list[nn.Module] = []
     convs = iter(plan)

@@ -110,14 +110,14 @@ def oks_ap(
             results.append(_record(image, points, torch.ones(len(points)), 0.0) | {"score": score})
     if not results:
         return dict.fromkeys(("AP", "AP50", "AP75", "AR"), 0.0)
-    truth = {
+    labelled = {
         "info": {},
         "images": [{"id": i + 1, "width": 1, "height": 1} for i in range(len(keypoints))],
         "annotations": annotations,
         "categories": [{"id": 1, "name": "person", "keypoints": [], "skeleton": []}],
     }
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(truth)
+        coco = COCO(labelled)
         evaluation = COCOeval_faster(coco, coco.loadRes(results), "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         # COCO ignores people under 32^2 pixels because its pictures are large; ours are not.

@@ -99,7 +99,15 @@ def midpoint_maps(
     stride: float,
     sigma: float,
 ) -> Float[Tensor, "b c h w"]:
-    """The rival representation (Fig. 5b of the paper): a confidence map of every limb's midpoint."""
+    """The rival representation (Fig. 5b of the paper): a confidence map of every limb's midpoint.
+
+    Args:
+        keypoints: (x, y) in pixels.
+        present: which are known; a limb needs both its ends.
+        size: (rows, columns) of the maps.
+        stride: pixels per cell.
+        sigma: of a peak, in pixels.
+    """
     first, last = torch.tensor(LIMBS, device=keypoints.device).T
     middle = (keypoints[:, :, first] + keypoints[:, :, last]) / 2
     both = present[:, :, first] & present[:, :, last]
@@ -139,7 +147,14 @@ def targets(
 
 
 def convs(channels: Sequence[int], kernel: int, *, in_channels: int, norm: bool) -> list[nn.Module]:
-    """Convolutions that keep the size, each followed by ReLU, or by batch normalisation and ReLU."""
+    """Convolutions that keep the size, each followed by ReLU, or by batch normalisation and ReLU.
+
+    Args:
+        channels: of each convolution's output.
+        kernel: side of all, odd.
+        in_channels: of the first one's input.
+        norm: with batch normalisation.
+    """
     layers: list[nn.Module] = []
     for before, after in pairwise((in_channels, *channels)):
         layers.append(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=not norm))
@@ -162,7 +177,16 @@ def trunk(plan: Sequence[int | str], *, norm: bool) -> nn.Sequential:
 
 
 def branch(in_channels: int, hidden: Sequence[int], last: int, out: int, *, kernel: int, norm: bool) -> nn.Sequential:
-    """One branch of one stage: the ``hidden`` wide convolutions, then two 1x1 with ``last`` channels between them."""
+    """One branch of one stage.
+
+    Args:
+        in_channels: of what it sees.
+        hidden: channels of its wide convolutions.
+        last: channels between the two 1x1 convolutions that follow.
+        out: channels of its answer.
+        kernel: side of the wide convolutions.
+        norm: batch normalisation after every hidden convolution.
+    """
     body = convs(hidden, kernel, in_channels=in_channels, norm=norm)
     return nn.Sequential(*body, *convs([last], 1, in_channels=hidden[-1], norm=norm), nn.Conv2d(last, out, 1))
 
