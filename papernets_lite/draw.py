@@ -149,6 +149,7 @@ def skeleton(
     hidden: Bool[Tensor, "p k"] | None = None,
     scale: int = 4,
     by_person: bool = False,
+    fade: float = 0.45,
 ) -> Float[Tensor, "3 H W"]:
     """Limbs and joints of people.
 
@@ -160,8 +161,9 @@ def skeleton(
         hidden: joints drawn as rings: there, but covered.
         scale: enlargement.
         by_person: colour by person (whose limb is it?) instead of by limb (which limb is it?).
+        fade: how far the picture gives way to white, for contrast.
     """
-    canvas = (255 - 0.7 * (255 - _canvas(image, scale).astype(np.float32))).astype(np.uint8)  # faded, for contrast
+    canvas = _canvas(fade + (1 - fade) * image, scale)
     finite = keypoints.isfinite().all(-1)
     covered = torch.zeros_like(visible) if hidden is None else hidden & ~visible
     rainbow = [_rgb(c) for c in hues(2 * np.pi * np.arange(len(limbs)) / max(1, len(limbs)))]

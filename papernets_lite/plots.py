@@ -24,6 +24,7 @@ from papernets_lite.draw import COLOURS, hues
 
 INK, MUTED, GRID = "#24292f", "#57606a", "#d8dee4"
 DPI = 110
+POINTS = 80  # of a curve: no more can be told apart
 INCH = 96  # screen pixels of an inch: how wide a figure is shown
 STYLE = {
     "figure.dpi": DPI,
@@ -78,21 +79,24 @@ def tensor(figure: Figure) -> Float[Tensor, "3 h w"]:
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
 
 
-def flat(picture: Image.Image, colours: int = 40) -> Image.Image | None:
+def flat(picture: Image.Image) -> Image.Image | None:
     """A drawing reduced to few colours; ``None`` where that would show, as in photographs."""
-    reduced = picture.quantize(colours, dither=Image.Dither.NONE)
-    error = np.asarray(reduced.convert("RGB"), np.float32) - np.asarray(picture, np.float32)
-    return reduced if np.square(error).mean() < 2.5**2 else None
+    for colours in (40, 96):
+        reduced = picture.quantize(colours, dither=Image.Dither.NONE)
+        error = np.asarray(reduced.convert("RGB"), np.float32) - np.asarray(picture, np.float32)
+        if np.square(error).mean() < 3**2:
+            return reduced
+    return None
 
 
 def encode(figure: Figure) -> tuple[str, bytes]:
     """The figure as (MIME type, bytes): drawings as a sharp PNG of few colours, photographs as JPEG."""
-    if drawing := flat(render(figure, 3 * DPI // 2)):
+    if drawing := flat(render(figure, 5 * DPI // 4)):
         buffer = io.BytesIO()
         drawing.save(buffer, "PNG", optimize=True)
         return "image/png", buffer.getvalue()
     buffer = io.BytesIO()
-    render(figure).save(buffer, "JPEG", quality=70, optimize=True, progressive=True)
+    render(figure).save(buffer, "JPEG", quality=66, optimize=True, progressive=True)
     return "image/jpeg", buffer.getvalue()
 
 
@@ -148,8 +152,10 @@ def curves(
         seen = np.lib.stride_tricks.sliding_window_view(values, window)
         steps = np.arange(len(seen)) + (window - 1) / 2
         colour = COLOURS[number % len(COLOURS)]
-        ax.fill_between(steps, *np.quantile(seen, (0.1, 0.9), axis=1), color=colour, alpha=0.15, linewidth=0)
-        ax.plot(steps, seen.mean(1), color=colour, label=name)
+        some = np.linspace(0, len(seen) - 1, min(len(seen), POINTS)).round().astype(int)
+        low, high = np.quantile(seen[some], (0.1, 0.9), axis=1)
+        ax.fill_between(steps[some], low, high, color=colour, alpha=0.15, linewidth=0)
+        ax.plot(steps[some], seen[some].mean(1), color=colour, label=name)
     ax.set(xlabel="step", ylabel=ylabel or key)
     if log:
         ax.set_yscale("log")
@@ -265,7 +271,7 @@ def quiver(
     ax = ax if ax is not None else axes(width=3.5, height=3.5)[1]
     height, width = (image if image is not None else field).shape[-2:]
     if image is not None:
-        grey = 0.05 + 0.4 * to_array(image).mean(-1) / 255  # dark, so that every hue stands out
+        grey = 0.08 + 0.5 * to_array(image).mean(-1) / 255  # dark, so that every hue stands out
         ax.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="bicubic")
     rows, columns = np.mgrid[0 : field.shape[1] : every, 0 : field.shape[2] : every]
     x, y = vectors

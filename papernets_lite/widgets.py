@@ -141,7 +141,7 @@ def data_url(picture: Image.Image) -> str:
     photograph = (
         picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST) if small else picture
     )
-    encodings = [_webp(photograph, quality=70, method=6)]
+    encodings = [_webp(photograph, quality=60, method=6)]
     if drawing:
         encodings.append(_webp(drawing.convert("RGB"), lossless=True, quality=50, method=4))
     return f"data:image/webp;base64,{base64.b64encode(min(encodings, key=len)).decode()}"

@@ -1,8 +1,12 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from papernets_lite import draw
+
+skeleton = partial(draw.skeleton, fade=0.0)
 
 GREY = torch.full((3, 8, 8), 0.5)
 
@@ -22,7 +26,7 @@ def test_resize_keeps_pixels_as_squares() -> None:
 
 def test_a_joint_lies_where_its_pixel_coordinates_say() -> None:
     # (2.5, 5.5) is the centre of pixel (column 2, row 5): enlarged ten times, rows 50-59 and columns 20-29.
-    shown = draw.skeleton(GREY, torch.tensor([[[2.5, 5.5]]]), torch.tensor([[True]]), [], scale=10)
+    shown = skeleton(GREY, torch.tensor([[[2.5, 5.5]]]), torch.tensor([[True]]), [], scale=10)
     changed = (shown - 0.5).abs().amax(0) > 0.02
     rows, columns = changed.nonzero().double().T
     assert rows.mean() + 0.5 == pytest.approx(55, abs=0.05)
@@ -33,7 +37,7 @@ def test_a_joint_lies_where_its_pixel_coordinates_say() -> None:
 
 def test_positions_are_finer_than_pixels() -> None:
     def centre(x: float) -> float:
-        shown = draw.skeleton(GREY, torch.tensor([[[x, 4.0]]]), torch.tensor([[True]]), [], scale=4)
+        shown = skeleton(GREY, torch.tensor([[[x, 4.0]]]), torch.tensor([[True]]), [], scale=4)
         ink = (0.5 - shown).clamp(min=0).sum(0) + (shown - 0.5).clamp(min=0).sum(0)
         return float((ink.sum(0) * (torch.arange(32) + 0.5)).sum() / ink.sum()) / 4
 
@@ -43,7 +47,7 @@ def test_positions_are_finer_than_pixels() -> None:
 def test_a_limb_has_its_colour_on_its_middle_and_nothing_beside_it() -> None:
     points = torch.tensor([[[1.0, 4.0], [7.0, 4.0], [4.0, 1.0]]])
     seen = torch.tensor([[True, True, False]])
-    shown = draw.skeleton(GREY, points, seen, [(0, 1), (1, 2)], scale=8)
+    shown = skeleton(GREY, points, seen, [(0, 1), (1, 2)], scale=8)
     limb = torch.tensor(draw.hues(np.zeros(1))[0])
     torch.testing.assert_close(shown[:, 32, 32].double(), limb, atol=0.01, rtol=0)
     assert torch.equal(shown[:, :20], torch.full_like(shown[:, :20], 128 / 255)), (
@@ -53,7 +57,7 @@ def test_a_limb_has_its_colour_on_its_middle_and_nothing_beside_it() -> None:
 
 def test_hidden_joints_are_rings_and_those_without_a_place_left_out() -> None:
     points = torch.tensor([[[2.5, 2.5], [5.5, 5.5], [float("nan"), 1.0]]])
-    shown = draw.skeleton(
+    shown = skeleton(
         GREY,
         points,
         torch.tensor([[False, True, True]]),
@@ -68,7 +72,7 @@ def test_hidden_joints_are_rings_and_those_without_a_place_left_out() -> None:
 
 def test_people_have_colours_of_their_own() -> None:
     points = torch.tensor([[[1.0, 2.0], [7.0, 2.0]], [[1.0, 6.0], [7.0, 6.0]]])
-    shown = draw.skeleton(GREY, points, torch.ones(2, 2, dtype=torch.bool), [(0, 1)], scale=8, by_person=True)
+    shown = skeleton(GREY, points, torch.ones(2, 2, dtype=torch.bool), [(0, 1)], scale=8, by_person=True)
     torch.testing.assert_close(shown[:, 16, 32], colour(draw.COLOURS[0]))
     torch.testing.assert_close(shown[:, 48, 32], colour(draw.COLOURS[1]))
 
@@ -89,7 +93,7 @@ def test_no_boxes_masks_or_people_leave_the_picture() -> None:
     plain = draw.resize(GREY, 4)
     torch.testing.assert_close(draw.boxes(GREY, torch.zeros(0, 4)), plain, atol=0.01, rtol=0)
     torch.testing.assert_close(draw.masks(GREY, torch.zeros(0, 8, 8, dtype=torch.bool)), plain)
-    nobody = draw.skeleton(GREY, torch.zeros(0, 3, 2), torch.zeros(0, 3, dtype=torch.bool), [(0, 1)])
+    nobody = skeleton(GREY, torch.zeros(0, 3, 2), torch.zeros(0, 3, dtype=torch.bool), [(0, 1)])
     torch.testing.assert_close(nobody, plain, atol=0.01, rtol=0)
 
 

@@ -36,13 +36,13 @@ def lines() -> matplotlib.figure.Figure:
 def test_finish_shows_a_small_sharp_drawing_with_its_description_and_closes_it(shown: list) -> None:
     figure = lines()
     full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=3 * plots.DPI // 2)
+    figure.savefig(full, format="png", dpi=5 * plots.DPI // 4)
     plots.finish(figure, "a line that rises")
     (data, metadata) = shown[0]
     picture = Image.open(io.BytesIO(data["image/png"]))
     assert metadata == {"image/png": {"alt": "a line that rises", "width": 384}}
     assert data["text/plain"] == "a line that rises"
-    assert picture.size == (660, 330)  # 1.7 times what is shown, for dense screens
+    assert picture.size == (548, 274)  # 1.4 times what is shown, for dense screens
     assert picture.mode == "P"
     assert len(data["image/png"]) < 0.6 * len(full.getvalue())
     before = np.asarray(Image.open(full).convert("RGB"), float)
