@@ -96,7 +96,7 @@ def encode(figure: Figure) -> tuple[str, bytes]:
         drawing.save(buffer, "PNG", optimize=True)
         return "image/png", buffer.getvalue()
     buffer = io.BytesIO()
-    render(figure).save(buffer, "JPEG", quality=66, optimize=True, progressive=True)
+    render(figure, INCH).save(buffer, "JPEG", quality=66, optimize=True, progressive=True)
     return "image/jpeg", buffer.getvalue()
 
 
