@@ -82,7 +82,7 @@ colab: install
 	$(BIN)/pytest -m slow tests/test_colab.py tests/test_tools.py -q
 
 browser: install
-	$(BIN)/pytest tests/site -q
+	$(BIN)/pytest tests/site -n 2 -q
 
 check: install lint types imports ## lint, types, import rules
 
