@@ -5,7 +5,7 @@ SLUGS ?=
 PORT ?= 8000
 BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install -q --python $(BIN)/python
-CHAPTERS := book/backbones book/pose book/generative
+CHAPTERS := book/backbones book/pose book/generative book/transfer
 STAGES := lint types imports unit notebooks colab site browser
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
