@@ -1,8 +1,8 @@
 """Siamese networks and the contrastive loss: Dimensionality Reduction by Learning an Invariant Mapping (DrLIM).
 
 Raia Hadsell, Sumit Chopra, Yann LeCun. CVPR 2006, not on arXiv; A Metric Learning Reality Check, arXiv 2003.08505,
-compares its loss with those that came after. Twin nets and their name: Bromley and others, Signature Verification using a "Siamese"
-Time Delay Neural Network, NIPS 1993. The loss before this one: Chopra, Hadsell, LeCun, CVPR 2005.
+compares its loss with those that came after. Twin nets and their name: Bromley and others, Signature Verification
+using a "Siamese" Time Delay Neural Network, NIPS 1993. The loss before this one: Chopra, Hadsell, LeCun, CVPR 2005.
 Official code: none.
 
 Idea: train one net on pairs, so that the distance of two outputs says whether the inputs belong together.
@@ -17,7 +17,7 @@ Guessed:
     maps of S2; subsampling has a weight and a bias per map, as LeNet's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from einops import rearrange
@@ -111,6 +111,12 @@ class Siamese(nn.Module):
         outputs = self.mapping(rearrange(pairs, "b two c h w -> (b two) c h w"))
         return rearrange(outputs, "(b two) d -> b two d", two=2)
 
+    @torch.no_grad()
+    def embed(self, views: Float[Tensor, "n v c h w"]) -> Float[Tensor, "n v d"]:
+        """The embeddings of samples in several views, computed where the weights are and returned on the CPU."""
+        device = self.mapping.f4.weight.device
+        return torch.stack([self.mapping(view.to(device)).cpu() for view in views.unbind(1)], 1)
+
 
 def distance(pairs: Float[Tensor, "b 2 d"]) -> Float[Tensor, " b"]:
     r"""The Euclidean distance :math:`D_W` within each pair, with a gradient of zero (not NaN) at zero."""
@@ -163,6 +169,54 @@ def energy_loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *,
     return {"loss": pull + push, "pull": pull, "push": push}
 
 
+def make_step(
+    module: nn.Module,
+    objective: Callable[[Tensor, dict[str, Tensor]], dict[str, Tensor]],
+    *,
+    steps: int,
+    rate: float = 5e-3,
+) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """One update by Adam, whose rate rises and falls once over ``steps``; a classifier's is made in the same way.
+
+    Args:
+        module: what is trained, called on a batch's pairs of images.
+        objective: ``(outputs, batch) -> dict`` with ``"loss"``.
+        steps: how many updates there will be.
+        rate: the highest learning rate.
+    """
+    optimizer = torch.optim.Adam(module.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+
+    def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        losses = objective(module(batch["images"]), batch)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        optimizer.step()
+        schedule.step()
+        return losses
+
+    return step
+
+
+def shifted(
+    images: Float[Tensor, "n c h w"], *, side: int = 32, shifts: Sequence[int] = (6, 3, 0, -3, -6)
+) -> Float[Tensor, "n v c s s"]:
+    """Each picture on black, moved to the right by each number of ``shifts`` pixels (one view each).
+
+    Args:
+        images: smaller than ``side``, by an even number of pixels.
+        side: of the views.
+        shifts: in pixels, those to the left negative.
+
+    Raises:
+        ValueError: when the sides differ by an odd number or the images are too large.
+    """
+    left, top = side - images.shape[3], side - images.shape[2]
+    if min(left, top) < 0 or left % 2 or top % 2:
+        raise ValueError(f"expected images smaller than {side} by even numbers, got {tuple(images.shape[2:])}")
+    return torch.stack([functional.pad(images, (left // 2 + s, left // 2 - s, top // 2, top // 2)) for s in shifts], 1)
+
+
 def same_class(labels: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:
     """Similar is what bears the same label."""
     return labels[:, None] == labels
@@ -212,8 +266,10 @@ class Pairs:
                 f"expected similar and dissimilar samples for each of {len(views)}, got {tuple(similar.shape)}"
                 f" with {int(counts.min())} to {int(counts.max())} similar ones"
             )
-        self.views, self.similar, self.same_view = views, similar, same_view
-        self.batch_size, self.generator = batch_size, generator
+        self.views, self.same_view, self.batch_size, self.generator = views, same_view, batch_size, generator
+        # For dissimilar and similar partners: all of them row after row, where each row starts, how many it has.
+        tables = [(fits.nonzero()[:, 1].int(), fits.sum(1)) for fits in (~similar, similar)]
+        self.tables = [(partners, counts.cumsum(0) - counts, counts) for partners, counts in tables]
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return self
@@ -223,9 +279,12 @@ class Pairs:
         size, draw = self.batch_size, self.generator
         wanted = torch.arange(size) % 2 == 0
         first = torch.randint(len(self.views), (size,), generator=draw)
-        # A random number for each sample that qualifies as partner, -1 for the others: the largest wins.
-        fits = self.similar[first] == wanted[:, None]
-        second = torch.rand(fits.shape, generator=draw).masked_fill_(~fits, -1.0).argmax(1)
+        chance = torch.rand(size, generator=draw, dtype=torch.float64)
+        second = torch.empty_like(first)
+        for kind, (partners, starts, counts) in enumerate(self.tables):
+            mine = wanted == bool(kind)
+            row = first[mine]
+            second[mine] = partners[starts[row] + (chance[mine] * counts[row]).long()].long()
         view = torch.randint(self.views.shape[1], (size, 2), generator=draw)
         if self.same_view:
             view[wanted, 1] = view[wanted, 0]
@@ -265,6 +324,26 @@ def episodes(labels: Int[Tensor, " n"], count: int, generator: torch.Generator) 
         raise ValueError(f"expected two samples of each class, got {[len(m) for m in members]}")
     picks = [torch.rand(count, len(m), generator=generator).topk(2).indices for m in members]
     return torch.stack([m[pick] for m, pick in zip(members, picks, strict=True)], 1)
+
+
+def hits(
+    points: Float[Tensor, "n v d"], tasks: Int[Tensor, "e c 2"], views: Int[Tensor, "e c 2"]
+) -> Bool[Tensor, "e c"]:
+    """Which of the episodes' questions are answered rightly.
+
+    Args:
+        points: embeddings of all samples in all views.
+        tasks: from ``episodes``.
+        views: in which view each sample is shown.
+    """
+    known, asked = points[tasks, views].unbind(2)
+    return decode(known, asked) == torch.arange(tasks.shape[1])
+
+
+def view_share(points: Float[Tensor, "n v d"]) -> float:
+    """The share of the points' variance that lies between views of one sample: 0 where the map ignores them."""
+    within = points.var(1, correction=0).sum(1).mean()
+    return (within / points.flatten(0, 1).var(0, correction=0).sum()).item()
 
 
 def tiny(**overrides: object) -> Siamese:

@@ -1,5 +1,6 @@
 """The loss and its gradient by hand and in both label conventions; pairs and episodes on small cases."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -207,6 +208,52 @@ def test_pairs_depend_on_the_generator_alone() -> None:
     assert not torch.equal(first["images"], other["images"])
 
 
+def test_shifted_by_hand() -> None:
+    found = siamese.shifted(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), side=4, shifts=(1, 0, -1))
+    assert found.shape == (1, 3, 1, 4, 4)
+    assert found[0, :, 0, 1].tolist() == [[0, 0, 1, 2], [0, 1, 2, 0], [1, 2, 0, 0]]
+    assert found[0, :, 0, 2].tolist() == [[0, 0, 3, 4], [0, 3, 4, 0], [3, 4, 0, 0]]
+    assert (found[0, :, 0, [0, 3]] == 0).all()
+
+
+def test_embed_is_the_mapping_of_every_view() -> None:
+    torch.manual_seed(0)
+    net, images = siamese.tiny(dim=3), torch.rand(4, 2, 1, 32, 32)
+    found = net.embed(images)
+    assert not found.requires_grad
+    torch.testing.assert_close(found[:, 1], net.mapping(images[:, 1]).detach())
+
+
+def test_share_of_the_views_by_hand() -> None:
+    # Two samples at x = 0 and 4; views one to the left and right of them: variance 1 within, 4 between.
+    points = torch.tensor([[[-1.0], [1.0]], [[3.0], [5.0]]])
+    assert siamese.view_share(points) == pytest.approx(0.2)
+    assert siamese.view_share(torch.tensor([[[0.0], [0.0]], [[4.0], [4.0]]])) == 0
+    assert siamese.view_share(torch.tensor([[[0.0], [4.0]], [[0.0], [4.0]]])) == 1
+
+
+def test_hits_by_hand() -> None:
+    # Samples 0 and 1 of one class, 2 and 3 of another, on a line; the second view moves sample 1 to the other side.
+    points = torch.tensor([[[0.0], [0.0]], [[1.0], [8.0]], [[9.0], [9.0]], [[7.0], [7.0]]])
+    tasks = torch.tensor([[[0, 1], [2, 3]]])
+    assert siamese.hits(points, tasks, torch.zeros_like(tasks)).tolist() == [[True, True]]
+    assert siamese.hits(points, tasks, torch.ones_like(tasks)).tolist() == [[False, True]]
+
+
+def test_a_step_descends_with_a_rate_that_rises_and_falls() -> None:
+    torch.manual_seed(0)
+    line = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(line.weight)
+    step = siamese.make_step(line, lambda out, batch: {"loss": out.square().mean()}, steps=10, rate=0.1)
+    weights = [1.0]
+    for _ in range(10):
+        step({"images": torch.ones(1, 1)})
+        weights.append(line.weight.item())
+    moves = [a - b for a, b in itertools.pairwise(weights)]
+    assert min(moves) > 0
+    assert moves[0] < max(moves) > moves[-1]
+
+
 def test_decode_takes_the_nearest() -> None:
     known = torch.tensor([[[0.0, 0.0], [4.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]]])
     asked = torch.tensor([[[1.9, 0.0], [2.1, 5.0], [9.0, 0.0]], [[0.0, 0.1], [3.0, 3.0], [0.9, 0.9]]])
@@ -245,6 +292,8 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
         (lambda: siamese.paper(side=20), "larger than the kernels, got side 20"),
         (lambda: siamese.tiny()(torch.zeros(0, 2, 1, 32, 32)), "expected images of 32x32"),
         (lambda: siamese.tiny()(torch.zeros(1, 2, 1, 28, 28)), "expected images of 32x32"),
+        (lambda: siamese.shifted(torch.zeros(1, 1, 31, 31)), "by even numbers"),
+        (lambda: siamese.shifted(torch.zeros(1, 1, 34, 34)), "smaller than 32"),
         (lambda: siamese.neighbourhood(torch.zeros(3, 2), k=3), "0 < k < 3"),
         (lambda: siamese.episodes(torch.tensor([0, 0, 1]), 1, torch.Generator()), "two samples of each class"),
         (
