@@ -169,6 +169,43 @@ def energy_loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *,
     return {"loss": pull + push, "pull": pull, "push": push}
 
 
+def pair_loss(outputs: Float[Tensor, "b 2 d"], batch: dict[str, Tensor], *, margin: float = 1.0) -> dict[str, Tensor]:
+    """``loss`` of a batch of ``Pairs``.
+
+    Args:
+        outputs: embeddings of each pair.
+        batch: from ``Pairs``.
+        margin: see ``loss``.
+    """
+    return loss(outputs, batch["similar"], margin=margin)
+
+
+class Classifier(nn.Module):
+    """The rival: the same mapping below a linear layer that names classes; it looks at a pair's images one by one."""
+
+    def __init__(self, mapping: Mapping, classes: int) -> None:
+        super().__init__()
+        self.twins, self.head = Siamese(mapping), nn.Linear(mapping.f4.out_features, classes)
+
+    def forward(self, pairs: Float[Tensor, "b 2 c h w"]) -> Float[Tensor, "b 2 k"]:
+        """Class scores of each pair's images."""
+        return self.head(self.twins(pairs))
+
+
+def class_loss(
+    outputs: Float[Tensor, "b 2 k"], batch: dict[str, Tensor], *, labels: Int[Tensor, " n"]
+) -> dict[str, Tensor]:
+    """Cross-entropy of both images of each pair: what the rival is trained by.
+
+    Args:
+        outputs: class scores.
+        batch: from ``Pairs``.
+        labels: of all samples.
+    """
+    truth = labels.to(outputs.device)[batch["sample"]]
+    return {"loss": functional.cross_entropy(outputs.flatten(0, 1), truth.flatten())}
+
+
 def make_step(
     module: nn.Module,
     objective: Callable[[Tensor, dict[str, Tensor]], dict[str, Tensor]],

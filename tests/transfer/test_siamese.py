@@ -240,6 +240,24 @@ def test_hits_by_hand() -> None:
     assert siamese.hits(points, tasks, torch.ones_like(tasks)).tolist() == [[False, True]]
 
 
+def test_the_rival_shares_the_mapping_and_names_each_image() -> None:
+    torch.manual_seed(0)
+    net = siamese.tiny(dim=3)
+    rival = siamese.Classifier(net.mapping, 5)
+    images = torch.rand(4, 2, 1, 32, 32)
+    outputs = rival(images)
+    torch.testing.assert_close(outputs[:, 1], rival.head(net.mapping(images[:, 1])))
+    labels, sample = torch.tensor([0, 4, 2]), torch.tensor([[0, 1], [1, 2], [2, 2], [0, 0]])
+    expected = -outputs.log_softmax(2).gather(2, labels[sample][..., None]).mean()
+    torch.testing.assert_close(siamese.class_loss(outputs, {"sample": sample}, labels=labels)["loss"], expected)
+
+
+def test_the_loss_of_a_batch_is_the_loss_of_its_pairs() -> None:
+    outputs, similar = pairs_at(0.5, 0.5, 1.5), torch.tensor([True, False, False])
+    expected = siamese.loss(outputs, similar, margin=2.0)
+    assert siamese.pair_loss(outputs, {"similar": similar}, margin=2.0) == expected
+
+
 def test_a_step_descends_with_a_rate_that_rises_and_falls() -> None:
     torch.manual_seed(0)
     line = nn.Linear(1, 1, bias=False)
