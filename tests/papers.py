@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from papernets_lite.backbones import resnet
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
+from papernets_lite.transfer import siamese
 
 
 def _images(count: int, size: int, seed: int, like: nn.Module) -> Tensor:
@@ -36,8 +37,14 @@ def run_cyclegan(model: nn.Module, count: int, seed: int) -> Tensor:
     return both[0]["loss"] + both[1]["loss"]
 
 
+def run_siamese(model: nn.Module, count: int, seed: int) -> Tensor:
+    pairs = torch.stack([_images(count, 32, seed + k, model)[:, :1] for k in (0, 100)], 1)
+    return siamese.loss(model(pairs), torch.arange(count) % 2 == 0)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "openpose": run_openpose,
     "cyclegan": run_cyclegan,
+    "siamese": run_siamese,
 }
