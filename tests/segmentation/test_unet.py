@@ -1,0 +1,7 @@
+"""unet: TODO parameter counts at the paper's scale, hand-computed cases, bad input."""
+
+from papernets_lite.segmentation import unet
+
+
+def test_parameters_equal_the_paper():
+    assert sum(p.numel() for p in unet.paper().parameters()) == "TODO"
