@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from papernets_lite.backbones import resnet
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
+from papernets_lite.segmentation import unet
 
 
 def _images(count: int, size: int, seed: int, like: nn.Module) -> Tensor:
@@ -36,8 +37,15 @@ def run_cyclegan(model: nn.Module, count: int, seed: int) -> Tensor:
     return both[0]["loss"] + both[1]["loss"]
 
 
+def run_unet(model: nn.Module, count: int, seed: int) -> Tensor:
+    outputs = model(_images(count, 60, seed, model))
+    labels = torch.arange(count * 400).reshape(count, 20, 20) % 2
+    return unet.loss(outputs, labels)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "openpose": run_openpose,
     "cyclegan": run_cyclegan,
+    "unet": run_unet,
 }

@@ -32,15 +32,21 @@ STD = 10.0  # of the displacements, in pixels of images of 512 (Section 3.1)
 
 
 def block(in_channels: int, out_channels: int, padding: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each followed by a ReLU."""
+    """Two 3x3 convolutions, each followed by a ReLU.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of both convolutions.
+        padding: zeros around the maps; without, a convolution takes a pixel off each side.
+    """
     layers: list[nn.Module] = []
     for channels in (in_channels, out_channels):
         layers += [nn.Conv2d(channels, out_channels, 3, padding=padding), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
-def crop(maps: Float[Tensor, "b c H W"], size: Sequence[int]) -> Float[Tensor, "b c h w"]:
-    """The middle of ``maps``: as much is cut off on one side as on the other."""
+def crop(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """The middle of ``maps`` (..., h, w), of rows and columns ``size``: as much goes on one side as on the other."""
     top, left = ((have - want) // 2 for have, want in zip(maps.shape[-2:], size, strict=True))
     return maps[..., top : top + size[0], left : left + size[1]]
 
@@ -120,21 +126,23 @@ class UNet(nn.Module):
 
 
 def loss(
-    outputs: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"], weights: Float[Tensor, "b h w"] | None = None
+    outputs: Float[Tensor, "b k h w"], labels: Int[Tensor, "b H W"], weights: Float[Tensor, "b H W"] | None = None
 ) -> dict[str, Tensor]:
     r"""The energy, Eq. 1 with its sign turned: the mean of :math:`-w(x) \log p_{\ell(x)}(x)`.
 
     Args:
         outputs: logits :math:`a_k(x)`; the softmax over k makes them :math:`p_k(x)`.
-        labels: the true class of each pixel.
-        weights: :math:`w(x)`; none stands for 1 everywhere.
+        labels: the true class of each pixel; where they are larger than the outputs, their middle counts.
+        weights: :math:`w(x)`, of the labels' size; none stands for 1 everywhere.
 
     Returns:
         ``loss``, and ``accuracy``, the share of pixels that are right.
     """
+    labels = crop(labels, outputs.shape[-2:])
     energy = functional.cross_entropy(outputs, labels, reduction="none")
-    accuracy = (outputs.detach().argmax(1) == labels).to(outputs.dtype).mean()
-    return {"loss": (energy if weights is None else weights * energy).mean(), "accuracy": accuracy}
+    if weights is not None:
+        energy = crop(weights, outputs.shape[-2:]) * energy
+    return {"loss": energy.mean(), "accuracy": (outputs.detach().argmax(1) == labels).to(energy.dtype).mean()}
 
 
 def separate(instances: Int[Tensor, "b h w"]) -> Int[Tensor, "b h w"]:
@@ -200,7 +208,7 @@ def weight_map(instances: Int[Tensor, "b h w"], w0: float = W0, sigma: float = S
 
 
 def displacements(
-    n: int, size: tuple[int, int], generator: torch.Generator, *, std: float = STD, grid: int = 3
+    n: int, size: Sequence[int], generator: torch.Generator, *, std: float = STD, grid: int = 3
 ) -> Float[Tensor, "n 2 h w"]:
     """Smooth random fields: normal vectors on a coarse grid, whose corners are the image's, and bicubic between them.
 
@@ -215,7 +223,7 @@ def displacements(
         (dx, dy) in pixels.
     """
     vectors = std * torch.randn(n, 2, grid, grid, generator=generator)
-    return functional.interpolate(vectors, size=size, mode="bicubic", align_corners=True)
+    return functional.interpolate(vectors, size=list(size), mode="bicubic", align_corners=True)
 
 
 def deform(
@@ -239,6 +247,22 @@ def jacobian(field: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b h-1 w-1"]:
     """How much ``x + field(x)`` enlarges areas; where it is negative, the field folds."""
     across, down = field[..., :-1, 1:] - field[..., :-1, :-1], field[..., 1:, :-1] - field[..., :-1, :-1]
     return (1 + across[:, 0]) * (1 + down[:, 1]) - across[:, 1] * down[:, 0]
+
+
+def augment(batch: dict[str, Tensor], generator: torch.Generator, *, std: float) -> dict[str, Tensor]:
+    """Deform pictures, labels and weights alike.
+
+    Args:
+        batch: ``images`` (b, c, h, w), ``labels`` and ``weights`` (b, h, w).
+        generator: CPU generator; it is used alike for every ``std``, zero included.
+        std: see ``displacements``.
+    """
+    images, sharp = batch["images"], torch.stack([batch["labels"].float(), batch["weights"]], 1)
+    field = displacements(len(images), images.shape[-2:], generator, std=std).to(images.device)
+    if std == 0:
+        return batch
+    labels, weights = deform(sharp, field, "nearest").unbind(1)
+    return {"images": deform(images, field), "labels": labels.long(), "weights": weights}
 
 
 def mirror(maps: Tensor, before: int, after: int) -> Tensor:
@@ -266,10 +290,15 @@ def predict(
         images: the images.
         tile: side of a tile of the output, of those sizes that ``net`` allows: 388 in the paper.
         mirrored: beyond the border, the mirrored image; zeros else.
+
+    Raises:
+        ValueError: for a tile that ``net`` does not allow, or that is smaller than a cell of its coarsest grid.
     """
     around, (height, width) = margin(net.depth), images.shape[-2:]
     net.check([tile + 2 * around])
     stride = tile - tile % 2**net.depth  # the pools' grid must not shift from tile to tile
+    if not stride:
+        raise ValueError(f"expected a tile of at least {2**net.depth} pixels, got {tile}")
     edges = (around, around + tile)  # before and after, along both axes
     wide = mirror(images, *edges) if mirrored else functional.pad(images, 2 * edges)
     rows = []
