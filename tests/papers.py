@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from papernets_lite.backbones import resnet
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
+from papernets_lite.segmentation import unet
 from papernets_lite.transfer import siamese
 
 
@@ -42,9 +43,16 @@ def run_siamese(model: nn.Module, count: int, seed: int) -> Tensor:
     return siamese.loss(model(pairs), torch.arange(count) % 2 == 0)["loss"]
 
 
+def run_unet(model: nn.Module, count: int, seed: int) -> Tensor:
+    outputs = model(_images(count, 60, seed, model))
+    labels = torch.arange(count * 400).reshape(count, 20, 20) % 2
+    return unet.loss(outputs, labels)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "openpose": run_openpose,
     "cyclegan": run_cyclegan,
     "siamese": run_siamese,
+    "unet": run_unet,
 }

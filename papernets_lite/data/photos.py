@@ -22,6 +22,8 @@ NAMES = {
     "gravel": "gravel.png",
     "rocket": "rocket.jpg",
 }
+# No background: stained tissue under a microscope (immunohistochemistry, 512 x 512, by the CMMI; no known copyright).
+MICROGRAPHS = {"tissue": "ihc.png"}
 SCENERY = ("brick", "cat", "coffee", "grass", "gravel", "rocket")  # no people: backgrounds for `people`
 # Wall, its tint; floor, its tint. Grey photographs of materials get their colour here.
 _STAGES = (
@@ -36,11 +38,12 @@ _STAGES = (
 )
 
 
-@lru_cache(maxsize=len(NAMES))
+@lru_cache(maxsize=len(NAMES) + len(MICROGRAPHS))
 def _read(name: str) -> np.ndarray:
-    if name not in NAMES:
-        raise ValueError(f"expected one of {sorted(NAMES)}, got {name!r}")
-    path = Path(skimage.__file__).parent / "data" / NAMES[name]
+    known = NAMES | MICROGRAPHS
+    if name not in known:
+        raise ValueError(f"expected one of {sorted(known)}, got {name!r}")
+    path = Path(skimage.__file__).parent / "data" / known[name]
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise FileNotFoundError(f"scikit-image's picture {path.name} is missing; reinstall scikit-image")
@@ -51,7 +54,7 @@ def load(name: str) -> Float[Tensor, "3 h w"]:
     """One photograph, RGB in [0, 1].
 
     Raises:
-        ValueError: for a name that is not in ``NAMES``.
+        ValueError: for a name that is neither in ``NAMES`` nor in ``MICROGRAPHS``.
         FileNotFoundError: when scikit-image's copy is missing.
     """
     return torch.from_numpy(_read(name).copy()).permute(2, 0, 1) / 255

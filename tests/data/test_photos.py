@@ -9,7 +9,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("name", photos.NAMES)
+@pytest.mark.parametrize("name", [*photos.NAMES, *photos.MICROGRAPHS])
 def test_every_photograph_ships_with_scikit_image(name):
     picture = photos.load(name)
     assert picture.shape[0] == 3

@@ -1,0 +1,213 @@
+"""The world `cells`: stained tissue under a microscope, cells that touch and one faint membrane between them."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from papernets_lite.data import canvas, photos
+from papernets_lite.data.canvas import Camera, Draws, Range, check_range, check_size
+
+TONES = 8  # of membranes, of bodies and of nuclei: a cell takes one of each
+_CORNERS = 24  # of a cell's outline
+_JITTER, _MOST = 0.24, 0.62  # of a grid's step: further neighbours than the eight around cannot touch
+_TURN = np.arange(_CORNERS) * (2 * np.pi / _CORNERS)
+_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)], -1).astype(np.float32)  # (corners, 2)
+_EIGHT = np.array([(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)])  # neighbours, and a frame of one
+_FIBRE, _MEMBRANE, _BODY, _NUCLEUS = 1, 3, 3 + TONES, 3 + 2 * TONES  # first inks
+_FIRST = np.array([_MEMBRANE, _BODY, _NUCLEUS])
+_BROWN, _PALE, _BLUE = (np.array(c, np.float32) for c in ((126, 78, 40), (222, 208, 212), (104, 114, 172)))
+_SLIDE = np.array([176, 172, 170], np.float32)
+
+
+@dataclass(frozen=True)
+class Scene(canvas.Factors):
+    """The factors of n pieces of tissue with up to m cells on a jittered grid."""
+
+    offsets: Float[Tensor, "n m 2"]  # of a cell from its place in the grid, in steps of the grid
+    radii: Float[Tensor, "n m"]  # same units
+    wobble: Float[Tensor, "n m 4"]  # strength and phase of the outline's second and third harmonic
+    nuclei: Float[Tensor, "n m 3"]  # size of the nucleus and its place within the cell, in [0, 1)
+    tones: Int[Tensor, "n m 3"]  # of membrane, body and nucleus
+    there: Bool[Tensor, "n m"]
+    across: Float[Tensor, " n"]  # steps of the grid along the image's side
+    stretch: Float[Tensor, " n"]  # how much longer than wide cells are
+    turns: Float[Tensor, " n"]  # the direction in which they are longer, radians
+    shift: Float[Tensor, "n 2"]  # of the grid, in its steps
+    fibres: Float[Tensor, "n k 5"]  # between the cells: x, y, length, direction and kind in [0, 1)
+    backgrounds: Float[Tensor, "n 4"]  # draws of photos.crops
+    stains: Float[Tensor, "n 2"]  # strength of the brown and the blue stain
+    gains: Float[Tensor, "n 3"]  # of the camera's red, green and blue
+    noise: Float[Tensor, " n"]  # standard deviation of the sensor's noise
+    grain: Int[Tensor, "n 2"]  # which piece of that noise
+
+
+def sample(
+    n: int,
+    generator: torch.Generator,
+    *,
+    across: Range = (4, 5.5),
+    stretch: Range = (1.0, 1.4),
+    density: int | float = 0.88,
+    membranes: Range = (0.3, 1.0),
+    noise: int | float = 0.03,
+) -> Scene:
+    """Draw the factors of ``n`` images; image i does not depend on ``n``.
+
+    Args:
+        n: how many images.
+        generator: CPU generator; the same seed gives the same scene on every machine.
+        across: fewest and most cells along the image's side, at most 12.
+        stretch: least and most elongation of all cells of an image, in one direction.
+        density: share of the places that hold a cell.
+        membranes: strength of the stain in the membranes, from 0 (none) to 1, in steps of an eighth of the range.
+        noise: standard deviation of the sensor's noise.
+
+    Raises:
+        ValueError: for an empty or inverted range, ``n < 1`` or a wrong generator.
+    """
+    draws = Draws.start(n, generator)
+    check_range("across", across, 2, 12)
+    check_range("stretch", stretch, 1, 2)
+    check_range("density", (density, 1), 0)
+    check_range("membranes", membranes, 0, 1)
+    check_range("noise", (0, noise), 0)
+    m = _side(across[1], stretch[1]) ** 2
+    low, high = (round(bound * (TONES - 1)) for bound in membranes)
+    tones = draws.integers(0, TONES, m, 3)
+    tones[..., 0] = low + tones[..., 0] * (high - low + 1) // TONES
+    return Scene(
+        offsets=draws.uniform(-_JITTER, _JITTER, m, 2),
+        radii=draws.uniform(0.48, _MOST / 1.12, m),
+        wobble=draws.uniform(0, 1, m, 4),
+        nuclei=draws.uniform(0, 1, m, 3),
+        tones=tones,
+        there=draws.uniform(0, 1, m) < density,
+        across=draws.uniform(*across),
+        stretch=draws.uniform(*stretch),
+        turns=draws.uniform(0, np.pi),
+        shift=draws.uniform(-0.5, 0.5, 2),
+        fibres=draws.uniform(0, 1, 16, 5),
+        backgrounds=draws.uniform(0, 1, 4),
+        stains=draws.uniform(0.6, 1, 2),
+        gains=draws.uniform(0.92, 1.04, 3),
+        noise=torch.full((n,), float(noise)),
+        grain=draws.integers(0, 64, 2),
+    )
+
+
+def _side(across: float, stretch: float) -> int:
+    """How many places a grid's side needs to cover the image however it is turned."""
+    return 2 * int(np.ceil(across * np.sqrt(stretch) * np.sqrt(0.5) + 0.5)) + 1
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The cells that reach into their image, image after image; positions in pixels."""
+
+    owner: np.ndarray  # (c,) image
+    index: np.ndarray  # (c,) cell of that image
+    centres: np.ndarray  # (c, 2)
+    rays: np.ndarray  # (c, corners, 2) from the centre to the outline
+
+
+def _outlines(scene: Scene, size: int) -> _Cells:
+    """Each cell as a star around its centre: a wobbly circle, cut off at the bisector between it and a neighbour."""
+    n, m = scene.radii.shape
+    k = round(m**0.5)
+    places = np.stack(np.meshgrid(np.arange(k), np.arange(k)), -1).reshape(1, m, 2) - (k - 1) / 2
+    spots = (places + scene.offsets.numpy()).astype(np.float32)
+    turns, longer = scene.turns.numpy(), scene.stretch.numpy()[:, None] ** np.array([0.5, -0.5])
+    turn = np.stack([np.cos(turns), np.sin(turns), -np.sin(turns), np.cos(turns)], -1).reshape(n, 2, 2)
+    matrix = (size / scene.across.numpy()[:, None, None] * longer[:, :, None] * turn).astype(np.float32)
+    centres = (spots + scene.shift.numpy()[:, None]) @ matrix + size / 2
+    reaches = _MOST * size * (scene.stretch**0.5 / scene.across).numpy()[:, None, None]
+    near = ((centres > -reaches) & (centres < size + reaches)).all(-1) & scene.there.numpy()
+    owner, index = near.nonzero()
+
+    grid = np.full((n, k + 2, k + 2, 2), 1e3, np.float32)  # what is not there is far away
+    grid[:, 1:-1, 1:-1] = np.where(scene.there.numpy()[..., None], spots, 1e3).reshape(n, k, k, 2)
+    row, column = index[:, None] // k + _EIGHT[:, 0], index[:, None] % k + _EIGHT[:, 1]
+    way = grid[owner[:, None], row, column] - spots[owner, index][:, None]  # (c, 8, 2)
+    half = 0.5 * (way**2).sum(-1, keepdims=True)
+    border = (half / np.maximum(way @ _AROUND.T, 1e-6)).min(1)
+    a, p, b, q = scene.wobble.numpy()[owner, index].T[..., None]
+    bumps = 1 + 0.07 * a * np.cos(2 * _TURN + 6.3 * p) + 0.05 * b * np.cos(3 * _TURN + 6.3 * q)
+    reach = np.minimum(scene.radii.numpy()[owner, index][:, None] * bumps, border).astype(np.float32)
+    return _Cells(owner, index, centres[owner, index], reach[..., None] * (_AROUND @ matrix)[owner])
+
+
+def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
+    """Draw the scene: stroma and its fibres, then each cell's membrane, body and nucleus."""
+    return canvas.render(_draw, scene, size)
+
+
+def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
+    n, size = len(scene), out.shape[-1]
+    cells = _outlines(scene, size)
+    step = (size / scene.across.numpy())[cells.owner, None, None]
+    long = np.linalg.norm(cells.rays, axis=-1, keepdims=True)
+    inner = cells.rays * np.maximum(1 - 0.075 * step / np.maximum(long, 1e-6), 0.1)
+    nuclei = scene.nuclei.numpy()[cells.owner, cells.index][:, None]
+    inside = (0.38 + 0.2 * nuclei[..., :1]) * cells.rays + 0.12 * step * (nuclei[..., 1:] - 0.5)
+    layers = np.stack([cells.rays, inner, inside], 1) + cells.centres[:, None, None]
+    polygons, inks = canvas.fixed(layers), scene.tones.numpy()[cells.owner, cells.index] + _FIRST
+    x, y, length, turn, kind = scene.fibres.numpy().transpose(2, 0, 1)
+    half = (0.02 + 0.05 * length)[..., None] * np.stack([np.cos(6.3 * turn), np.sin(6.3 * turn)], -1)
+    ends = np.stack([x, y], -1)[:, :, None] + half[:, :, None] * np.array([-1.0, 1.0])[:, None]
+    thick = np.repeat((0.006 + 0.012 * kind)[..., None], 2, -1)
+    strokes = canvas.fixed(canvas.hulls(ends * size, thick * size))
+    kinds = (_FIBRE + (kind > 0.5)).astype(int).tolist()
+    drawn = [canvas.stamp(canvas.blank(size), strokes[i], kinds[i]) for i in range(n)]
+    for i, shapes, ink in zip(cells.owner.tolist(), polygons, inks.tolist(), strict=True):
+        for layer in range(3):  # membrane, body, nucleus
+            cv2.fillPoly(drawn[i], [shapes[layer]], ink[layer], cv2.LINE_8, canvas.SHIFT)
+    paint = np.stack([canvas.colour(one, table) for one, table in zip(drawn, _tables(scene), strict=True)])
+    ground = photos.crops(("gravel",), scene.backgrounds, size) * np.float32(0.28) + _SLIDE
+    canvas.photograph(
+        paint, ground.astype(np.uint8), Camera(scene.gains, torch.ones(n), scene.noise, scene.grain), out
+    )
+
+
+def _tables(scene: Scene) -> np.ndarray:
+    """The inks' colours in each image."""
+    n, inks = len(scene), _NUCLEUS + TONES
+    brown, blue = scene.stains.numpy()[:, :, None].transpose(1, 0, 2)
+    tone = np.linspace(0, 1, TONES, dtype=np.float32)[:, None]
+    colours, alpha = np.zeros((n, inks, 3), np.float32), np.ones(inks)
+    body = _PALE + (tone - 0.5) * np.array([16, 22, 14], np.float32)
+    dark, cold = _PALE + brown * (_BROWN - _PALE), _PALE + blue * (_BLUE - _PALE)
+    colours[:, _FIBRE] = 0.5 * (_PALE + dark)
+    colours[:, _FIBRE + 1] = cold
+    colours[:, _MEMBRANE:_BODY] = _PALE + tone * (dark[:, None] - _PALE)
+    colours[:, _BODY:_NUCLEUS] = body
+    colours[:, _NUCLEUS:] = _PALE + (0.35 + 0.65 * tone) * (cold[:, None] - _PALE)
+    alpha[[0, _FIBRE, _FIBRE + 1]] = 0, 0.6, 0.7
+    alpha[_MEMBRANE:] = 0.85  # the slide's grain shines through
+    return canvas.inkwell(colours, colours, np.zeros((n, inks), np.int64), alpha)
+
+
+def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
+    """The ground truth of ``render(scene, size)``, read from the same outlines at the pixels' centres.
+
+    Returns:
+        ``instances`` (n, h, w): 0 between the cells, and a number from 1 on for each cell, which touches its
+        neighbours without a gap; ``count`` (n,): how many there are.
+    """
+    check_size(size)
+    cells = _outlines(scene, size)
+    polygons = canvas.fixed(cells.centres[:, None] + cells.rays)
+    drawn = np.zeros((len(scene), size * canvas.OVER, size * canvas.OVER), np.uint16)
+    for i, j, corners in zip(cells.owner.tolist(), cells.index.tolist(), polygons, strict=True):
+        cv2.fillPoly(drawn[i], [corners], j + 1, cv2.LINE_8, canvas.SHIFT)
+    instances, count = np.zeros((len(scene), size, size), np.int64), []
+    for i, fine in enumerate(drawn):
+        seen = canvas.at_centres(fine)
+        there = np.bincount(seen.ravel(), minlength=scene.there.shape[1] + 1) > 0
+        there[0] = False
+        instances[i] = (there.cumsum() * there)[seen]
+        count.append(int(there.sum()))
+    return {"instances": torch.from_numpy(instances), "count": torch.tensor(count)}

@@ -1,0 +1,1 @@
+"""Segmentation, one paper a file."""

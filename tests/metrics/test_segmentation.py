@@ -1,0 +1,88 @@
+"""Object scores by hand."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from papernets_lite.metrics.segmentation import components, object_scores, overlaps
+
+
+def rows(*lines):
+    """A label map from digits."""
+    return torch.tensor([[int(c) for c in line] for line in lines])
+
+
+def test_pieces_are_connected_by_sides_not_corners():
+    mask = rows("1100", "0010", "0011", "1000") > 0
+    assert components(mask).tolist() == rows("1100", "0020", "0022", "3000").tolist()
+    both = components(torch.stack([mask, ~mask]))
+    assert both.shape == (2, 4, 4)
+    assert both[0].equal(components(mask))
+    assert both[1].max() == 2
+
+
+def test_overlaps_count_shared_pixels():
+    table = overlaps(rows("0112", "0112"), rows("0011", "0012"))
+    assert table.tolist() == [[2, 0, 0], [2, 2, 0], [0, 1, 1]]
+
+
+def test_what_is_right_scores_one():
+    truth = rows("1102", "1102")
+    assert object_scores([truth], [truth]) == {"f1": 1, "precision": 1, "recall": 1, "merged": 0, "iou": 1}
+
+
+def test_two_cells_that_melt_are_both_lost():
+    truth, found = rows("11022", "11022", "00000", "33000"), rows("11111", "11111", "00000", "22000")
+    scores = object_scores([found], [truth])
+    # Found 1 covers all of true 1 and 2, but its IoU with either is 4/10. Found 2 is true 3.
+    assert scores["f1"] == pytest.approx(2 * 1 / (2 + 3))
+    assert (scores["precision"], scores["recall"]) == (1 / 2, 1 / 3)
+    assert scores["merged"] == 2 / 3
+    assert scores["iou"] == 10 / 12
+
+
+def test_a_cell_that_only_leaks_into_its_neighbour_is_not_merged():
+    truth, found = rows("111222", "111222"), rows("111100", "111100")
+    scores = object_scores([found], [truth])
+    assert scores["merged"] == 0
+    assert (scores["precision"], scores["recall"]) == (1, 1 / 2)  # 6/8 > 0.5
+
+
+def test_an_iou_of_exactly_one_half_is_no_match():
+    truth, found = rows("1100"), rows("1111")
+    assert object_scores([found], [truth])["f1"] == 0
+    assert object_scores([rows("1110")], [truth])["f1"] == 1
+    assert object_scores([rows("1110")], [truth], iou=0.7)["f1"] == 0
+
+
+def test_images_are_counted_together_and_empty_ones_are_fine():
+    empty, one = rows("00", "00"), rows("11", "00")
+    scores = object_scores([empty, one, one], [one, one, empty])
+    assert (scores["precision"], scores["recall"], scores["f1"]) == (1 / 2, 1 / 2, 1 / 2)
+    assert all(math.isnan(v) for v in object_scores([empty], [empty]).values())
+
+
+def test_small_objects_are_left_out_on_both_sides():
+    truth, found = rows("11102", "11100"), rows("11100", "11103")
+    assert object_scores([found], [truth])["f1"] == 2 / 4
+    assert object_scores([found], [truth], least=2)["f1"] == 1
+
+
+@given(st.lists(st.lists(st.integers(0, 4), min_size=6, max_size=6), min_size=2, max_size=6))
+def test_scores_do_not_depend_on_numbers(lines):
+    truth = torch.tensor(lines)
+    found = truth.roll(1, 0)
+    renamed = torch.tensor([0, 4, 1, 3, 2])[found]
+    for key, value in object_scores([found], [truth]).items():
+        assert value == pytest.approx(object_scores([renamed], [truth])[key], nan_ok=True)
+        assert math.isnan(value) or 0 <= value <= 1
+
+
+@pytest.mark.parametrize("wrong", [{"found": []}, {"iou": 0.4}, {"iou": 1.0}])
+def test_bad_requests_are_refused(wrong):
+    maps = [torch.zeros(3, 3, dtype=torch.long)]
+    with pytest.raises(ValueError, match="expected"):
+        object_scores(**{"found": maps, "truth": maps, **wrong})
