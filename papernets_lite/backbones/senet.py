@@ -17,7 +17,7 @@ Guessed:
     (``bias=False``). The gates start from He's weights. In SE-PRE the shortcut takes the input before its gate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -48,16 +48,17 @@ class SqueezeExcitation(nn.Module):
         ValueError: for another squeeze, or a reduction below 1.
     """
 
-    def __init__(
-        self, channels: int, reduction: int = REDUCTION, *, squeeze: str = "mean", bias: bool = True
-    ) -> None:
+    def __init__(self, channels: int, reduction: int = REDUCTION, *, squeeze: str = "mean", bias: bool = True) -> None:
         super().__init__()
         if squeeze not in SQUEEZES or reduction < 1:
             raise ValueError(f"expected a squeeze from {SQUEEZES} and reduction >= 1, got {squeeze!r}, {reduction}")
         self.squeeze, hidden = squeeze, max(1, channels // reduction)
         # On a map of one position a 1x1 convolution is a fully connected layer.
         self.excite = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1, bias=bias), nn.ReLU(), nn.Conv2d(hidden, channels, 1, bias=bias), nn.Sigmoid()
+            nn.Conv2d(channels, hidden, 1, bias=bias),
+            nn.ReLU(),
+            nn.Conv2d(hidden, channels, 1, bias=bias),
+            nn.Sigmoid(),
         )
         he_init_(self)
 
@@ -77,8 +78,8 @@ def place(unit: resnet.Unit, where: str, **settings: object) -> None:
 
     Args:
         unit: changed in place.
-        where: ``"standard"`` at the branch's end, before the addition; ``"pre"`` at the branch's start; ``"post"`` after
-            the addition and its ReLU; ``"identity"`` on the shortcut.
+        where: ``"standard"`` at the branch's end, before the addition; ``"pre"`` at the branch's start; ``"post"``
+            after the addition and its ReLU; ``"identity"`` on the shortcut.
         settings: the block's.
 
     Raises:
@@ -248,6 +249,26 @@ def loss(outputs: Float[Tensor, "b k *s"], labels: Int[Tensor, "b *s"]) -> dict[
 
 
 @torch.no_grad()
+def regated(net: nn.Module, images: Float[Tensor, "b c h w"], change: Callable[[Tensor], Tensor]) -> Tensor:
+    """What a net answers when it gets other gates: exchanged between the images, say, or their average.
+
+    Args:
+        net: in the mode it is to be looked at in.
+        images: a batch.
+        change: takes a block's gates (b, c, k, l) and returns those that it is to use.
+
+    Returns:
+        The net's outputs.
+    """
+    blocks = [module for module in net.modules() if isinstance(module, SqueezeExcitation)]
+    handles = [block.excite.register_forward_hook(lambda module, inputs, s: change(s)) for block in blocks]
+    try:
+        return net(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def gates(net: nn.Module, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _"]]:
     """Each block's gates for these images, from the first block to the last; over positions, their average.
 
@@ -259,22 +280,17 @@ def gates(net: nn.Module, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor
         One tensor per block, on the CPU.
     """
     found: list[Tensor] = []
-    blocks = [module for module in net.modules() if isinstance(module, SqueezeExcitation)]
-    handles = [block.excite.register_forward_hook(partial(_keep, found)) for block in blocks]
-    try:
-        net(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+    regated(net, images, partial(_keep, found))
+    return [s.mean((2, 3)).cpu() for s in found]
 
 
-def _keep(found: list[Tensor], module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
-    found.append(output.mean((2, 3)).cpu())
+def _keep(found: list[Tensor], s: Tensor) -> Tensor:
+    found.append(s)
+    return s
 
 
 def tiny(depth: int = 2, **overrides: object) -> SEInception:
-    """The book's scale: ``depth`` narrow Inception units that answer at every second pixel, with a wide gate (r = 2)."""
+    """The book's scale: ``depth`` narrow Inception units that answer at every second pixel; r = 2."""
     settings: dict = {"channels": 32, "reduction": 2, "num_classes": 8, "per_position": True}
     return SEInception(depth=depth, **(settings | overrides))
 

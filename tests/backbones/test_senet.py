@@ -1,4 +1,4 @@
-"""The block by hand, its four places against their formulas, Inception's ways, and counts against the paper's formula."""
+"""The block by hand, its four places against their formulas, Inception's ways, counts against the paper."""
 
 from collections.abc import Callable
 
@@ -161,6 +161,22 @@ def test_gates_are_those_of_the_blocks() -> None:
     torch.testing.assert_close(found[0], expected[:, :, 0, 0])
     assert not any(m._forward_hooks for m in net.modules()), "a hook was left behind"
     assert senet.gates(senet.tiny(gated=False), x) == []
+
+
+def test_with_other_gates_by_hand() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(senet.SqueezeExcitation(4, 2))
+    x = torch.rand(2, 4, 3, 3)
+    s = net[0].gate(x)
+    torch.testing.assert_close(senet.regated(net, x, lambda s: s), x * s)
+    torch.testing.assert_close(senet.regated(net, x, lambda s: s.flip(0)), x * s.flip(0))
+    with pytest.raises(RuntimeError, match="on purpose"):
+        senet.regated(net, x, fail)
+    torch.testing.assert_close(net(x), x * s)
+
+
+def fail(s: Tensor) -> Tensor:
+    raise RuntimeError("on purpose")
 
 
 def test_loss_counts_only_what_has_a_label() -> None:
