@@ -19,6 +19,7 @@ Guessed:
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -73,7 +74,7 @@ class SqueezeExcitation(nn.Module):
         return u * self.gate(u)
 
 
-def place(unit: resnet.Unit, where: str, **settings: object) -> None:
+def place(unit: resnet.Unit, where: str, **settings: Any) -> None:
     """Put a block into a residual unit (Fig. 7).
 
     Args:
@@ -100,7 +101,13 @@ def place(unit: resnet.Unit, where: str, **settings: object) -> None:
 
 
 def answer(head: nn.Linear, features: Float[Tensor, "b c h w"], *, per_position: bool) -> Float[Tensor, "b k ..."]:
-    """The last layer: on the features' average (b, k), or at every position (b, k, h, w)."""
+    """The last layer.
+
+    Args:
+        head: from features to class scores.
+        features: of the last unit.
+        per_position: apply it at every position (b, k, h, w) instead of to the features' average (b, k).
+    """
     if per_position:
         return head(features.movedim(1, -1)).movedim(-1, 1)
     return head(features.mean((2, 3)))
@@ -130,12 +137,12 @@ class SEResNet(resnet.ResNet):
         squeeze: str = "mean",
         bias: bool = True,
         per_position: bool = False,
-        **settings: object,
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.per_position = per_position
         for unit in self.units if gated else ():
-            place(unit, placement, reduction=reduction, squeeze=squeeze, bias=bias)
+            place(cast("resnet.Unit", unit), placement, reduction=reduction, squeeze=squeeze, bias=bias)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k ..."]:
         """Class scores (logits), of the picture or of every position.
@@ -166,11 +173,12 @@ class Inception(nn.Module):
             raise ValueError(f"expected a multiple of 4 channels, got {channels}")
         each = channels // 4
         plans = [(1,), (1, 3), (1, 3, 3), (1,)]
-        self.ways = nn.ModuleList(
+        ways = [
             resnet.sequence(["conv", "bn", "relu"] * len(sizes), [(each, size, 1) for size in sizes], in_channels)
             for sizes in plans
-        )
-        self.ways[3].insert(0, nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+        ]
+        ways[3].insert(0, nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+        self.ways = nn.ModuleList(ways)
         self.block = block if block is not None else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
@@ -216,7 +224,7 @@ class SEInception(nn.Module):
             block = partial(SqueezeExcitation, channels, reduction, squeeze=squeeze, bias=bias)
             self.stem.append(block())
             for unit in self.units:
-                unit.block = block()
+                cast("Inception", unit).block = block()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k ..."]:
         """Class scores (logits), of the picture or of every position.
