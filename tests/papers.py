@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from papernets_lite.backbones import resnet
+from papernets_lite.backbones import resnet, senet
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
@@ -23,6 +23,11 @@ def _images(count: int, size: int, seed: int, like: nn.Module) -> Tensor:
 def run_resnet(model: nn.Module, count: int, seed: int) -> Tensor:
     labels = torch.arange(count) % 8
     return resnet.loss(model(_images(count, 32, seed, model)), labels)["loss"]
+
+
+def run_senet(model: nn.Module, count: int, seed: int) -> Tensor:
+    labels = (torch.arange(count)[:, None, None] % 8).expand(count, 16, 16)
+    return senet.loss(model(_images(count, 32, seed, model)), labels)["loss"]
 
 
 def run_openpose(model: nn.Module, count: int, seed: int) -> Tensor:
@@ -51,6 +56,7 @@ def run_unet(model: nn.Module, count: int, seed: int) -> Tensor:
 
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
+    "senet": run_senet,
     "openpose": run_openpose,
     "cyclegan": run_cyclegan,
     "siamese": run_siamese,
