@@ -45,7 +45,7 @@ node_modules/done: package-lock.json .venv/site.done
 _build/vendor.done: Makefile node_modules/done
 	@rm -rf _build/vendor && mkdir -p $(addprefix _build/vendor/, vendor/@jupyter-widgets/html-manager/dist fonts mathjax/output/chtml mathjax/input)
 	@cp node_modules/requirejs/require.js node_modules/@jupyter-widgets/html-manager/dist/embed-amd.js _build/vendor/vendor
-	@cp node_modules/@jupyter-widgets/html-manager/dist/*.woff2 _build/vendor/vendor/@jupyter-widgets/html-manager/dist
+	@for place in . html-manager/dist; do cp node_modules/@jupyter-widgets/html-manager/dist/*.woff2 _build/vendor/vendor/@jupyter-widgets/$$place; done # each module looks beside itself
 	@cp .venv/share/jupyter/nbextensions/anywidget/index.js _build/vendor/vendor/anywidget.js
 	@cp node_modules/@fontsource-variable/source-sans-3/files/source-sans-3-latin-wght-*.woff2 _build/vendor/fonts
 	@cp node_modules/mathjax/es5/tex-mml-chtml.js _build/vendor/mathjax
