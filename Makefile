@@ -106,7 +106,7 @@ execute: install ## re-run the chapters whose code changed, two at a time [SLUGS
 claims: install ## measure the claims over SEEDS paired seeds [SLUGS="resnet ..."]
 	@$(BIN)/python book/_tools/claims.py --seeds $(SEEDS) $(if $(SLUGS),--slugs $(SLUGS))
 
-chapter: install ## start a new chapter: PART=backbones SLUG=senet
+chapter: install ## start a new chapter: PART=backbones SLUG=dla
 	@$(BIN)/python book/_tools/chapters.py new --part "$(PART)" --slug "$(SLUG)"
 
 requirements: .venv/uv.done ## pin the newest versions that pyproject.toml allows
