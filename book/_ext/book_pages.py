@@ -147,39 +147,55 @@ def leave_out_thebe(app: Any) -> None:
         listeners[:] = [listener for listener in listeners if listener.handler is not sphinx_thebe.init_thebe_core]
 
 
+SCROLLS = '<div class="pst-scrollable-table-container" tabindex="0">'
 PREFERRED = '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")'
+ICON_RULE = """
+:is(.fa-solid, .fas, .fab)::before {
+  content: ""; display: inline-block; width: 1em; height: 1em; vertical-align: -0.125em; background: currentColor;
+  -webkit-mask: var(--icon) center / contain no-repeat; mask: var(--icon) center / contain no-repeat;
+}
+.fa-lg { font-size: 1.25em; line-height: 0.05em; vertical-align: -0.075em; }
+"""
 ICON = re.compile(r'[{,]"?([a-z0-9-]+)"?:\[(\d+),(\d+),\[([^]]*)],"\w+","([^"]+)"]')
 
 
-def lighten(app: Any, failure: Exception | None) -> None:
-    """Replace the theme's icon script (1.5 MB) by the twenty icons in use; name what it left nameless."""
-    scripts = Path(app.outdir) / "_static" / "scripts"
-    bundle = scripts / "fontawesome.js"
-    if failure or not bundle.exists():
-        return
-    pages = {path: path.read_text() for path in Path(app.outdir).rglob("*.html")}
-    text = "".join(pages.values()) + (scripts / "pydata-sphinx-theme.js").read_text()
+def draw_icons(folder: Path, pages: dict[Path, str]) -> str | None:
+    """Write icons.css with the icons in use, instead of the theme's script of 1.5 MB; its name, where there is one."""
+    bundle = folder / "_static" / "scripts" / "fontawesome.js"
+    if not bundle.exists():  # older themes (Python 3.10) keep their icons
+        return None
+    text = "".join(pages.values()) + (bundle.parent / "pydata-sphinx-theme.js").read_text()
     used = set(re.findall(r"\bfa-([a-z-]+)", text))
-    drawn = {}  # the solid icons come last in the script and win
+    drawn = {"": ICON_RULE}  # the solid icons come last in the script and win
     for name, width, height, others, path in ICON.findall(bundle.read_text()):
         for alias in {name, *re.findall(r'"([a-z-]+)"', others)} & used:
             svg = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'><path d='{path}'/></svg>"
             drawn[alias] = f'.fa-{alias}{{--icon:url("data:image/svg+xml,{quote(svg, safe="")}")}}'
-    (Path(app.outdir) / "_static" / "icons.css").write_text("\n".join(drawn.values()))
+    (folder / "_static" / "icons.css").write_text("\n".join(drawn.values()))
     for file in (bundle, bundle.with_suffix(".js.map")):
         file.unlink(missing_ok=True)
+    return r'<script defer src="([^"]*_static/)scripts/fontawesome.js[^"]*"></script>'
+
+
+def finish_pages(app: Any, failure: Exception | None) -> None:
+    """Light icons; names for what the theme left nameless; a theme that is known before anything is drawn."""
+    if failure or app.builder.format != "html":
+        return
+    folder = Path(app.outdir)
+    pages = {path: path.read_text() for path in folder.rglob("*.html")}
+    script = draw_icons(folder, pages)
     for path, page in pages.items():
-        page = re.sub(
-            r'<script defer src="([^"]*_static/)scripts/fontawesome.js[^"]*"></script>',
-            r'<link rel="stylesheet" href="\1icons.css">',
-            page,
-        )
+        if script:
+            page = re.sub(script, r'<link rel="stylesheet" href="\1icons.css">', page)
         page = page.replace(
             '<summary><span class="toctree-toggle"',
             '<summary aria-label="chapters of this part"><span class="toctree-toggle"',
         )
         # Until the theme's script comes, the page is neither light nor dark, and then it jumps.
-        page = page.replace('localStorage.getItem("theme") || "auto"', f'localStorage.getItem("theme") || {PREFERRED}')
+        page = re.sub(
+            r'localStorage.getItem\("theme"\) \|\| "\w*"', f'localStorage.getItem("theme") || {PREFERRED}', page
+        )
+        page = page.replace('<div class="pst-scrollable-table-container">', SCROLLS)
         path.write_text(page.replace('role="doc-biblioentry"', 'role="listitem"'))
 
 
@@ -190,5 +206,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.add_directive("lineage", Lineage)
     app.add_directive("gallery", Gallery)
     app.connect("config-inited", configure)
-    app.connect("build-finished", lighten)
+    app.connect("build-finished", finish_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
