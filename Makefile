@@ -43,9 +43,9 @@ node_modules/done: package-lock.json .venv/site.done
 
 # What the pages load from their own site: widgets, their loader, formulas.
 _build/vendor.done: Makefile node_modules/done
-	@rm -rf _build/vendor && mkdir -p $(addprefix _build/vendor/, vendor/@jupyter-widgets fonts mathjax/output/chtml mathjax/input)
+	@rm -rf _build/vendor && mkdir -p $(addprefix _build/vendor/, vendor/@jupyter-widgets/html-manager/dist fonts mathjax/output/chtml mathjax/input)
 	@cp node_modules/requirejs/require.js node_modules/@jupyter-widgets/html-manager/dist/embed-amd.js _build/vendor/vendor
-	@cp node_modules/@jupyter-widgets/html-manager/dist/*.woff2 _build/vendor/vendor/@jupyter-widgets
+	@for place in . html-manager/dist; do cp node_modules/@jupyter-widgets/html-manager/dist/*.woff2 _build/vendor/vendor/@jupyter-widgets/$$place; done # each module looks beside itself
 	@cp .venv/share/jupyter/nbextensions/anywidget/index.js _build/vendor/vendor/anywidget.js
 	@cp node_modules/@fontsource-variable/source-sans-3/files/source-sans-3-latin-wght-*.woff2 _build/vendor/fonts
 	@cp node_modules/mathjax/es5/tex-mml-chtml.js _build/vendor/mathjax
@@ -82,7 +82,7 @@ colab: install
 	$(BIN)/pytest -m slow tests/test_colab.py tests/test_tools.py -q
 
 browser: install
-	$(BIN)/pytest tests/site -q
+	$(BIN)/pytest tests/site -n 2 -q
 
 check: install lint types imports ## lint, types, import rules
 
@@ -106,7 +106,7 @@ execute: install ## re-run the chapters whose code changed, two at a time [SLUGS
 claims: install ## measure the claims over SEEDS paired seeds [SLUGS="resnet ..."]
 	@$(BIN)/python book/_tools/claims.py --seeds $(SEEDS) $(if $(SLUGS),--slugs $(SLUGS))
 
-chapter: install ## start a new chapter: PART=backbones SLUG=senet
+chapter: install ## start a new chapter: PART=backbones SLUG=dla
 	@$(BIN)/python book/_tools/chapters.py new --part "$(PART)" --slug "$(SLUG)"
 
 requirements: .venv/uv.done ## pin the newest versions that pyproject.toml allows

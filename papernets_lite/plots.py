@@ -96,7 +96,7 @@ def encode(figure: Figure) -> tuple[str, bytes]:
         drawing.save(buffer, "PNG", optimize=True)
         return "image/png", buffer.getvalue()
     buffer = io.BytesIO()
-    render(figure).save(buffer, "JPEG", quality=66, optimize=True, progressive=True)
+    render(figure, INCH).save(buffer, "JPEG", quality=66, optimize=True, progressive=True)
     return "image/jpeg", buffer.getvalue()
 
 
@@ -193,7 +193,7 @@ def bars(
     heights = _finite("bars", np.array(list(values.values()), float))
     where = np.arange(len(values))
     error = [errors.get(name, 0.0) for name in values] if errors else None
-    colours = [COLOURS[i % len(COLOURS)] for i in where]
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(values))]
     drawn = ax.bar(where, heights, 0.62, yerr=error, color=colours, ecolor=INK, capsize=3)
     ax.bar_label(drawn, fmt=f"%.{digits}f", padding=2, fontsize=10)
     if reference:

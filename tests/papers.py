@@ -8,10 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from papernets_lite.backbones import resnet
+from papernets_lite.backbones import resnet, senet
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
+from papernets_lite.transfer import siamese
 
 
 def _images(count: int, size: int, seed: int, like: nn.Module) -> Tensor:
@@ -22,6 +23,11 @@ def _images(count: int, size: int, seed: int, like: nn.Module) -> Tensor:
 def run_resnet(model: nn.Module, count: int, seed: int) -> Tensor:
     labels = torch.arange(count) % 8
     return resnet.loss(model(_images(count, 32, seed, model)), labels)["loss"]
+
+
+def run_senet(model: nn.Module, count: int, seed: int) -> Tensor:
+    labels = (torch.arange(count)[:, None, None] % 8).expand(count, 16, 16)
+    return senet.loss(model(_images(count, 32, seed, model)), labels)["loss"]
 
 
 def run_openpose(model: nn.Module, count: int, seed: int) -> Tensor:
@@ -37,6 +43,11 @@ def run_cyclegan(model: nn.Module, count: int, seed: int) -> Tensor:
     return both[0]["loss"] + both[1]["loss"]
 
 
+def run_siamese(model: nn.Module, count: int, seed: int) -> Tensor:
+    pairs = torch.stack([_images(count, 32, seed + k, model)[:, :1] for k in (0, 100)], 1)
+    return siamese.loss(model(pairs), torch.arange(count) % 2 == 0)["loss"]
+
+
 def run_unet(model: nn.Module, count: int, seed: int) -> Tensor:
     outputs = model(_images(count, 60, seed, model))
     labels = torch.arange(count * 400).reshape(count, 20, 20) % 2
@@ -45,7 +56,9 @@ def run_unet(model: nn.Module, count: int, seed: int) -> Tensor:
 
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
+    "senet": run_senet,
     "openpose": run_openpose,
     "cyclegan": run_cyclegan,
+    "siamese": run_siamese,
     "unet": run_unet,
 }

@@ -88,5 +88,5 @@ def test_one_notebook_alone_installs_the_wheel_and_runs(tmp_path, wheel):
     printed = run(python, tmp_path / "run.py", path.name, cwd=tmp_path / "alone", environment=environment)
     file, torch_version = printed.split()[-2:]
     assert Path(file).is_relative_to(tmp_path / "fresh"), "the package came from the wheel"
-    assert torch_version == version("torch"), "the installation left torch as it was"
+    assert torch_version.split("+")[0] == version("torch").split("+")[0], "the installation left torch as it was"
     assert [p.name for p in (tmp_path / "alone").iterdir()] == [path.name], "the chapter left nothing behind"

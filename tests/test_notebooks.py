@@ -76,7 +76,11 @@ def test_parts_are_there_in_order(notebook):
 @each
 def test_the_reader_touches_it_before_anything_is_trained(notebook):
     hero = next(i for i, cell in enumerate(notebook.cells) if views(cell))
-    training = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and "train(" in cell.source]
+    training = [
+        i
+        for i, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and re.search(r"training\.(train|fit)\b", cell.source)
+    ]
     assert hero < min(training)
 
 

@@ -147,6 +147,7 @@ def leave_out_thebe(app: Any) -> None:
         listeners[:] = [listener for listener in listeners if listener.handler is not sphinx_thebe.init_thebe_core]
 
 
+PREFERRED = '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")'
 ICON = re.compile(r'[{,]"?([a-z0-9-]+)"?:\[(\d+),(\d+),\[([^]]*)],"\w+","([^"]+)"]')
 
 
@@ -173,7 +174,12 @@ def lighten(app: Any, failure: Exception | None) -> None:
             r'<link rel="stylesheet" href="\1icons.css">',
             page,
         )
-        page = page.replace("<details><summary>", '<details><summary aria-label="chapters of this part">')
+        page = page.replace(
+            '<summary><span class="toctree-toggle"',
+            '<summary aria-label="chapters of this part"><span class="toctree-toggle"',
+        )
+        # Until the theme's script comes, the page is neither light nor dark, and then it jumps.
+        page = page.replace('localStorage.getItem("theme") || "auto"', f'localStorage.getItem("theme") || {PREFERRED}')
         path.write_text(page.replace('role="doc-biblioentry"', 'role="listitem"'))
 
 

@@ -53,7 +53,8 @@ class Visit:
             """async () => {
                 for (let y = 0; y < document.documentElement.scrollHeight; y += innerHeight / 2) {
                     scrollTo(0, y);
-                    await new Promise(requestAnimationFrame);
+                    // A busy machine may draw no frame for a while, and a promise for one has no timeout.
+                    await new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 200); });
                 }
             }"""
         )

@@ -35,7 +35,9 @@ def violations(seen: Visit) -> list[str]:
     if not seen.page.evaluate("!!window.axe"):
         # Not as a script tag: where RequireJS is loaded, axe would register with it instead of with the window.
         seen.page.evaluate(f"() => {{ const define = undefined, module = undefined; {AXE.read_text()} }}")
-    found = seen.page.evaluate("() => axe.run({ resultTypes: ['violations'], preload: false })")["violations"]
+    run = "axe.run({ resultTypes: ['violations'], preload: false })"
+    late = "new Promise((_, fail) => setTimeout(() => fail(new Error('axe took two minutes')), 120_000))"
+    found = seen.page.evaluate(f"() => Promise.race([{run}, {late}])")["violations"]
     return [
         f"{rule['id']}: {[node['html'][:120] for node in rule['nodes'][:5]]}"
         for rule in found

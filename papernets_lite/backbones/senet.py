@@ -1,0 +1,323 @@
+"""Squeeze-and-Excitation Networks.
+
+Jie Hu, Li Shen, Samuel Albanie, Gang Sun, Enhua Wu. CVPR 2018; TPAMI 2019, arXiv 1709.01507.
+Official code: hujie-frank/SENet (Caffe models).
+
+Idea: let one vector that describes the whole picture decide, through a small gate, how much each channel counts.
+
+Differs:
+    1. ``squeeze="none"`` gates every position by itself: the paper's NoSqueeze, the control with equal parameters.
+    2. ``per_position`` answers at every position instead of once a picture, for tasks whose answer is local and whose
+       context is not. A net that averages before its last layer has global context there without any gate.
+    3. SE-Inception is a small net of units in BN-Inception's form, all of one width, and its stem has a block too: the
+       block may follow any transformation (Eq. 1), and in so small a net the stem is one of three.
+
+Guessed:
+    The gate's layers have biases, as the released models do; the journal version leaves them out in its ResNets
+    (``bias=False``). The gates start from He's weights. In SE-PRE the shortcut takes the input before its gate.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from papernets_lite.backbones import resnet
+from papernets_lite.layers.init import he_init_
+
+REDUCTION = 16  # r, Table 10
+SQUEEZES = ("mean", "max", "none")  # Tables 11 and 16
+PLACEMENTS = ("standard", "pre", "post", "identity")  # Fig. 7, Table 14
+UNKNOWN = -1  # positions that have no label
+
+
+class SqueezeExcitation(nn.Module):
+    r"""The block: :math:`\tilde x_c = s_c u_c` with :math:`s = \sigma(W_2\,\delta(W_1 z))` (Eqs. 2 to 4).
+
+    Args:
+        channels: C, of the input.
+        reduction: r; the gate has C/r units inside (at least one).
+        squeeze: what makes z of the maps: their ``"mean"`` (the paper's choice), their ``"max"``, or ``"none"``: each
+            position's own channels, which gives each position its own gate.
+        bias: of the gate's two layers.
+
+    Raises:
+        ValueError: for another squeeze, or a reduction below 1.
+    """
+
+    def __init__(self, channels: int, reduction: int = REDUCTION, *, squeeze: str = "mean", bias: bool = True) -> None:
+        super().__init__()
+        if squeeze not in SQUEEZES or reduction < 1:
+            raise ValueError(f"expected a squeeze from {SQUEEZES} and reduction >= 1, got {squeeze!r}, {reduction}")
+        self.squeeze, hidden = squeeze, max(1, channels // reduction)
+        # On a map of one position a 1x1 convolution is a fully connected layer.
+        self.excite = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=bias),
+            nn.ReLU(),
+            nn.Conv2d(hidden, channels, 1, bias=bias),
+            nn.Sigmoid(),
+        )
+        he_init_(self)
+
+    def gate(self, u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c k l"]:
+        """s, between 0 and 1: one per channel (k = l = 1), without a squeeze one per channel and position."""
+        if self.squeeze == "mean":
+            return self.excite(u.mean((2, 3), keepdim=True))
+        return self.excite(u.amax((2, 3), keepdim=True) if self.squeeze == "max" else u)
+
+    def forward(self, u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The maps, scaled by their gates."""
+        return u * self.gate(u)
+
+
+def place(unit: resnet.Unit, where: str, **settings: Any) -> None:
+    """Put a block into a residual unit (Fig. 7).
+
+    Args:
+        unit: changed in place.
+        where: ``"standard"`` at the branch's end, before the addition; ``"pre"`` at the branch's start; ``"post"``
+            after the addition and its ReLU; ``"identity"`` on the shortcut.
+        settings: the block's.
+
+    Raises:
+        ValueError: for another place.
+    """
+    if where not in PLACEMENTS:
+        raise ValueError(f"expected a place from {PLACEMENTS}, got {where!r}")
+    convolutions = [layer for layer in unit.branch if isinstance(layer, nn.Conv2d)]
+    block = SqueezeExcitation(convolutions[0].in_channels if where == "pre" else unit.out_channels, **settings)
+    if where == "standard":
+        unit.branch.append(block)
+    elif where == "pre":
+        unit.branch.insert(0, block)
+    elif where == "post":
+        unit.after.append(block)
+    else:
+        unit.shortcut = nn.Sequential(unit.shortcut, block)
+
+
+def answer(head: nn.Linear, features: Float[Tensor, "b c h w"], *, per_position: bool) -> Float[Tensor, "b k ..."]:
+    """The last layer.
+
+    Args:
+        head: from features to class scores.
+        features: of the last unit.
+        per_position: apply it at every position (b, k, h, w) instead of to the features' average (b, k).
+    """
+    if per_position:
+        return head(features.movedim(1, -1)).movedim(-1, 1)
+    return head(features.mean((2, 3)))
+
+
+class SEResNet(resnet.ResNet):
+    """A residual net with a block in every unit. Without its blocks it is the residual net of the same seed.
+
+    Args:
+        gated: False leaves the blocks out.
+        placement: of the blocks, see ``place``.
+        reduction, squeeze, bias: see ``SqueezeExcitation``.
+        per_position: answer at every position.
+        settings: ``blocks``, ``widths``, ``stem``, ``stem_stride``, ``bottleneck``, ``option``, ``stride_on_3x3``,
+            ``num_classes`` and ``in_channels`` of ``resnet.ResNet``; the ordering is the original one.
+
+    Raises:
+        ValueError: for a wrong placement, squeeze or reduction, and what ``resnet.ResNet`` refuses.
+    """
+
+    def __init__(
+        self,
+        *,
+        gated: bool = True,
+        placement: str = "standard",
+        reduction: int = REDUCTION,
+        squeeze: str = "mean",
+        bias: bool = True,
+        per_position: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.per_position = per_position
+        for unit in self.units if gated else ():
+            place(cast("resnet.Unit", unit), placement, reduction=reduction, squeeze=squeeze, bias=bias)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k ..."]:
+        """Class scores (logits), of the picture or of every position.
+
+        Raises:
+            ValueError: for a batch without images.
+        """
+        if not self.per_position:
+            return super().forward(images)
+        return answer(self.head, nn.Sequential(*self.units)(self.stem(_some(images))), per_position=True)
+
+
+class Inception(nn.Module):
+    """Four ways to look, side by side: 1x1, 3x3, two 3x3, and an average over 3x3; then, if any, the block.
+
+    Args:
+        in_channels: of the input.
+        channels: of the output, a quarter from each way.
+        block: what follows the concatenation.
+
+    Raises:
+        ValueError: for channels that four does not divide.
+    """
+
+    def __init__(self, in_channels: int, channels: int, block: nn.Module | None = None) -> None:
+        super().__init__()
+        if channels % 4:
+            raise ValueError(f"expected a multiple of 4 channels, got {channels}")
+        each = channels // 4
+        plans = [(1,), (1, 3), (1, 3, 3), (1,)]
+        ways = [
+            resnet.sequence(["conv", "bn", "relu"] * len(sizes), [(each, size, 1) for size in sizes], in_channels)
+            for sizes in plans
+        ]
+        ways[3].insert(0, nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+        self.ways = nn.ModuleList(ways)
+        self.block = block if block is not None else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """The concatenation, gated."""
+        return self.block(torch.cat([way(x) for way in self.ways], 1))
+
+
+class SEInception(nn.Module):
+    """A strided 3x3 stem and Inception units of one width, each followed by a block.
+
+    Args:
+        depth: how many units.
+        channels: of the stem and of every unit.
+        gated, reduction, squeeze, bias, per_position: see ``SEResNet``.
+        num_classes: outputs.
+        in_channels: of the images.
+
+    Raises:
+        ValueError: for a wrong squeeze or reduction, or channels that four does not divide.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        channels: int,
+        gated: bool = True,
+        reduction: int = REDUCTION,
+        squeeze: str = "mean",
+        bias: bool = True,
+        per_position: bool = False,
+        num_classes: int = 10,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.stem = resnet.sequence(["conv", "bn", "relu"], [(channels, 3, 2)], in_channels)
+        self.units = nn.Sequential(*(Inception(channels, channels) for _ in range(depth)))
+        self.head = nn.Linear(channels, num_classes)
+        self.per_position = per_position
+        he_init_(self)
+        # Last, so that a net without blocks starts from the same weights.
+        if gated:
+            block = partial(SqueezeExcitation, channels, reduction, squeeze=squeeze, bias=bias)
+            self.stem.append(block())
+            for unit in self.units:
+                cast("Inception", unit).block = block()
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k ..."]:
+        """Class scores (logits), of the picture or of every position.
+
+        Raises:
+            ValueError: for a batch without images.
+        """
+        return answer(self.head, self.units(self.stem(_some(images))), per_position=self.per_position)
+
+
+def _some(images: Tensor) -> Tensor:
+    if not len(images):
+        raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
+    return images
+
+
+def loss(outputs: Float[Tensor, "b k *s"], labels: Int[Tensor, "b *s"]) -> dict[str, Tensor]:
+    """Cross-entropy, and the share of correct answers, over what has a label.
+
+    Args:
+        outputs: logits, of pictures or of positions.
+        labels: the true classes; ``UNKNOWN`` (-1) has none.
+
+    Returns:
+        ``loss`` and ``accuracy``.
+    """
+    right = (outputs.detach().argmax(1) == labels)[labels != UNKNOWN]
+    value = functional.cross_entropy(outputs, labels, ignore_index=UNKNOWN)
+    return {"loss": value, "accuracy": right.float().mean()}
+
+
+@torch.no_grad()
+def regated(net: nn.Module, images: Float[Tensor, "b c h w"], change: Callable[[Tensor], Tensor]) -> Tensor:
+    """What a net answers when it gets other gates: exchanged between the images, say, or their average.
+
+    Args:
+        net: in the mode it is to be looked at in.
+        images: a batch.
+        change: takes a block's gates (b, c, k, l) and returns those that it is to use.
+
+    Returns:
+        The net's outputs.
+    """
+    blocks = [module for module in net.modules() if isinstance(module, SqueezeExcitation)]
+    handles = [block.excite.register_forward_hook(lambda module, inputs, s: change(s)) for block in blocks]
+    try:
+        return net(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def gates(net: nn.Module, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _"]]:
+    """Each block's gates for these images, from the first block to the last; over positions, their average.
+
+    Args:
+        net: in the mode it is to be looked at in.
+        images: a batch.
+
+    Returns:
+        One tensor per block, on the CPU.
+    """
+    found: list[Tensor] = []
+    regated(net, images, partial(_keep, found))
+    return [s.mean((2, 3)).cpu() for s in found]
+
+
+def _keep(found: list[Tensor], s: Tensor) -> Tensor:
+    found.append(s)
+    return s
+
+
+def tiny(depth: int = 2, **overrides: object) -> SEInception:
+    """The book's scale: ``depth`` narrow Inception units that answer at every second pixel; r = 2."""
+    settings: dict = {"channels": 32, "reduction": 2, "num_classes": 8, "per_position": True}
+    return SEInception(depth=depth, **(settings | overrides))
+
+
+def tiny_residual(depth: int = 8, **overrides: object) -> SEResNet:
+    """The book's scale in residual form: a CIFAR net half as wide, with a stem of stride 2 and a wide gate (r = 2)."""
+    blocks = ((depth - 2) // 6,) * 3
+    settings: dict = {"blocks": blocks, "widths": (8, 16, 32), "option": "A", "stem_stride": 2, "num_classes": 8}
+    return SEResNet(**({"reduction": 2} | settings | overrides))
+
+
+def paper(depth: int = 50, **overrides: object) -> SEResNet:
+    """The paper's scale: SE-ResNet of ``depth`` 18, 34, 50, 101 or 152 for ImageNet.
+
+    Raises:
+        ValueError: for another depth.
+    """
+    if depth not in resnet.IMAGENET:
+        raise ValueError(f"expected a depth from {list(resnet.IMAGENET)}, got {depth}")
+    settings: dict = {"blocks": resnet.IMAGENET[depth], "widths": (64, 128, 256, 512), "stem": "imagenet"}
+    settings |= {"bottleneck": depth >= resnet.BOTTLENECK_FROM, "num_classes": 1000}
+    return SEResNet(**(settings | overrides))

@@ -1,0 +1,1 @@
+"""What is learnt once and used elsewhere: distances, starting points, features; one paper a file."""

@@ -1,0 +1,220 @@
+"""The block by hand, its four places against their formulas, Inception's ways, counts against the paper."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from papernets_lite.backbones import resnet, senet
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def by_hand(squeeze: str = "mean") -> senet.SqueezeExcitation:
+    """Two channels, one unit inside: s = sigmoid((relu(z_1 - z_2), 0))."""
+    block = senet.SqueezeExcitation(2, 2, squeeze=squeeze)
+    with torch.no_grad():
+        block.excite[0].weight.copy_(torch.tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
+        block.excite[2].weight.copy_(torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1))
+    return block
+
+
+def test_the_block_by_hand() -> None:
+    u = torch.tensor([[[[3.0, 5.0]], [[1.0, 3.0]]]])  # means 4 and 2, so the unit inside is 2
+    scale = torch.tensor([2.0, 0.0]).sigmoid()
+    torch.testing.assert_close(by_hand()(u), u * scale[:, None, None])
+    torch.testing.assert_close(by_hand().gate(u)[0, :, 0, 0], scale)
+
+
+def test_squeezing_by_the_maximum_by_hand() -> None:
+    u = torch.tensor([[[[3.0, 5.0]], [[1.0, 4.0]]]])
+    assert by_hand("max").gate(u)[0, 0, 0, 0].item() == pytest.approx(torch.tensor(1.0).sigmoid().item())
+
+
+def test_without_a_squeeze_every_position_has_its_own_gate() -> None:
+    torch.manual_seed(0)
+    alone = senet.SqueezeExcitation(8, 2, squeeze="none")
+    u = torch.randn(2, 8, 3, 5)
+    found = alone.gate(u)
+    assert found.shape == u.shape
+    squeezed = senet.SqueezeExcitation(8, 2)
+    squeezed.load_state_dict(alone.state_dict())
+    assert count(alone) == count(squeezed)
+    for i in range(3):
+        for j in range(5):
+            one = u[:, :, i : i + 1, j : j + 1]
+            torch.testing.assert_close(found[:, :, i : i + 1, j : j + 1], squeezed.gate(one))
+
+
+def test_only_the_squeeze_lets_a_far_position_matter() -> None:
+    for squeeze, matters in (("mean", True), ("max", True), ("none", False)):
+        block = senet.SqueezeExcitation(8, 2, squeeze=squeeze)
+        u = torch.rand(1, 8, 4, 4)
+        v = u.clone()
+        v[..., -1, -1] += 5
+        assert bool((block(u)[..., 0, 0] != block(v)[..., 0, 0]).any()) is matters
+
+
+def test_a_gate_has_at_least_one_unit_inside() -> None:
+    assert senet.SqueezeExcitation(8, 16).excite[0].weight.shape == (1, 8, 1, 1)
+
+
+FORMULAS: dict[str, Callable[..., Tensor]] = {
+    "standard": lambda x, branch, shortcut, block: relu(shortcut(x) + block(branch(x))),
+    "pre": lambda x, branch, shortcut, block: relu(shortcut(x) + branch(block(x))),
+    "post": lambda x, branch, shortcut, block: block(relu(shortcut(x) + branch(x))),
+    "identity": lambda x, branch, shortcut, block: relu(block(shortcut(x)) + branch(x)),
+}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("where", senet.PLACEMENTS)
+def test_a_place_is_its_formula(where: str, stride: int) -> None:
+    torch.manual_seed(0)
+    unit = resnet.Unit(4, 8 if stride == 2 else 4, stride=stride).eval()
+    branch, shortcut = nn.Sequential(*unit.branch), unit.shortcut
+    senet.place(unit, where, reduction=2)
+    (block,) = (m for m in unit.modules() if isinstance(m, senet.SqueezeExcitation))
+    x = torch.randn(2, 4, 6, 6)
+    torch.testing.assert_close(unit(x), FORMULAS[where](x, branch, shortcut, block))
+
+
+def test_a_bottleneck_is_gated_at_its_wide_end() -> None:
+    unit = resnet.Unit(16, 8, bottleneck=True)
+    senet.place(unit, "standard", reduction=4)
+    assert unit.branch[-1].excite[0].weight.shape == (8, 32, 1, 1)
+
+
+def test_an_inception_unit_is_its_four_ways() -> None:
+    torch.manual_seed(0)
+    unit = senet.Inception(3, 8).eval()
+    x = torch.rand(2, 3, 5, 5)
+    found = unit(x)
+    assert found.shape == (2, 8, 5, 5)
+    kernels = [[m.kernel_size[0] for m in way if isinstance(m, nn.Conv2d)] for way in unit.ways]
+    assert kernels == [[1], [1, 3], [1, 3, 3], [1]]
+    # The fourth averages what there is: at a corner, four pixels.
+    conv, bn = unit.ways[3][1], unit.ways[3][2]
+    corner = x[:, :, :2, :2].mean((2, 3), keepdim=True)
+    torch.testing.assert_close(found[:, 6:, :1, :1], relu(bn(conv(corner))))
+
+
+def test_a_net_without_blocks_starts_from_the_same_weights() -> None:
+    for build in (senet.tiny, senet.tiny_residual):
+        torch.manual_seed(3)
+        gated = build().state_dict()
+        torch.manual_seed(3)
+        plain = build(gated=False).state_dict()
+        same = {k: v for k, v in gated.items() if "excite" not in k}
+        assert list(same) == list(plain)
+        assert all(torch.equal(same[k], plain[k]) for k in plain)
+
+
+def test_the_residual_net_without_blocks_is_resnet() -> None:
+    torch.manual_seed(0)
+    ours = senet.tiny_residual(gated=False).eval()
+    torch.manual_seed(0)
+    theirs = resnet.tiny(8).eval()
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_with_and_without_squeeze_the_parameters_are_equal() -> None:
+    assert count(senet.tiny()) == count(senet.tiny(squeeze="none")) > count(senet.tiny(gated=False))
+
+
+@pytest.mark.parametrize("build", [senet.tiny, senet.tiny_residual])
+def test_answers_per_position_average_to_the_answer_per_picture(build: Callable[..., nn.Module]) -> None:
+    torch.manual_seed(0)
+    local = build(per_position=True).eval()
+    whole = build(per_position=False).eval()
+    whole.load_state_dict(local.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(local(x).mean((2, 3)), whole(x))
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_added_parameters_are_the_papers_formula(depth: int) -> None:
+    """2/r sum N_s C_s^2 without biases, Eq. 5; SE-ResNet-50 adds about 2.5 million."""
+    added = sum(2 * n * c**2 // 16 for n, c in zip(resnet.IMAGENET[depth], (256, 512, 1024, 2048), strict=True))
+    biases = sum(n * (c + c // 16) for n, c in zip(resnet.IMAGENET[depth], (256, 512, 1024, 2048), strict=True))
+    with torch.device("meta"):
+        plain, without, gated = resnet.imagenet(depth), senet.paper(depth, bias=False), senet.paper(depth)
+    assert count(without) - count(plain) == added
+    assert count(gated) - count(without) == biases
+    if depth == 50:
+        assert added == 2_514_944
+
+
+def test_gates_are_those_of_the_blocks() -> None:
+    torch.manual_seed(0)
+    net = senet.tiny().eval()
+    x = torch.rand(3, 3, 32, 32)
+    found = senet.gates(net, x)
+    assert [s.shape for s in found] == [(3, 32)] * 3
+    stem = list(net.stem)
+    expected = stem[-1].gate(nn.Sequential(*stem[:-1])(x)).detach()
+    torch.testing.assert_close(found[0], expected[:, :, 0, 0])
+    assert not any(m._forward_hooks for m in net.modules()), "a hook was left behind"
+    assert senet.gates(senet.tiny(gated=False), x) == []
+
+
+def test_with_other_gates_by_hand() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(senet.SqueezeExcitation(4, 2))
+    x = torch.rand(2, 4, 3, 3)
+    s = net[0].gate(x)
+    torch.testing.assert_close(senet.regated(net, x, lambda s: s), x * s)
+    torch.testing.assert_close(senet.regated(net, x, lambda s: s.flip(0)), x * s.flip(0))
+    with pytest.raises(RuntimeError, match="on purpose"):
+        senet.regated(net, x, fail)
+    torch.testing.assert_close(net(x), x * s)
+
+
+def fail(s: Tensor) -> Tensor:
+    raise RuntimeError("on purpose")
+
+
+def test_loss_counts_only_what_has_a_label() -> None:
+    outputs = torch.zeros(1, 2, 2, 2)
+    outputs[0, 1, 0, 0] = 9.0
+    labels = torch.tensor([[[1, 1], [-1, -1]]])
+    found = senet.loss(outputs, labels)
+    assert found["accuracy"].item() == 0.5
+    assert found["loss"].item() == pytest.approx((1.234e-4 + 0.6931) / 2, rel=1e-3)
+
+
+def test_a_few_steps_fit_a_few_images() -> None:
+    torch.manual_seed(0)
+    net = senet.tiny_residual()
+    images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 8
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    losses = []
+    for _ in range(40):
+        value = senet.loss(net(images), labels)["loss"]
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert losses[-1] < 0.3 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: senet.SqueezeExcitation(8, squeeze="median"), "expected a squeeze from"),
+        (lambda: senet.SqueezeExcitation(8, 0), "reduction >= 1"),
+        (lambda: senet.tiny_residual(placement="after"), "expected a place from"),
+        (lambda: senet.tiny(channels=30), "multiple of 4"),
+        (lambda: senet.paper(42), "expected a depth from"),
+        (lambda: senet.tiny()(torch.zeros(0, 3, 32, 32)), "at least one image"),
+        (lambda: senet.tiny_residual(per_position=True)(torch.zeros(0, 3, 32, 32)), "at least one image"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        wrong()
