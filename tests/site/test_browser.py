@@ -48,13 +48,13 @@ def violations(seen: Visit) -> list[str]:
 @pytest.mark.parametrize("path", PAGES)
 def test_page_is_light_loads_widgets_late_and_does_not_jump(visit: Open, path: str) -> None:
     seen = visit(path)
+    # Formulas are set before anybody has scrolled to them; settle() would be faster than that.
+    seen.page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
     seen.settle()
     lazy = f"{seen.base}vendor/"  # the widget bundle
     has_widgets = seen.page.locator(WIDGETS).count() > 0
     assert any(response.url.startswith(lazy) for response in seen.responses) == has_widgets
-    # Of the window's area, weighted by distance. On a quiet machine it is 0.00 to 0.01 (0.1 is "good", 0.25 "poor");
-    # on a busy one the page is drawn before all of it has come.
-    assert seen.page.evaluate("shifted") < 0.25
+    assert seen.page.evaluate("shifted") < 0.1  # of the window's area, weighted by distance: the usual "good"
     sent = {r.url: len(gzip.compress(r.body())) for r in seen.responses if not r.url.startswith(lazy) and r.ok}
     total = sum(sent.values())
     largest = sorted(sent.items(), key=lambda item: -item[1])[:5]
