@@ -105,8 +105,12 @@ def visit(browser: Browser, site: str) -> Iterator[Callable[..., Visit]]:
         contexts.append(context)
         context.add_init_script(
             """window.shifted = 0;
-            new PerformanceObserver((list) => list.getEntries().forEach((shift) => { shifted += shift.value; }))
-                .observe({ type: "layout-shift", buffered: true });"""
+            window.moved = [];
+            new PerformanceObserver((list) => list.getEntries().forEach((shift) => {
+                shifted += shift.value;
+                moved.push([shift.value, ...shift.sources.slice(0, 3).map(({ node, previousRect, currentRect }) =>
+                    `${node?.nodeName}.${node?.className} from ${previousRect.y} to ${currentRect.y}`)]);
+            })).observe({ type: "layout-shift", buffered: true });"""
         )
         seen = Visit(context.new_page(), site)
 

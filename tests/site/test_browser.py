@@ -54,7 +54,8 @@ def test_page_is_light_loads_widgets_late_and_does_not_jump(visit: Open, path: s
     lazy = f"{seen.base}vendor/"  # the widget bundle
     has_widgets = seen.page.locator(WIDGETS).count() > 0
     assert any(response.url.startswith(lazy) for response in seen.responses) == has_widgets
-    assert seen.page.evaluate("shifted") < 0.1  # of the window's area, weighted by distance: the usual "good"
+    # Of the window's area, weighted by distance: the usual "good".
+    assert seen.page.evaluate("shifted") < 0.1, seen.page.evaluate("moved")
     sent = {r.url: len(gzip.compress(r.body())) for r in seen.responses if not r.url.startswith(lazy) and r.ok}
     total = sum(sent.values())
     largest = sorted(sent.items(), key=lambda item: -item[1])[:5]
