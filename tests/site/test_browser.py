@@ -46,20 +46,29 @@ def violations(seen: Visit) -> list[str]:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_page_is_light_loads_widgets_late_and_does_not_jump(visit: Open, path: str) -> None:
+def test_page_is_light_and_loads_widgets_late(visit: Open, path: str) -> None:
     seen = visit(path)
-    # Formulas are set before anybody has scrolled to them; settle() would be faster than that.
-    seen.page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
     seen.settle()
     lazy = f"{seen.base}vendor/"  # the widget bundle
     has_widgets = seen.page.locator(WIDGETS).count() > 0
     assert any(response.url.startswith(lazy) for response in seen.responses) == has_widgets
-    # Of the window's area, weighted by distance: the usual "good".
-    assert seen.page.evaluate("shifted") < 0.1, seen.page.evaluate("moved")
     sent = {r.url: len(gzip.compress(r.body())) for r in seen.responses if not r.url.startswith(lazy) and r.ok}
     total = sum(sent.values())
     largest = sorted(sent.items(), key=lambda item: -item[1])[:5]
     assert total <= 1.5e6, f"{path}: {total / 1e6:.2f} MB gzipped; the largest: {largest}"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_does_not_jump(visit: Open, path: str) -> None:
+    # On a busy machine a page may be drawn before all of it has come; one that jumps by itself does so every time.
+    for _ in range(3):
+        seen = visit(path)
+        # Formulas are set before anybody has scrolled to them; settle() would be faster than that.
+        seen.page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
+        seen.settle()
+        if seen.page.evaluate("shifted") < 0.1:  # of the window's area, weighted by distance: the usual "good"
+            return
+    pytest.fail(f"{path} jumps while it loads: {seen.page.evaluate('moved')}")
 
 
 def shown(widget: Locator) -> tuple[str, str]:
