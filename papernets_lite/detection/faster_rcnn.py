@@ -530,30 +530,15 @@ def tiny(*, pool: Pool = align, num_classes: int = 10, **overrides: object) -> F
     """The book's scale: images of 64x64, maps of stride 4 and 8."""
     blocks = (1, 1, 1)
     trunk = Trunk(resnet.ResNet(blocks=blocks, widths=(16, 32, 64), stem_stride=2), blocks, skip=1)
-    settings: dict = {
-        "channels": 32,
-        "sides": ((12,), (22,)),
-        "extra": False,
-        "hidden": (96,),
-        "patch": 5,
-        "canonical": (24, 1),
-        "before": (100, 100),
-        "after": (50, 50),
-        "anchors_each": 64,
-        "regions_each": 32,
-    }
+    settings: dict = {"channels": 32, "sides": ((12,), (22,)), "extra": False, "hidden": (96,), "patch": 5}
+    settings |= {"canonical": (24, 1), "anchors_each": 64, "regions_each": 24, "before": (100, 100), "after": (50, 50)}
     return FasterRCNN(trunk, num_classes=num_classes, pool=pool, **(settings | overrides))
 
 
 def paper(*, pool: Pool = align, num_classes: int = 90, **overrides: object) -> FasterRCNN:
     """The standard scale: ResNet-50 and a pyramid of five levels, for COCO."""
     trunk = Trunk(resnet.imagenet(50, stride_on_3x3=True), resnet.IMAGENET[50])
-    settings: dict = {
-        "channels": 256,
-        "sides": ((32,), (64,), (128,), (256,), (512,)),
-        "extra": True,
-        "hidden": (1024, 1024),
-        "patch": 7,
-        "canonical": (224, 2),
-    }
+    sides = tuple((32 << level,) for level in range(5))
+    settings: dict = {"channels": 256, "sides": sides, "extra": True, "hidden": (1024, 1024), "patch": 7}
+    settings |= {"canonical": (224, 2)}
     return FasterRCNN(trunk, num_classes=num_classes, pool=pool, **(settings | overrides))
