@@ -24,7 +24,7 @@ Guessed:
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from einops import rearrange
@@ -81,7 +81,7 @@ class Trunk(nn.Module):
 
     def __init__(self, net: resnet.ResNet, blocks: Sequence[int], *, skip: int = 0) -> None:
         super().__init__()
-        ends = [0, *torch.tensor(blocks).cumsum(0).tolist()]
+        ends = [0, *accumulate(blocks)]
         self.stem, self.skip = net.stem, skip
         self.stages = nn.ModuleList(nn.Sequential(*net.units[a:b]) for a, b in pairwise(ends))
         self.channels = [net.units[end - 1].out_channels for end in ends[1 + skip :]]
@@ -225,7 +225,7 @@ def proposals(
     boxes = clip_boxes_to_image(coding.decode(codes, torch.cat(list(reference)).expand_as(codes)), list(size))
     counts = [len(level) for level in reference]
     level = torch.cat([torch.full((n,), k, device=scores.device) for k, n in enumerate(counts)])
-    starts = [0, *torch.tensor(counts).cumsum(0).tolist()]
+    starts = [0, *accumulate(counts)]
     top = [s.topk(min(before, s.shape[1])).indices + a for s, a in zip(scores.split(counts, 1), starts, strict=False)]
     found = []
     for box, score, kept in zip(boxes, scores, torch.cat(top, 1), strict=True):
@@ -485,7 +485,8 @@ class FasterRCNN(nn.Module):
         maps = self.fpn(self.trunk(images))
         strides = [images.shape[-1] / x.shape[-1] for x in maps]
         reference = [a.to(images) for a in anchors([x.shape[-2:] for x in maps], strides, self.sides)]
-        return Outputs(maps, *self.rpn(maps), reference, strides, images.shape[-2:])
+        scores, codes = self.rpn(maps)
+        return Outputs(maps, scores, codes, reference, strides, images.shape[-2:])
 
     def propose(self, outputs: Outputs) -> list[Tensor]:
         """Proposals, more of them in training."""
@@ -498,11 +499,13 @@ class FasterRCNN(nn.Module):
         return self.head(self.cut(outputs.maps[:last], outputs.strides[:last], boxes))
 
     @torch.no_grad()
-    def detect(self, images: Float[Tensor, "b 3 h w"], **options: float) -> list[dict[str, Tensor]]:
-        """Both stages and ``decode``, which takes the options."""
+    def detect(
+        self, images: Float[Tensor, "b 3 h w"], *, least: float = 0.05, iou: float = 0.5, most: int = 100
+    ) -> list[dict[str, Tensor]]:
+        """Both stages and ``decode``, which explains the options."""
         outputs = self(images)
         found = self.propose(outputs)
-        return decode(*self.second(outputs, found), found, outputs.size, **options)
+        return decode(*self.second(outputs, found), found, outputs.size, least=least, iou=iou, most=most)
 
 
 def loss(
