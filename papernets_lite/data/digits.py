@@ -46,8 +46,8 @@ def digits8() -> dict[str, Tensor]:
 @lru_cache(maxsize=1)
 def _ink() -> np.ndarray:
     """The box xyxy around each MNIST digit's ink, in its own pixels."""
-    there: np.ndarray = np.greater(_mnist()[0][:, 0], 0.3)
-    across, down = there.any(1), there.any(2)
+    there = _mnist()[0][:, 0] > 0.3
+    across, down = there.max(1), there.max(2)
     return np.stack([m for a in (across, down) for m in (a.argmax(1), 28 - a[:, ::-1].argmax(1))], 1)[:, [0, 2, 1, 3]]
 
 

@@ -84,7 +84,7 @@ class Trunk(nn.Module):
         ends = [0, *accumulate(blocks)]
         self.stem, self.skip = net.stem, skip
         self.stages = nn.ModuleList(nn.Sequential(*net.units[a:b]) for a, b in pairwise(ends))
-        self.channels = [net.units[end - 1].out_channels for end in ends[1 + skip :]]
+        self.channels = [u.out_channels for e in ends[1 + skip :] if isinstance(u := net.units[e - 1], resnet.Unit)]
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """The map at the end of each stage, the finest first."""
@@ -486,7 +486,7 @@ class FasterRCNN(nn.Module):
         strides = [images.shape[-1] / x.shape[-1] for x in maps]
         reference = [a.to(images) for a in anchors([x.shape[-2:] for x in maps], strides, self.sides)]
         scores, codes = self.rpn(maps)
-        return Outputs(maps, scores, codes, reference, strides, images.shape[-2:])
+        return Outputs(maps, scores, codes, reference, strides, (images.shape[-2], images.shape[-1]))
 
     def propose(self, outputs: Outputs) -> list[Tensor]:
         """Proposals, more of them in training."""
@@ -529,19 +529,20 @@ def loss(
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
 
-def tiny(*, pool: Pool = align, num_classes: int = 10, **overrides: object) -> FasterRCNN:
+def tiny(*, pool: Pool = align, **overrides: object) -> FasterRCNN:
     """The book's scale: images of 64x64, maps of stride 4 and 8."""
     blocks = (1, 1, 1)
     trunk = Trunk(resnet.ResNet(blocks=blocks, widths=(16, 32, 64), stem_stride=2), blocks, skip=1)
     settings: dict = {"channels": 32, "sides": ((12,), (22,)), "extra": False, "hidden": (96,), "patch": 5}
     settings |= {"canonical": (24, 1), "anchors_each": 64, "regions_each": 24, "before": (100, 100), "after": (50, 50)}
-    return FasterRCNN(trunk, num_classes=num_classes, pool=pool, **(settings | overrides))
+    settings |= {"num_classes": 10}
+    return FasterRCNN(trunk, pool=pool, **(settings | overrides))
 
 
-def paper(*, pool: Pool = align, num_classes: int = 90, **overrides: object) -> FasterRCNN:
+def paper(*, pool: Pool = align, **overrides: object) -> FasterRCNN:
     """The standard scale: ResNet-50 and a pyramid of five levels, for COCO."""
     trunk = Trunk(resnet.imagenet(50, stride_on_3x3=True), resnet.IMAGENET[50])
     sides = tuple((32 << level,) for level in range(5))
     settings: dict = {"channels": 256, "sides": sides, "extra": True, "hidden": (1024, 1024), "patch": 7}
-    settings |= {"canonical": (224, 2)}
-    return FasterRCNN(trunk, num_classes=num_classes, pool=pool, **(settings | overrides))
+    settings |= {"canonical": (224, 2), "num_classes": 90}
+    return FasterRCNN(trunk, pool=pool, **(settings | overrides))
