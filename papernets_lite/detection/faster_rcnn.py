@@ -51,7 +51,7 @@ def anchors(
     strides: Sequence[float],
     sides: Sequence[Sequence[float]],
     ratios: Sequence[float] = RATIOS,
-) -> list[Float[Tensor, "n 4"]]:
+) -> list[Float[Tensor, "_ 4"]]:
     """The reference boxes of every level, in the order in which ``RPN`` answers: row, column, ratio, side.
 
     Args:
@@ -211,7 +211,7 @@ def proposals(
     before: int = 1000,
     after: int = 1000,
     iou: float = 0.7,
-) -> list[Float[Tensor, "m 4"]]:
+) -> list[Float[Tensor, "_ 4"]]:
     """The best of the RPN's boxes, best first, without near-copies; no gradient passes.
 
     Args:
@@ -238,7 +238,7 @@ def proposals(
 class Regions:
     """What the second stage is trained on."""
 
-    boxes: list[Float[Tensor, "m 4"]]  # of each image
+    boxes: list[Float[Tensor, "_ 4"]]  # of each image
     labels: Int[Tensor, " n"]  # of all of them: 0 is background, class k of the truth is k + 1
     codes: Float[Tensor, "n 4"]  # what the regressor shall answer; zeros for background
 
