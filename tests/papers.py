@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from papernets_lite.backbones import resnet
+from papernets_lite.detection import ssd
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
 
@@ -36,8 +37,17 @@ def run_cyclegan(model: nn.Module, count: int, seed: int) -> Tensor:
     return both[0]["loss"] + both[1]["loss"]
 
 
+def run_ssd(model: nn.Module, count: int, seed: int) -> Tensor:
+    outputs = model(_images(count, 64, seed, model))
+    boxes = outputs.defaults.new_tensor([[8, 8, 20, 22], [20, 10, 60, 50], [0, 0, 64, 64]]).expand(count, 3, 4)
+    labels = torch.arange(3).expand(count, 3)
+    wanted = ssd.targets(outputs.defaults, boxes, labels, torch.ones(count, 3, dtype=torch.bool))
+    return ssd.loss(outputs, *wanted)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "openpose": run_openpose,
     "cyclegan": run_cyclegan,
+    "ssd": run_ssd,
 }
