@@ -221,7 +221,7 @@ class Head(nn.Module):
         self.cells, self.numbers = cells, numbers
         self.conv = nn.Conv2d(in_channels, cells**2 * boxes * numbers, 3, padding=1)
         nn.init.xavier_uniform_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
+        nn.init.zeros_(self.conv.get_parameter("bias"))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n k"]:
         """The numbers of all boxes, in the order of ``default_boxes``."""
