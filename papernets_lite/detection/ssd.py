@@ -59,6 +59,11 @@ def scales(maps: int, *, smallest: float = 0.2, largest: float = 0.9) -> list[fl
 
     :math:`s_k = s_{min} + (s_{max} - s_{min}) (k - 1) / (m - 1)` for :math:`k = 1 \dots m + 1` (Eq. 4).
 
+    Args:
+        maps: how many, m.
+        smallest: scale of the first.
+        largest: scale of the last.
+
     Raises:
         ValueError: for fewer than two maps.
     """
