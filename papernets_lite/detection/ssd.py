@@ -293,7 +293,7 @@ class SSD(nn.Module):
         self.class_heads, self.code_heads = nn.ModuleList(), nn.ModuleList()
         for own, ratio, source in zip(strides, ratios, self.sources, strict=True):
             for heads, numbers in ((self.class_heads, 1 + num_classes), (self.code_heads, 4)):
-                cells = max(1, round(strides[source] / own))
+                cells = max(1, math.ceil(strides[source] / own))
                 heads.append(Head(channels[source], 2 + 2 * len(ratio), numbers, cells=cells))
 
     def maps(self, images: Float[Tensor, "b c h w"]) -> list[Tensor]:

@@ -198,6 +198,19 @@ def test_the_boxes_stay_the_same_whatever_they_are_read_from(sources: tuple[int,
     torch.testing.assert_close(found.defaults, torch.cat(ssd.tiny().defaults((64, 64))))
 
 
+@pytest.mark.parametrize("source", [0, 1, 5])
+def test_the_papers_boxes_can_all_be_read_from_one_map(source: int) -> None:
+    with torch.device("meta"):
+        net = ssd.paper(sources=(source,) * 6)
+        maps = net.maps(torch.zeros(1, 3, 300, 300))
+        cells = [(n, n) for n in CELLS]
+        read = [
+            m if k <= source else torch.zeros(1, maps[source].shape[1], *cells[k])
+            for k, m in enumerate([maps[source]] * 6)
+        ]
+        assert sum(head(x).shape[1] for head, x in zip(net.code_heads, read, strict=True)) == 8732
+
+
 def test_a_finer_map_is_averaged_for_coarser_boxes() -> None:
     """All boxes of the coarsest map, read from the middle one through a head that copies the mean of a channel."""
     net = ssd.tiny(sources=(0, 1, 1)).eval()
