@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from papernets_lite.backbones import resnet, senet
-from papernets_lite.detection import faster_rcnn
+from papernets_lite.detection import faster_rcnn, ssd
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
@@ -66,6 +66,14 @@ def run_faster_rcnn(model: nn.Module, count: int, seed: int) -> Tensor:
     return faster_rcnn.loss(model, model(images), truth, generator=sampler)["loss"]
 
 
+def run_ssd(model: nn.Module, count: int, seed: int) -> Tensor:
+    outputs = model(_images(count, 64, seed, model))
+    boxes = outputs.defaults.new_tensor([[8, 8, 20, 22], [20, 10, 60, 50], [0, 0, 64, 64]]).expand(count, 3, 4)
+    labels = torch.arange(3).expand(count, 3)
+    wanted = ssd.targets(outputs.defaults, boxes, labels, torch.ones(count, 3, dtype=torch.bool))
+    return ssd.loss(outputs, *wanted)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "senet": run_senet,
@@ -74,4 +82,5 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "siamese": run_siamese,
     "unet": run_unet,
     "faster_rcnn": run_faster_rcnn,
+    "ssd": run_ssd,
 }
