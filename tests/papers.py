@@ -12,7 +12,7 @@ from papernets_lite.backbones import resnet, senet
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
-from papernets_lite.transfer import siamese
+from papernets_lite.transfer import siamese, taskonomy
 
 
 def _images(count: int, size: int, seed: int, like: nn.Module) -> Tensor:
@@ -54,6 +54,11 @@ def run_unet(model: nn.Module, count: int, seed: int) -> Tensor:
     return unet.loss(outputs, labels)["loss"]
 
 
+def run_taskonomy(model: nn.Module, count: int, seed: int) -> Tensor:
+    images = _images(count, 32, seed, model)
+    return taskonomy.loss(model(images), 1 - images)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "senet": run_senet,
@@ -61,4 +66,5 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "cyclegan": run_cyclegan,
     "siamese": run_siamese,
     "unet": run_unet,
+    "taskonomy": run_taskonomy,
 }

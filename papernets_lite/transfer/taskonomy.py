@@ -95,10 +95,13 @@ class Decoder(nn.Module):
     Args:
         plan: of each layer, its channels and whether it doubles the size.
         out_channels: of the map.
+        shuffle: the last convolution predicts squares of so many pixels at once.
         code: channels of the code.
     """
 
-    def __init__(self, *, plan: Sequence[tuple[int, bool]], out_channels: int, code: int = CODE) -> None:
+    def __init__(
+        self, *, plan: Sequence[tuple[int, bool]], out_channels: int, shuffle: int = 1, code: int = CODE
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential()
         for channels, doubles in plan:
@@ -107,7 +110,7 @@ class Decoder(nn.Module):
                 conv = nn.ConvTranspose2d(code, channels, 3, 2, padding=1, output_padding=1, bias=False)
             self.layers.extend([conv, nn.BatchNorm2d(channels), nn.LeakyReLU(0.2)])
             code = channels
-        self.head = nn.Conv2d(code, out_channels, 3, padding=1)
+        self.head = nn.Sequential(nn.Conv2d(code, out_channels * shuffle**2, 3, padding=1), nn.PixelShuffle(shuffle))
 
     def forward(self, codes: Float[Tensor, "b d k l"]) -> Float[Tensor, "b c h w"]:
         """The map."""
@@ -200,8 +203,8 @@ def win_rates(losses: Float[Tensor, "s n"]) -> Float[Tensor, "s s"]:
 def ahp(wins: Float[Tensor, "s s"], clip: float = CLIP) -> Float[Tensor, " s"]:
     """Saaty's analytic hierarchy process: from pairwise comparisons to one number each, summing to one.
 
-    Ratios w_ij / w_ji say how many times better i is than j. If they were consistent, that is p_i / p_j, then p would be
-    the only eigenvector with an eigenvalue other than zero; else the one with the largest eigenvalue comes closest.
+    Ratios w_ij / w_ji say how many times better i is than j. If they were consistent, that is p_i / p_j, then p would
+    be the only eigenvector with an eigenvalue other than zero; else the one with the largest eigenvalue comes closest.
 
     Args:
         wins: from ``win_rates``.
@@ -279,12 +282,10 @@ def best_edges(edges: Sequence[Edge], affinity: Float[Tensor, " e"], labelled: I
         affinity: of each.
         labelled: tasks with labels.
     """
-    allowed, best = set(labelled), {}
-    for number, edge in enumerate(edges):
-        if allowed.issuperset(edge.sources) and affinity[number] > affinity[best.get(edge.target, number)] - (
-            edge.target not in best
-        ):
-            best[edge.target] = number
+    allowed, best = set(labelled), dict[int, int]()
+    for number in affinity.argsort(stable=True).tolist():  # the best comes last and stays
+        if allowed.issuperset(edges[number].sources):
+            best[edges[number].target] = number
     return tuple(best[target] for target in sorted(best))
 
 
@@ -312,7 +313,7 @@ def tiny(out_channels: int = 3) -> TaskNet:
 
 def tiny_decoder(out_channels: int) -> Decoder:
     """The decoder of ``tiny``."""
-    return Decoder(plan=((32, False), (24, True), (16, True)), out_channels=out_channels)
+    return Decoder(plan=((32, False), (24, True)), out_channels=out_channels, shuffle=2)
 
 
 def tiny_transfer(sources: int, out_channels: int) -> Transfer:
