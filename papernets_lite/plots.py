@@ -318,6 +318,37 @@ def heat(
     return ax
 
 
+def graph(
+    nodes: Mapping[str, bool], arrows: Sequence[tuple[str, str, float]], *, start: float = 90.0, ax: Axes | None = None
+) -> Axes:
+    """A directed graph, its nodes on a circle.
+
+    Args:
+        nodes: name -> whether it is drawn full.
+        arrows: (from, to, thickness in points).
+        start: where the first node lies, in degrees from the right; the others follow clockwise.
+        ax: where to draw.
+
+    Raises:
+        ValueError: for no nodes, or an arrow whose ends are not two of them.
+    """
+    if not nodes or not all(a in nodes and b in nodes and a != b for a, b, _ in arrows):
+        raise ValueError(f"expected nodes and arrows between two of them, got {list(nodes)} and {list(arrows)}")
+    ax = ax if ax is not None else axes(width=3.6, height=3.6)[1]
+    turn = np.deg2rad(start) - np.arange(len(nodes)) * 2 * np.pi / len(nodes)
+    places = dict(zip(nodes, np.stack([np.cos(turn), np.sin(turn)], 1), strict=True))
+    for a, b, thick in arrows:
+        look = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.15", "color": COLOURS[1], "lw": thick}
+        ax.annotate("", places[b], places[a], arrowprops=look | {"shrinkA": 12, "shrinkB": 12, "mutation_scale": 12})
+    for name, (x, y) in places.items():
+        ax.plot(x, y, "o", ms=17, mec=COLOURS[0], mew=1.8, color=COLOURS[0] if nodes[name] else "white")
+        ax.annotate(name, (x, y), (0, 14 if y > -0.1 else -14), textcoords="offset points", ha="center",
+                    va="bottom" if y > -0.1 else "top", fontsize=10)  # fmt: skip
+    ax.set(xlim=(-1.6, 1.6), ylim=(-1.4, 1.4), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
 def _finite(name: str, values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"{name} holds {int((~np.isfinite(values)).sum())} values that are not finite")

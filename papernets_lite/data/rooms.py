@@ -119,9 +119,9 @@ def sample(
     draws = Draws.start(n, generator)
     check_range("objects", objects, 1, MOST)
     check_range("noise", (0, noise), 0)
-    for name, known, chosen in (("kinds", KINDS, kinds), ("colours", COLOURS, colours)):
-        if not chosen or not set(chosen) <= set(known):
-            raise ValueError(f"expected {name} from {known}, got {tuple(chosen)}")
+    for name, known, wanted in (("kinds", KINDS, kinds), ("colours", COLOURS, colours)):
+        if not wanted or not set(wanted) <= set(known):
+            raise ValueError(f"expected {name} from {known}, got {tuple(wanted)}")
     most, tries = objects[1], 12
     sizes = torch.tensor([3.6, 3.6, 2.4]) + draws.uniform(0, 1, 3) * torch.tensor([2.4, 2.4, 0.5])
     kind = torch.tensor([KINDS.index(k) for k in kinds])[draws.integers(0, len(kinds), most)]
@@ -185,9 +185,9 @@ def _boxes(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     y = where[..., 1] + sin * middle[..., 0] + cos * middle[..., 1]
     centre = np.stack([x, y, middle[..., 2]], -1).reshape(n, -1, 3)
     room = scene.sizes.numpy()[:, None] / 2
-    turns = [np.concatenate([np.full((n, 1), first, np.float32), value.repeat(6, 2).reshape(n, -1)], 1)
-             for first, value in ((1.0, cos), (0.0, sin))]  # fmt: skip
-    return np.concatenate([room, centre], 1), np.concatenate([room, half.reshape(n, -1, 3)], 1), *turns
+    first = np.ones((n, 1), np.float32)  # the room is not turned
+    cos, sin = (np.concatenate([f, v.repeat(6, 2).reshape(n, -1)], 1) for f, v in ((first, cos), (0 * first, sin)))
+    return np.concatenate([room, centre], 1), np.concatenate([room, half.reshape(n, -1, 3)], 1), cos, sin
 
 
 @dataclass(frozen=True)
@@ -231,14 +231,14 @@ def _cast(scene: Scene, size: int) -> _View:
     columns[:, 0] = False
     for i, k in zip(*np.nonzero(columns.any(2) & rows.any(2)), strict=True):
         (left, right), (top, bottom) = (np.flatnonzero(hit[i, k])[[0, -1]] for hit in (columns, rows))
-        r, c = slice(top, bottom + 1), slice(left, right + 1)
-        before, above = near[i, k, c], over[i, k, r, None]
+        r, q = slice(top, bottom + 1), slice(left, right + 1)
+        before, above = near[i, k, q], over[i, k, r, None]
         begin = np.maximum(before, above)
-        end = np.minimum(np.minimum(far[i, k, c], under[i, k, r, None]), depth[i, r, c])
+        end = np.minimum(np.minimum(far[i, k, q], under[i, k, r, None]), depth[i, r, q])
         seen = (begin < end) & (begin > CLOSE)
-        np.copyto(depth[i, r, c], begin, where=seen)
-        np.copyto(box[i, r, c], np.uint8(k), where=seen)
-        np.copyto(face[i, r, c], np.where(above > before, level[r], sides[i, k, c].astype(np.uint8)), where=seen)
+        np.copyto(depth[i, r, q], begin, where=seen)
+        np.copyto(box[i, r, q], np.uint8(k), where=seen)
+        np.copyto(face[i, r, q], np.where(above > before, level[r], sides[i, k, q].astype(np.uint8)), where=seen)
     zero, one = np.zeros_like(cos), np.ones_like(cos)
     vectors = [(zero, zero, one), (cos, sin, zero), (-cos, -sin, zero), (-sin, cos, zero), (sin, -cos, zero)]
     normals = np.stack([np.stack(vector, -1) for vector in [*vectors, (zero, zero, -one)]], 2)
@@ -264,12 +264,12 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
     view = _cast(scene, size * _OVER)
     palette = np.array(list(PALETTE.values()), np.float32)[scene.colours.numpy()] / 255
-    white = np.broadcast_to(np.float32([0.93, 0.92, 0.88]), palette.shape)
-    paints = np.stack([palette, palette * 0.25 + np.float32([0.2, 0.14, 0.09]), white], 2)  # (n, m, 3 paints, 3)
+    wood, white = np.array([[0.2, 0.14, 0.09], [0.93, 0.92, 0.88]], np.float32)
+    paints = np.stack([palette, palette * 0.25 + wood, palette * 0 + white], 2)  # (n, m, 3 paints, 3)
     which = _TABLE[scene.kinds.numpy()][..., 6, None].astype(int)
     pieces = np.take_along_axis(paints, which, 2).reshape(n, -1, 1, 3).repeat(6, 2)
     tints = scene.tints.numpy()[:, None, [0, 1, 1, 1, 1, 2]]
-    colours = np.concatenate([tints, pieces], 1) * np.float32([1.03, 1.0, 0.94])
+    colours = np.concatenate([tints, pieces], 1) * np.array([1.03, 1.0, 0.94], np.float32)  # a warm lamp
     # Light from everywhere, a little more on the ceiling and from one side.
     ambient = 0.5 + 0.06 * view.normals[..., 0]
     ambient[:, 0, 5] = 0.75

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -151,7 +151,13 @@ class Transfer(nn.Module):
 
 @torch.no_grad()
 def encode(encoder: Encoder, images: Float[Tensor, "n 3 h w"], batch_size: int = 250) -> Float[Tensor, "n d k l"]:
-    """The codes of a frozen encoder, its batch norms included; computed where its weights are, returned on the CPU."""
+    """The codes of a frozen encoder, its batch norms included; computed where its weights are, returned on the CPU.
+
+    Args:
+        encoder: is put into evaluation mode.
+        images: of any number.
+        batch_size: of one pass.
+    """
     device = next(encoder.parameters()).device
     return torch.cat([encoder.eval()(some.to(device)).cpu() for some in images.split(batch_size)])
 
@@ -200,6 +206,11 @@ def win_rates(losses: Float[Tensor, "s n"]) -> Float[Tensor, "s s"]:
     return ((a < b).double() + (a == b).double() / 2).mean(2)
 
 
+def beats(losses: Float[Tensor, " n"], others: Float[Tensor, " n"]) -> float:
+    """The win rate of one against another: *Gain* against training from scratch, *Quality* against full supervision."""
+    return win_rates(torch.stack([losses, others]))[0, 1].item()
+
+
 def ahp(wins: Float[Tensor, "s s"], clip: float = CLIP) -> Float[Tensor, " s"]:
     """Saaty's analytic hierarchy process: from pairwise comparisons to one number each, summing to one.
 
@@ -214,6 +225,11 @@ def ahp(wins: Float[Tensor, "s s"], clip: float = CLIP) -> Float[Tensor, " s"]:
     values, vectors = torch.linalg.eig(kept / kept.T)
     principal = vectors[:, values.real.argmax()].real.abs()
     return principal / principal.sum()
+
+
+def affinities(losses: Sequence[Float[Tensor, " n"]]) -> Float[Tensor, " s"]:
+    """``ahp`` of the tournament between all transfers to one target."""
+    return ahp(win_rates(torch.stack(list(losses))))
 
 
 @dataclass(frozen=True)
@@ -289,20 +305,21 @@ def best_edges(edges: Sequence[Edge], affinity: Float[Tensor, " e"], labelled: I
     return tuple(best[target] for target in sorted(best))
 
 
-def combinations(ranking: Int[Tensor, " s"], *, order: int, beam: int) -> list[tuple[int, ...]]:
+def combinations(affinity: Float[Tensor, " s"], *, order: int, beam: int) -> list[tuple[int, ...]]:
     """Sources of the transfers of a higher order: every combination of the best ``beam`` single ones.
 
     Args:
-        ranking: single sources of one target, the best first.
+        affinity: of each single source to one target.
         order: how many sources each.
         beam: how many single ones are considered.
 
     Raises:
         ValueError: for an order above the beam.
     """
-    if not 1 <= order <= min(beam, len(ranking)):
-        raise ValueError(f"expected an order from 1 to {min(beam, len(ranking))}, got {order}")
-    return [tuple(sorted(found)) for found in itertools.combinations(ranking[:beam].tolist(), order)]
+    if not 1 <= order <= min(beam, len(affinity)):
+        raise ValueError(f"expected an order from 1 to {min(beam, len(affinity))}, got {order}")
+    best = affinity.argsort(descending=True, stable=True)[:beam].tolist()
+    return list(itertools.combinations(best, order))
 
 
 def tiny(out_channels: int = 3) -> TaskNet:
@@ -325,3 +342,8 @@ def paper(out_channels: int = 3) -> TaskNet:
     """The paper's scale: ResNet-50 with codes of 16x16x8 for images of 256x256, and the released decoder."""
     encoder = Encoder(blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), strides=(1, 2, 2, 1))
     return TaskNet(encoder, Decoder(plan=DECODER, out_channels=out_channels))
+
+
+def paper_transfer(sources: int, out_channels: int) -> Transfer:
+    """A transfer between nets of ``paper``."""
+    return Transfer(sources, Decoder(plan=DECODER, out_channels=out_channels), hidden=1024)

@@ -67,6 +67,12 @@ def test_a_tournament_by_hand():
     torch.testing.assert_close(taskonomy.win_rates(losses), expected)
 
 
+def test_gain_and_quality_are_entries_of_the_tournament():
+    losses = torch.tensor([[1.0, 1, 5, 2], [2, 2, 2, 2]])
+    assert taskonomy.beats(losses[0], losses[1]) == 5 / 8
+    assert taskonomy.beats(losses[1], losses[0]) == 3 / 8
+
+
 def test_win_rates_of_two_sum_to_one():
     losses = torch.randint(5, (6, 40), generator=torch.Generator().manual_seed(0)).float()
     wins = taskonomy.win_rates(losses)
@@ -78,6 +84,12 @@ def test_ahp_recovers_the_weights_of_a_consistent_matrix(weights):
     w = torch.tensor(weights, dtype=torch.double)
     wins = w[:, None] / (w[:, None] + w)  # so that w_ij / w_ji = w_i / w_j
     torch.testing.assert_close(taskonomy.ahp(wins), w / w.sum())
+
+
+def test_affinities_are_those_of_the_tournament():
+    losses = torch.rand(4, 30, generator=torch.Generator().manual_seed(2))
+    expected = taskonomy.ahp(taskonomy.win_rates(losses))
+    torch.testing.assert_close(taskonomy.affinities(list(losses)), expected)
 
 
 def test_ahp_of_a_matrix_by_hand():
@@ -159,8 +171,8 @@ def test_a_budget_that_serves_nobody_is_refused():
 
 
 def test_sources_of_the_second_order():
-    ranking = torch.tensor([4, 0, 3, 2])
-    assert taskonomy.combinations(ranking, order=2, beam=3) == [(0, 4), (3, 4), (0, 3)]
-    assert taskonomy.combinations(ranking, order=1, beam=2) == [(4,), (0,)]
+    affinity = torch.tensor([0.3, 0.01, 0.05, 0.1, 0.5])
+    assert taskonomy.combinations(affinity, order=2, beam=3) == [(4, 0), (4, 3), (0, 3)]
+    assert taskonomy.combinations(affinity, order=1, beam=2) == [(4,), (0,)]
     with pytest.raises(ValueError, match="expected an order"):
-        taskonomy.combinations(ranking, order=3, beam=2)
+        taskonomy.combinations(affinity, order=3, beam=2)
