@@ -334,7 +334,7 @@ def graph(
     """
     if not nodes or not all(a in nodes and b in nodes and a != b for a, b, _ in arrows):
         raise ValueError(f"expected nodes and arrows between two of them, got {list(nodes)} and {list(arrows)}")
-    ax = ax if ax is not None else axes(width=3.6, height=3.6)[1]
+    ax = ax if ax is not None else axes(width=4.6, height=3)[1]
     turn = np.deg2rad(start) - np.arange(len(nodes)) * 2 * np.pi / len(nodes)
     places = dict(zip(nodes, np.stack([np.cos(turn), np.sin(turn)], 1), strict=True))
     for a, b, thick in arrows:
@@ -342,9 +342,11 @@ def graph(
         ax.annotate("", places[b], places[a], arrowprops=look | {"shrinkA": 12, "shrinkB": 12, "mutation_scale": 12})
     for name, (x, y) in places.items():
         ax.plot(x, y, "o", ms=17, mec=COLOURS[0], mew=1.8, color=COLOURS[0] if nodes[name] else "white")
-        ax.annotate(name, (x, y), (0, 14 if y > -0.1 else -14), textcoords="offset points", ha="center",
-                    va="bottom" if y > -0.1 else "top", fontsize=10)  # fmt: skip
-    ax.set(xlim=(-1.6, 1.6), ylim=(-1.4, 1.4), aspect="equal")
+        side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
+        height = "center" if abs(y) < 0.9 else "bottom" if y > 0 else "top"
+        away = {"textcoords": "offset points", "ha": side, "va": height, "fontsize": 10}
+        ax.annotate(name, (x, y), (14 * x, 13 * y), **away)
+    ax.set(xlim=(-2.1, 2.1), ylim=(-1.4, 1.4), aspect="equal")
     ax.axis("off")
     return ax
 

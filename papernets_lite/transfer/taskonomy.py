@@ -18,7 +18,7 @@ Guessed:
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -207,7 +207,7 @@ def win_rates(losses: Float[Tensor, "s n"]) -> Float[Tensor, "s s"]:
 
 
 def beats(losses: Float[Tensor, " n"], others: Float[Tensor, " n"]) -> float:
-    """The win rate of one against another: *Gain* against training from scratch, *Quality* against full supervision."""
+    """The win rate of one against another: the paper's Gain where that is training from scratch."""
     return win_rates(torch.stack([losses, others]))[0, 1].item()
 
 
@@ -305,21 +305,37 @@ def best_edges(edges: Sequence[Edge], affinity: Float[Tensor, " e"], labelled: I
     return tuple(best[target] for target in sorted(best))
 
 
-def combinations(affinity: Float[Tensor, " s"], *, order: int, beam: int) -> list[tuple[int, ...]]:
-    """Sources of the transfers of a higher order: every combination of the best ``beam`` single ones.
+def gain_and_quality(chosen: Iterable[Edge], losses: Mapping[Edge, Float[Tensor, " n"]]) -> tuple[float, float]:
+    """How well transfers serve: mean win rates against training from scratch, and against the targets' own nets.
 
     Args:
-        affinity: of each single source to one target.
+        chosen: transfers.
+        losses: of each on the same images; ``Edge((), t)`` is training from scratch, ``Edge((t,), t)`` t's own net.
+    """
+    rivals = [(losses[e], losses[Edge((), e.target)], losses[Edge((e.target,), e.target)]) for e in chosen]
+    gains, qualities = ([beats(rival[0], rival[k]) for rival in rivals] for k in (1, 2))
+    return sum(gains) / len(gains), sum(qualities) / len(qualities)
+
+
+def higher_order(
+    singles: Sequence[Edge], losses: Mapping[Edge, Float[Tensor, " n"]], *, order: int, beam: int
+) -> list[Edge]:
+    """Transfers of a higher order to try: every combination of the best ``beam`` single sources.
+
+    Args:
+        singles: transfers of first order to one target.
+        losses: of each on the same images; ``affinities`` of these say which are the best.
         order: how many sources each.
-        beam: how many single ones are considered.
+        beam: how many single sources are considered.
 
     Raises:
         ValueError: for an order above the beam.
     """
-    if not 1 <= order <= min(beam, len(affinity)):
-        raise ValueError(f"expected an order from 1 to {min(beam, len(affinity))}, got {order}")
-    best = affinity.argsort(descending=True, stable=True)[:beam].tolist()
-    return list(itertools.combinations(best, order))
+    if not 1 <= order <= min(beam, len(singles)):
+        raise ValueError(f"expected an order from 1 to {min(beam, len(singles))}, got {order}")
+    best = affinities([losses[edge] for edge in singles]).argsort(descending=True, stable=True)[:beam].tolist()
+    chosen = itertools.combinations([singles[k] for k in best], order)
+    return [Edge(tuple(edge.sources[0] for edge in some), some[0].target) for some in chosen]
 
 
 def tiny(out_channels: int = 3) -> TaskNet:

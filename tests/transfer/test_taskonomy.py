@@ -170,9 +170,21 @@ def test_a_budget_that_serves_nobody_is_refused():
         taskonomy.programme(edges, affinity, budget=0, costs=torch.ones(4))
 
 
+def test_gain_and_quality_by_hand():
+    losses = {
+        Edge((), 1): torch.tensor([3.0, 3, 3, 3]),
+        Edge((1,), 1): torch.tensor([1.0, 1, 1, 1]),
+        Edge((0,), 1): torch.tensor([0.0, 1, 2, 4]),
+    }
+    assert taskonomy.gain_and_quality([Edge((0,), 1)], losses) == (0.75, 0.375)
+    assert taskonomy.gain_and_quality([Edge((0,), 1), Edge((1,), 1)], losses) == (0.875, 0.4375)
+
+
 def test_sources_of_the_second_order():
-    affinity = torch.tensor([0.3, 0.01, 0.05, 0.1, 0.5])
-    assert taskonomy.combinations(affinity, order=2, beam=3) == [(4, 0), (4, 3), (0, 3)]
-    assert taskonomy.combinations(affinity, order=1, beam=2) == [(4,), (0,)]
+    singles = [Edge((s,), 7) for s in range(5)]
+    losses = {edge: torch.arange(9.0) + gap for edge, gap in zip(singles, (0.2, 0.5, 0.4, 0.3, 0.1), strict=True)}
+    pairs = taskonomy.higher_order(singles, losses, order=2, beam=3)
+    assert pairs == [Edge((4, 0), 7), Edge((4, 3), 7), Edge((0, 3), 7)]
+    assert taskonomy.higher_order(singles, losses, order=1, beam=2) == [Edge((4,), 7), Edge((0,), 7)]
     with pytest.raises(ValueError, match="expected an order"):
-        taskonomy.combinations(affinity, order=3, beam=2)
+        taskonomy.higher_order(singles, losses, order=3, beam=2)
