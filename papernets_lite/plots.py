@@ -338,13 +338,18 @@ def graph(
     turn = np.deg2rad(start) - np.arange(len(nodes)) * 2 * np.pi / len(nodes)
     places = dict(zip(nodes, np.stack([np.cos(turn), np.sin(turn)], 1), strict=True))
     for a, b, thick in arrows:
-        look = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.15", "color": COLOURS[1], "lw": thick}
+        look: dict[str, Any] = {
+            "arrowstyle": "-|>",
+            "connectionstyle": "arc3,rad=0.15",
+            "color": COLOURS[1],
+            "lw": thick,
+        }
         ax.annotate("", places[b], places[a], arrowprops=look | {"shrinkA": 12, "shrinkB": 12, "mutation_scale": 12})
     for name, (x, y) in places.items():
         ax.plot(x, y, "o", ms=17, mec=COLOURS[0], mew=1.8, color=COLOURS[0] if nodes[name] else "white")
         side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
         height = "center" if abs(y) < 0.9 else "bottom" if y > 0 else "top"
-        away = {"textcoords": "offset points", "ha": side, "va": height, "fontsize": 10}
+        away: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": height, "fontsize": 10}
         ax.annotate(name, (x, y), (14 * x, 13 * y), **away)
     ax.set(xlim=(-2.1, 2.1), ylim=(-1.4, 1.4), aspect="equal")
     ax.axis("off")

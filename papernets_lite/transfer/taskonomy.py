@@ -14,7 +14,8 @@ Differs:
     5. Transfers of higher order go through every combination of the best few sources, for any order.
 
 Guessed:
-    Which loss each dense task has: L1, but cross-entropy for segmentation. Ties between two losses count half a win.
+    Which loss each dense task has: L1, but cross-entropy for segmentation and, as two classes, for 3D edges. Ties
+    between two losses count half a win.
 """
 
 import itertools
