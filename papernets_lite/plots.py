@@ -318,6 +318,44 @@ def heat(
     return ax
 
 
+def graph(
+    nodes: Mapping[str, bool], arrows: Sequence[tuple[str, str, float]], *, start: float = 90.0, ax: Axes | None = None
+) -> Axes:
+    """A directed graph, its nodes on a circle.
+
+    Args:
+        nodes: name -> whether it is drawn full.
+        arrows: (from, to, thickness in points).
+        start: where the first node lies, in degrees from the right; the others follow clockwise.
+        ax: where to draw.
+
+    Raises:
+        ValueError: for no nodes, or an arrow whose ends are not two of them.
+    """
+    if not nodes or not all(a in nodes and b in nodes and a != b for a, b, _ in arrows):
+        raise ValueError(f"expected nodes and arrows between two of them, got {list(nodes)} and {list(arrows)}")
+    ax = ax if ax is not None else axes(width=4.6, height=3)[1]
+    turn = np.deg2rad(start) - np.arange(len(nodes)) * 2 * np.pi / len(nodes)
+    places = dict(zip(nodes, np.stack([np.cos(turn), np.sin(turn)], 1), strict=True))
+    for a, b, thick in arrows:
+        look: dict[str, Any] = {
+            "arrowstyle": "-|>",
+            "connectionstyle": "arc3,rad=0.15",
+            "color": COLOURS[1],
+            "lw": thick,
+        }
+        ax.annotate("", places[b], places[a], arrowprops=look | {"shrinkA": 12, "shrinkB": 12, "mutation_scale": 12})
+    for name, (x, y) in places.items():
+        ax.plot(x, y, "o", ms=17, mec=COLOURS[0], mew=1.8, color=COLOURS[0] if nodes[name] else "white")
+        side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
+        height = "center" if abs(y) < 0.9 else "bottom" if y > 0 else "top"
+        away: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": height, "fontsize": 10}
+        ax.annotate(name, (x, y), (14 * x, 13 * y), **away)
+    ax.set(xlim=(-2.1, 2.1), ylim=(-1.4, 1.4), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
 def _finite(name: str, values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"{name} holds {int((~np.isfinite(values)).sum())} values that are not finite")

@@ -13,7 +13,7 @@ from papernets_lite.detection import faster_rcnn, ssd
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
-from papernets_lite.transfer import siamese
+from papernets_lite.transfer import siamese, taskonomy
 
 
 def _images(count: int, size: int, seed: int, like: nn.Module) -> Tensor:
@@ -74,6 +74,11 @@ def run_ssd(model: nn.Module, count: int, seed: int) -> Tensor:
     return ssd.loss(outputs, *wanted)["loss"]
 
 
+def run_taskonomy(model: nn.Module, count: int, seed: int) -> Tensor:
+    images = _images(count, 32, seed, model)
+    return taskonomy.loss(model(images), 1 - images)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "senet": run_senet,
@@ -83,4 +88,5 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "unet": run_unet,
     "faster_rcnn": run_faster_rcnn,
     "ssd": run_ssd,
+    "taskonomy": run_taskonomy,
 }

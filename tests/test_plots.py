@@ -200,3 +200,22 @@ def test_heat_writes_its_numbers_and_names() -> None:
         plots.heat(torch.ones(1, 2), rows=["r", "s"], columns=["c", "d"])
     with pytest.raises(ValueError, match="matrix holds 1 values"):
         plots.heat(torch.tensor([[NAN]]), rows=["r"], columns=["c"])
+
+
+def test_graph_fills_nodes_and_draws_arrows() -> None:
+    ax = plots.graph({"a": True, "b": False, "c": False}, [("a", "b", 2.0), ("c", "b", 1.0)], start=0.0)
+    discs = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [disc.get_color() for disc in discs] == [plots.COLOURS[0], "white", "white"]
+    np.testing.assert_allclose(discs[0].get_xydata(), [[1, 0]], atol=1e-9)
+    np.testing.assert_allclose(discs[1].get_xydata(), [[-0.5, -(3**0.5) / 2]], atol=1e-9)  # clockwise
+    arrows = [text.arrow_patch for text in ax.texts if text.arrow_patch is not None]
+    assert [arrow.get_linewidth() for arrow in arrows] == [2.0, 1.0]
+    assert {text.get_text() for text in ax.texts} == {"", "a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "arrows"), [({}, []), ({"a": True}, [("a", "b", 1.0)]), ({"a": True}, [("a", "a", 1.0)])]
+)
+def test_graph_refuses(nodes: dict, arrows: list) -> None:
+    with pytest.raises(ValueError, match="expected nodes"):
+        plots.graph(nodes, arrows)

@@ -91,7 +91,7 @@ def backgrounds(n: int, size: int, generator: torch.Generator) -> Float[Tensor, 
 
 
 @lru_cache(maxsize=32)
-def _material(name: str, tint: tuple[int, int, int]) -> np.ndarray:
+def material(name: str, tint: tuple[int, int, int]) -> np.ndarray:
     """A 256 x 256 piece of wall, floor or sky: photographed where there is a photograph, else painted."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:256, 0:256]
@@ -135,14 +135,14 @@ def stages(draws: Float[Tensor, "n 4"], horizon: Float[Tensor, " n"], size: int)
         row = min(max(round(edge * size), 1), size - 2)
         tall = max(8, round(150 * edge))
         top, left = int(down * (255 - tall)), int(across * 106)
-        piece = _material(wall, wall_tint)
+        piece = material(wall, wall_tint)
         piece = piece[:tall] if wall == "sky" else piece[top : top + tall]
         image[:row] = cv2.resize(piece[:, left : left + 150], (size, row))
         near, far = 60 + 30 * down, 255
         source = np.array([(0, 0), (far, 0), (128 + near, 255), (128 - near, 255)], np.float32)
         target = corner * np.array([size, size - row], np.float32)
         matrix = cv2.getPerspectiveTransform(source, target)
-        image[row:] = cv2.warpPerspective(_material(floor, floor_tint), matrix, (size, size - row))
+        image[row:] = cv2.warpPerspective(material(floor, floor_tint), matrix, (size, size - row))
         edge_rows = image[row - max(1, size // 40) : row]
         if wall in ("brick", "plaster"):  # a skirting board
             edge_rows[:] = edge_rows // 2 + 20
