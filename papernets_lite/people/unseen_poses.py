@@ -11,8 +11,9 @@ Differs:
     2. Features are enlarged by bilinear interpolation between pixel centres; the released code reads at half the
        coordinate, which shifts the maps by a quarter of a pixel.
     3. The pose maps' tails under 1 % are cut off: they slow convolutions on a CPU.
-    4. ``tiny`` halves the size three times instead of five, starts with a 3x3 convolution and trains with an L1 loss;
-       the paper's with VGG-19's features and then a discriminator, both of which are below.
+    4. ``tiny`` halves the size three times instead of five, starts with a 3x3 convolution and trains with an L1 loss
+       in one cycle of learning rates; the paper trains at a constant rate with VGG-19's features, then against a
+       discriminator, both of which are below.
 
 Guessed:
     What happens to a part whose joints coincide: it is moved but neither turned nor scaled.
@@ -345,16 +346,16 @@ def loss(
     return {"loss": total, **terms}
 
 
-def step(
-    net: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
-) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+def step(net: nn.Module, rate: float, steps: int) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """The first phase's step, for ``PoseWarp`` and ``Plain`` alike: all stages learn from the target frame alone.
 
     Args:
         net: takes ``images``, ``source`` and ``target`` joints of a batch, and shall answer its ``truth``.
-        optimizer: of all its parameters.
-        schedule: stepped once a step.
+        rate: Adam's learning rate at its peak; the paper keeps it constant.
+        steps: of the one-cycle schedule.
     """
+    optimizer = torch.optim.Adam(net.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.2)
 
     def update(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         answer = net(batch["images"], batch["source"], batch["target"])
