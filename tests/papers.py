@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from papernets_lite.backbones import resnet, senet
 from papernets_lite.detection import faster_rcnn, ssd
 from papernets_lite.generative import cyclegan
+from papernets_lite.people import unseen_poses
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
 from papernets_lite.transfer import siamese, taskonomy
@@ -79,6 +80,12 @@ def run_taskonomy(model: nn.Module, count: int, seed: int) -> Tensor:
     return taskonomy.loss(model(images), 1 - images)["loss"]
 
 
+def run_unseen_poses(model: nn.Module, count: int, seed: int) -> Tensor:
+    images = _images(count, 48, seed, model)
+    joints = 48 * _images(28, 1, seed + 1, model)[:, :2, 0, 0].reshape(1, 28, 2).repeat(count, 1, 1)
+    return unseen_poses.loss(model(images, joints[:, :14], joints[:, 14:]).image, images)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "senet": run_senet,
@@ -89,4 +96,5 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "faster_rcnn": run_faster_rcnn,
     "ssd": run_ssd,
     "taskonomy": run_taskonomy,
+    "unseen_poses": run_unseen_poses,
 }

@@ -7,7 +7,7 @@ it agrees with what is seen. Positions are in output pixels and a pixel's centre
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
@@ -190,9 +190,14 @@ def inkwell(colours: np.ndarray, second: np.ndarray, pattern: np.ndarray, alpha:
     return table.view(np.uint32).reshape(n, 1024)
 
 
-def colour(inks: np.ndarray, table: np.ndarray) -> UInt8[np.ndarray, "size size 4"]:
-    """One map of inks -> premultiplied RGBA, averaged down."""
-    fine = table.take(inks + _phases(len(inks) // OVER)).view(np.uint8).reshape(*inks.shape, 4)
+def colour(
+    inks: np.ndarray, table: np.ndarray, weave: Sequence[float] = (0.0, 0.0)
+) -> UInt8[np.ndarray, "size size 4"]:
+    """One map of inks -> premultiplied RGBA, averaged down; ``weave`` moves the patterns, (x, y) in pixels."""
+    phases = _phases(len(inks) // OVER)
+    if any(weave):  # patterns repeat themselves across the image's border
+        phases = np.roll(phases, [round(OVER * step) for step in (weave[1], weave[0])], (0, 1))
+    fine = table.take(inks + phases).view(np.uint8).reshape(*inks.shape, 4)
     # A box filter read at the centres is the mean over each pixel, and twice as fast as an area resize.
     return cv2.blur(fine, (OVER, OVER))[OVER // 2 :: OVER, OVER // 2 :: OVER]
 

@@ -5,7 +5,7 @@ decided by geometry. Joints and limbs come in OpenPose's COCO-18 order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from papernets_lite.data import canvas, photos
+from papernets_lite.data import canvas, photos, poses
 from papernets_lite.data.canvas import LIGHT, PALETTE, PATTERNS, Camera, Draws, Range, check_range, check_size
 
 _POINTS = (
@@ -29,6 +29,7 @@ PARTS = (
     "background head torso right_upper_arm right_forearm left_upper_arm left_forearm right_thigh right_shank"
     " left_thigh left_shank"
 ).split()
+ACTIONS = poses.ACTIONS
 DOMAINS = ("daylight", "tungsten", "overcast", "night")
 _GAIN = torch.tensor([[1.04, 1.02, 0.98], [1.14, 1.0, 0.78], [0.95, 1.0, 1.06], [0.68, 0.76, 1.02]])
 _CONTRAST = torch.tensor([1.1, 1.0, 0.78, 0.95])
@@ -62,6 +63,7 @@ class Scene(canvas.Factors):
     backgrounds: Float[Tensor, "n 4"]  # draws of photos.stages
     clutter: Float[Tensor, "n 3 5"]  # things behind the people: x, y, width, height, hue in [0, 1)
     grain: Int[Tensor, "n 2"]  # which piece of the sensor's noise
+    weave: Float[Tensor, "n 2"]  # where the cloths' patterns hang: with whom they move, in units of the image's side
 
 
 def appearance(identity: Int[Tensor, "*b"]) -> dict[str, Tensor]:
@@ -122,7 +124,7 @@ def sample(
         raise ValueError(f"expected domains from {tuple(range(len(DOMAINS)))}, got {domains}")
 
     high = people[1]
-    body, toes, yaw = _bodies(draws, high)
+    pose = poses.sample(draws, high)
     count = draws.integers(people[0], high + 1, 1)
     valid = torch.arange(high) < count
     # Side by side, `spacing` apart, the row centred in the image; who stands in front is anywhere in the row.
@@ -136,17 +138,10 @@ def sample(
     ground = (level[:, None] + 0.9 * tall).clamp(max=0.99)
     tall = tall * draws.uniform(0.94, 1.06, high)
 
-    scale = tall[..., None, None] * torch.tensor([1.0, -1.0])
-    joints, feet = scale * body[..., :2], scale * toes[..., :2]
-    soles = torch.cat([joints[..., [10, 13], 1] + 0.035 * tall[..., None], feet[..., 1] + 0.02 * tall[..., None]], -1)
-    where = torch.stack([across, ground - soles.amax(-1)], -1)[:, :, None]
     return Scene(
-        joints=where + joints,
-        depths=body[..., 2],
-        feet=where + feet,
+        **_stand(pose, across, ground, tall),
         heights=tall,
         ground=ground,
-        facing=torch.stack([yaw.sin(), yaw.cos()], -1),
         valid=valid,
         identity=draws.integers(*identities, high),
         domain=torch.tensor(domains)[draws.integers(0, len(domains))],
@@ -155,87 +150,46 @@ def sample(
         backgrounds=draws.uniform(0, 1, 4),
         clutter=draws.uniform(0, 1, 3, 5),
         grain=draws.integers(0, 64, 2),
+        weave=torch.zeros(n, 2),
     )
 
 
-# Ranges of the joint angles (radians) in each kind of posture, and how often each is drawn.
-_ARMS = torch.tensor(  # away from the body, forward, bend, where the forearm then goes (0 forward, pi/2 inward)
-    [
-        [(0.06, 0.3), (-0.35, 0.4), (0.05, 0.6), (0.0, 0.9)],  # hanging
-        [(0.15, 0.9), (-0.6, 0.6), (0.8, 2.1), (-0.3, 1.4)],  # bent
-        [(1.2, 2.7), (-0.3, 0.4), (0.1, 1.6), (-0.2, 0.6)],  # raised
-        [(0.0, 0.4), (0.1, 0.7), (1.4, 2.1), (0.7, 1.4)],  # folded in front
-    ]
-)
-_STEPS = torch.tensor(  # away, forward, bend of the knee
-    [
-        [(0.02, 0.16), (-0.15, 0.2), (0.0, 0.2)],  # standing
-        [(0.0, 0.12), (-0.5, 0.55), (0.0, 0.9)],  # walking
-        [(0.05, 0.5), (0.5, 1.3), (0.8, 1.7)],  # knee up
-        [(0.25, 0.5), (-0.1, 0.2), (0.0, 0.3)],  # wide
-    ]
-)
-_ARM_ODDS, _STEP_ODDS = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2, 3], [0, 0, 0, 0, 1, 1, 1, 2, 3, 3]])
+def _stand(pose: poses.Pose, across: Tensor, ground: Tensor, tall: Tensor) -> dict[str, Tensor]:
+    """The factors that follow from a pose: the hips' middle ``across`` the image, the lower foot on the ``ground``."""
+    body, toes = poses.skeleton(pose)
+    scale = tall[..., None, None] * torch.tensor([1.0, -1.0])
+    joints, feet = scale * body[..., :2], scale * toes[..., :2]
+    soles = torch.cat([joints[..., [10, 13], 1] + 0.035 * tall[..., None], feet[..., 1] + 0.02 * tall[..., None]], -1)
+    where = torch.stack([across, ground - soles.amax(-1)], -1)[..., None, :]
+    facing = torch.stack([pose.look.sin(), pose.look.cos()], -1)
+    return {"joints": where + joints, "depths": body[..., 2], "feet": where + feet, "facing": facing}
 
 
-def _bodies(draws: Draws, people: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Poses: joints (n, p, 18, 3) and toes (n, p, 2, 3) as (right, up, towards camera) in heights, and head's yaw."""
+def act(scene: Scene, actions: Int[Tensor, " n"], moments: Float[Tensor, "n t"]) -> Scene:
+    """The same people, clothes, places and cameras, in the midst of an action: frames of a film.
 
-    def angles(ranges: Tensor, kind: Tensor) -> tuple[Tensor, ...]:
-        low, high = ranges[kind].unbind(-1)
-        return draws.uniform(low, high, people, ranges.shape[1]).unbind(-1)
+    Args:
+        scene: n images, whose poses are replaced.
+        actions: what everybody in an image does, indices into ``ACTIONS``.
+        moments: when an image's t frames are taken, in cycles of the action.
 
-    def vector(x: Tensor | float, y: Tensor | float, z: Tensor | float) -> Tensor:
-        return torch.stack([torch.as_tensor(v).expand_as(lean) for v in (x, y, z)], -1)
+    Returns:
+        n t images: all frames of the first image, then of the second, ...
 
-    def unit(v: Tensor) -> Tensor:
-        return v / v.norm(dim=-1, keepdim=True)
-
-    def beside(v: Tensor, axis: Tensor) -> Tensor:
-        """The direction of ``v`` made perpendicular to a unit ``axis``."""
-        return unit(v - (v * axis).sum(-1, keepdim=True) * axis)
-
-    def hang(away: Tensor, forward: Tensor) -> Tensor:
-        """The direction of a hanging bone swung sideways and forward."""
-        return vector(away.sin(), -away.cos() * forward.cos(), away.cos() * forward.sin())
-
-    def spin(points: Tensor, yaw: Tensor) -> Tensor:
-        """Turn about the vertical axis; a positive yaw turns the front to the image's right."""
-        yaw = yaw.reshape(*yaw.shape, *[1] * (points.ndim - 1 - yaw.ndim))
-        x, y, z = points.unbind(-1)
-        return torch.stack([x * yaw.cos() + z * yaw.sin(), y, z * yaw.cos() - x * yaw.sin()], -1)
-
-    lean, tilt, twist = (draws.uniform(-a, a, people) for a in (0.16, 0.12, 0.35))
-    up = unit(vector(tilt, 1.0, lean))
-    neck = 0.295 * up
-    joints, toes = {1: neck}, []
-    step = torch.zeros(lean.shape, dtype=torch.long)
-    for side, shoulder, hip in ((-1.0, 2, 8), (1.0, 5, 11)):  # seen from the front the right is at -x
-        joints[shoulder] = neck + spin(0.108 * beside(vector(side, 0.0, 0.0), up), twist)
-        away, forward, bend, inward = angles(_ARMS, _ARM_ODDS[draws.integers(0, len(_ARM_ODDS), people)])
-        upper = hang(side * away, forward)
-        towards = beside(vector(-side * inward.sin(), 0.2 + 0.8 * away.sin(), inward.cos()), upper)
-        lower = bend.cos()[..., None] * upper + bend.sin()[..., None] * towards
-        joints[shoulder + 1] = joints[shoulder] + spin(0.16 * upper, twist)
-        joints[shoulder + 2] = joints[shoulder + 1] + spin(0.145 * lower, twist)
-        # When one knee is up the other leg stands.
-        step = torch.where(step == 2, 0, _STEP_ODDS[draws.integers(0, len(_STEP_ODDS), people)])
-        away, forward, bend = angles(_STEPS, step)
-        joints[hip] = vector(side * 0.058, 0.0, 0.0)
-        joints[hip + 1] = joints[hip] + 0.22 * hang(side * away, forward)
-        joints[hip + 2] = joints[hip + 1] + 0.22 * hang(side * 0.7 * away, forward - bend)
-        toes.append(joints[hip + 2] + 0.075 * unit(vector(0.25 * side, -0.25 + 0.6 * (forward - bend).sin(), 1.0)))
-
-    # Mostly towards the camera, some from behind, some sideways; the head may look elsewhere.
-    ahead, anywhere = draws.uniform(-1, 1, people), draws.uniform(-3.14, 3.14, people)
-    yaw = torch.where(draws.uniform(0, 1, people) < 0.68, ahead, anywhere)
-    look = yaw + draws.uniform(-0.5, 0.5, people)
-    head = neck + 0.118 * unit(up + vector(draws.uniform(-0.15, 0.15, people), 1.0, 0.1))
-    nose, eye, ear = (0.0, -0.006, 0.07), (0.03, 0.02, 0.055), (0.066, 0.002, 0.0)
-    face = [vector(*nose), *(vector(side * x, y, z) for x, y, z in (eye, ear) for side in (-1, 1))]
-    features = spin(torch.stack(face, -2), look) + spin(head, yaw)[..., None, :]
-    body = spin(torch.stack([joints[k] for k in range(1, 14)], -2), yaw)
-    return torch.cat([features[..., :1, :], body, features[..., 1:, :]], -2), spin(torch.stack(toes, -2), yaw), look
+    Raises:
+        ValueError: for an action that does not exist, or no moments.
+    """
+    if not moments.numel() or not all(0 <= action < len(ACTIONS) for action in actions.tolist()):
+        raise ValueError(f"expected moments and actions below {len(ACTIONS)}, got {moments.shape}, {actions}")
+    frames = moments.shape[1]
+    still = Scene(**{name: values.repeat_interleave(frames, 0) for name, values in vars(scene).items()})
+    people, tall = still.valid.shape[1], still.heights
+    doing, when = (v[:, None].expand(-1, people) for v in (actions.repeat_interleave(frames), moments.flatten()))
+    yaw = torch.atan2(still.facing[..., 0], still.facing[..., 1])
+    pose, rise, come = poses.act(still.identity, doing, when, yaw)
+    across = still.joints[:, :, [8, 11], 0].mean(-1) + tall * come
+    moved = _stand(pose, across, still.ground - tall * rise, tall)
+    return replace(still, **moved, weave=moved["joints"][:, 0, [2, 5, 8, 11]].mean(1))
 
 
 # What a person is made of: each piece is the convex hull of discs, written anchor:radius in body heights; anchors
@@ -476,11 +430,11 @@ def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     size, domain = out.shape[-1], scene.domain
     corners, inks, starts = _pieces(scene, size, lit=True)
-    things, tables = _things(scene, size), _tables(scene)
+    things, tables, weave = _things(scene, size), _tables(scene), (scene.weave * size).tolist()
     paint = np.empty((len(scene), size, size, 4), np.uint8)
     for i, (first, *_, end) in enumerate(starts.tolist()):
         drawn = canvas.stamp(canvas.blank(size), things[i], list(range(4, 13)))
-        paint[i] = canvas.colour(canvas.stamp(drawn, corners[first:end], inks[first:end]), tables[i])
+        paint[i] = canvas.colour(canvas.stamp(drawn, corners[first:end], inks[first:end]), tables[i], weave[i])
     camera = Camera(_GAIN[domain], _CONTRAST[domain], _NOISE[domain], scene.grain)
     canvas.photograph(paint, photos.stages(scene.backgrounds, scene.horizon, size), camera, out)
 

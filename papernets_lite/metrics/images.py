@@ -1,10 +1,12 @@
-"""What an image still tells: information that survives a translation."""
+"""How alike pictures are where it matters, and what a picture still tells: information that survives a translation."""
 
 import math
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Bool, Float, Int
 from sklearn.metrics import mutual_info_score
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 
 def mutual_information(first: Int[Tensor, " n"], second: Int[Tensor, " n"], classes: int) -> float:
@@ -23,3 +25,38 @@ def mutual_information(first: Int[Tensor, " n"], second: Int[Tensor, " n"], clas
     if not all(int(labels.min()) >= 0 and int(labels.max()) < classes for labels in (first, second)):
         raise ValueError(f"expected labels from 0 to {classes - 1}")
     return max(float(mutual_info_score(first.numpy(), second.numpy())) / math.log(2), 0.0)
+
+
+def masked_l1(
+    first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], masks: Bool[Tensor, "b h w"]
+) -> Float[Tensor, " b"]:
+    """The mean absolute difference of each pair of pictures inside its mask; NaN where the mask is empty.
+
+    Args:
+        first: pictures.
+        second: the pictures that they are compared with.
+        masks: where.
+    """
+    return ((first - second).abs().mean(1) * masks).sum((1, 2)) / masks.sum((1, 2))
+
+
+def detail_correlation(
+    first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], masks: Bool[Tensor, "b h w"], window: int = 5
+) -> float:
+    """The correlation of fine detail over all masked pixels: of grey pictures minus their local mean.
+
+    Args:
+        first: pictures.
+        second: the pictures that they are compared with.
+        masks: where.
+        window: side of the squares of the local mean, odd; at the border only what lies inside counts.
+
+    Raises:
+        ValueError: for fewer than two masked pixels.
+    """
+    if masks.sum() < 2:
+        raise ValueError(f"expected at least two masked pixels, got {int(masks.sum())}")
+    grey = [pictures.mean(1, keepdim=True) for pictures in (first, second)]
+    means = [avg_pool2d(g, window, 1, window // 2, count_include_pad=False) for g in grey]
+    fine = torch.stack([(g - mean)[:, 0][masks] for g, mean in zip(grey, means, strict=True)])
+    return float(torch.corrcoef(fine)[0, 1])

@@ -211,3 +211,91 @@ def test_an_image_with_its_truth_takes_about_a_millisecond():
         people.annotate(scene, 64)
         best = min(best, (time.process_time() - start) / 64)
     assert best < 0.004, "measured 0.9 ms; the bound leaves room for a slow machine and the checks of shapes"
+
+
+def performed(frames: int = 8, size: int = 64):
+    """One person in each picture, each at another action, once through it."""
+    scene = people.sample(len(people.ACTIONS), seeded(3), people=(1, 1), height=(0.6, 0.75), domains=(0,))
+    moments = (torch.arange(frames) / frames).expand(len(scene), frames)
+    film = people.act(scene, torch.arange(len(scene)), moments)
+    return scene, film, people.annotate(film, size)
+
+
+def test_a_film_shows_the_same_people_before_the_same_background():
+    scene, film, truth = performed()
+    images = people.render(film, 64).unflatten(0, (len(scene), 8))
+    assert torch.equal(images, people.render(performed()[1], 64).unflatten(0, (len(scene), 8)))
+    assert torch.equal(film.identity, scene.identity.repeat_interleave(8, 0))
+    # What no frame's figure or shadow covers stands still.
+    figure = truth["amodal_masks"].any(1).unflatten(0, (-1, 8)).any(1)
+    still = (images == images[:, :1]).all(2).all(1)
+    rows = torch.arange(64)[:, None] / 64
+    above = rows < truth["keypoints"][:, 0, [10, 13], 1].unflatten(0, (-1, 8)).amin((1, 2))[:, None, None] / 64 - 0.05
+    near = torch.nn.functional.max_pool2d(figure.float()[:, None], 5, 1, 2)[:, 0] > 0
+    assert still[above & ~near].all()
+    assert (~still & figure).flatten(1).any(1).all(), "and everybody moves"
+
+
+def test_a_bones_length_stays_and_joints_lie_on_their_parts_in_every_frame():
+    _, film, truth = performed()
+    bones = torch.tensor([(2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13)])
+    scaled = torch.cat([film.joints, film.depths[..., None] * film.heights[..., None, None]], -1)
+    lengths = (scaled[:, 0, bones[:, 0]] - scaled[:, 0, bones[:, 1]]).norm(dim=-1) / film.heights
+    torch.testing.assert_close(lengths, torch.tensor([0.16, 0.145, 0.16, 0.145, *4 * [0.22]]).expand_as(lengths))
+    image, person, joint = truth["visible"].nonzero().T
+    column, row = truth["keypoints"][image, person, joint].long().T
+    assert truth["person_masks"][image, person, row, column].all()
+
+
+def test_actions_do_what_they_say():
+    _, film, _ = performed()
+    joints = dict(zip(people.ACTIONS, film.joints[:, 0].unflatten(0, (-1, 8)), strict=True))
+    sole = film.ground.unflatten(0, (-1, 8))[..., 0]
+    heights = dict(zip(people.ACTIONS, film.heights.unflatten(0, (-1, 8))[:, 0, 0].tolist(), strict=True))
+    hips = {name: (sole[k] - points[:, 8, 1]) / heights[name] for k, (name, points) in enumerate(joints.items())}
+    assert hips["squat"].argmin() == 4, "lowest in the middle"
+    assert hips["squat"].min() < 0.8 * hips["squat"].max()
+    lowest = {
+        name: (sole[k] - points[:, [10, 13], 1].amax(1)) / heights[name]
+        for k, (name, points) in enumerate(joints.items())
+    }
+    assert lowest["jump"][4] > 0.09, "off the ground"
+    assert all(values.max() < 0.09 for name, values in lowest.items() if name != "jump")
+    wrists, nose = joints["jump"][:, [4, 7], 1], joints["jump"][:, 0, 1]
+    assert (wrists[4] < nose[4]).all(), "both hands above the head"
+    assert (wrists[0] > nose[0]).all()
+    assert (joints["wave"][:, [4, 7], 1].amin(1) < joints["wave"][:, [2, 5], 1].amin(1) + 0.05).all(), "a hand is up"
+    apart = (joints["walk"][:, 10] - joints["walk"][:, 13]).norm(dim=1)
+    assert apart.max() > 2 * apart.min()
+
+
+def test_a_cycle_ends_where_it_began_and_every_frame_stands_alone():
+    scene = people.sample(4, seeded(1), people=(1, 3))
+    some = torch.tensor([0, 2, 5, 6])
+    once, again = (people.act(scene, some, torch.full((4, 1), moment)) for moment in (0.3, 1.3))
+    torch.testing.assert_close(once.joints[1:2], again.joints[1:2], rtol=0, atol=1e-5)
+    together = people.act(scene, some, torch.tensor([[0.1, 0.3]]).expand(4, 2))
+    assert torch.equal(together.joints[1::2], once.joints)
+    assert torch.equal(people.act(scene[:2], some[:2], torch.full((2, 1), 0.3)).joints, once.joints[:2])
+
+
+def test_cloth_patterns_move_with_the_person():
+    scene = people.sample(300, seeded(2), people=(1, 1), domains=(0,))
+    look = people.appearance(scene.identity[:, 0])
+    dressed = int(((look["pattern"] == 1) & (scene.facing[:, 0, 1] > 0.8) & (look["placket"] == 0)).nonzero()[0])
+    still = people.act(scene[dressed : dressed + 1], torch.tensor([1]), torch.zeros(1, 1))
+    step = torch.tensor([3 / 96, 0.0])
+    right = replace(still, joints=still.joints + step, feet=still.feet + step)
+    hung = replace(right, weave=right.weave + step)
+    flat = {"backgrounds": torch.zeros(1, 4), "grain": torch.zeros(1, 2, dtype=torch.long)}
+    before, left, moved = (people.render(replace(s, **flat), 96) for s in (still, right, hung))
+    mask = people.annotate(hung, 96)["part_labels"] == 2
+    shifted = before.roll(3, -1)
+    assert (moved - shifted).abs().mean(1)[mask].mean() < 0.4 * (left - shifted).abs().mean(1)[mask].mean()
+
+
+@pytest.mark.parametrize("wrong", [{"actions": torch.tensor([99])}, {"moments": torch.zeros(1, 0)}])
+def test_bad_actions_are_refused(wrong):
+    scene = people.sample(1, seeded())
+    with pytest.raises(ValueError, match="expected"):
+        people.act(scene, **{"actions": torch.tensor([0]), "moments": torch.zeros(1, 1), **wrong})
