@@ -317,8 +317,8 @@ def _build(scene: Scene) -> _Head:
     for s in (-1, 1):
         lock = ((part, -0.84, 0.4, 0.17), (s * 0.55 * w, -0.5, 0.35, 0.17), (s * 0.72 * w, 0.1, 0.1, 0.12))
         chain("hair", *lock, steps=3, shown=mane)
-        for x, y in ((0.6, -0.5), (0.36, -0.7), (0.1, -0.78)):
-            add("hair", (s * x * w, y, 0.4, 0.2), steps=3, shown=is_style["curly"])
+        for a, b in ((0.6, -0.5), (0.36, -0.7), (0.1, -0.78)):
+            add("hair", (s * a * w, b, 0.4, 0.2), steps=3, shown=is_style["curly"])
 
     eyes = [(s * eye_x, eye_y, 0.62) for s in (-1, 1)]
     brows = [(s * eye_x, eye_y - 0.27 - 0.04 * opening, 0.66) for s in (-1, 1)]
