@@ -17,7 +17,7 @@ from torch import Tensor
 from papernets_lite.data import canvas, photos
 from papernets_lite.data.canvas import PALETTE, Camera, Draws, Range, check_range, check_size
 
-HAIR = ("black", "brown", "blond", "red")
+HAIR = ("black", "red", "blond", "brown")
 STYLES = ("short", "long", "bun", "curly", "bald")
 GLASSES = ("none", "clear", "dark")
 BEARDS = ("none", "moustache", "full")
@@ -33,7 +33,7 @@ LANDMARKS = tuple(
 FLIP = (1, 0, 2, 4, 3, 6, 5, 7, 8, 9)
 
 _SKIN = np.array([(255, 224, 200), (246, 204, 168), (226, 172, 130), (178, 124, 88), (126, 86, 64), (250, 214, 196)])
-_HAIR = np.array([(42, 34, 36), (118, 72, 44), (238, 204, 122), (190, 84, 44)])
+_HAIR = np.array([(42, 34, 36), (190, 84, 44), (238, 204, 122), (118, 72, 44)])
 _GREY = np.array((206, 206, 210))
 _IRIS = np.array([(92, 60, 40), (64, 110, 160), (84, 128, 84), (110, 120, 130)])
 _LIPSTICK = np.array([(0, 0, 0), (204, 30, 44), (236, 92, 150), (126, 40, 110), (246, 104, 76), (150, 24, 70)])
