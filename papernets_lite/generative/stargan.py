@@ -72,22 +72,22 @@ class Generator(nn.Module):
 
     Args:
         num_labels: length of the label vector, mask included.
-        channels: of the first layer; they double with every halving of the size.
-        blocks: residual blocks at the smallest size.
-        halvings: strided convolutions on the way down, transposed ones on the way up.
-        unshuffle: side of the pixel blocks that become channels before the first layer, and pixels after the last.
         kernel_size: of the first and last layer.
+        unshuffle: side of the pixel blocks that become channels before the first layer, and pixels after the last.
+        channels: of the first layer; each halving of the size doubles them.
+        halvings: strided convolutions down, as many transposed ones up.
+        blocks: residual blocks at the smallest size.
     """
 
     def __init__(
         self,
         num_labels: int,
         *,
-        channels: int = 64,
-        blocks: int = 6,
-        halvings: int = 2,
-        unshuffle: int = 1,
         kernel_size: int = 7,
+        unshuffle: int = 1,
+        channels: int = 64,
+        halvings: int = 2,
+        blocks: int = 6,
     ) -> None:
         super().__init__()
         self.unshuffle, self.multiple, pad = unshuffle, unshuffle * 2**halvings, kernel_size // 2
@@ -108,10 +108,9 @@ class Generator(nn.Module):
         Raises:
             ValueError: for no images, or sides that the halvings do not divide.
         """
-        batch, _, height, width = images.shape
-        if not batch or height % self.multiple or width % self.multiple:
-            expected = f"at least one image with sides divisible by {self.multiple}"
-            raise ValueError(f"expected {expected}, got {tuple(images.shape)}")
+        if not len(images) or any(side % self.multiple for side in images.shape[2:]):
+            got = tuple(images.shape)
+            raise ValueError(f"expected at least one image with sides divisible by {self.multiple}, got {got}")
         x = functional.pixel_unshuffle(2 * images - 1, self.unshuffle)
         planes = vector[:, :, None, None].expand(-1, -1, *x.shape[2:])
         return functional.pixel_shuffle(self.net(torch.cat([x, planes], 1)), self.unshuffle) / 2 + 0.5
