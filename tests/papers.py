@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from papernets_lite.backbones import resnet, senet
 from papernets_lite.detection import faster_rcnn, ssd
-from papernets_lite.generative import cyclegan
+from papernets_lite.generative import cyclegan, stargan
 from papernets_lite.people import unseen_poses
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
@@ -43,6 +43,15 @@ def run_cyclegan(model: nn.Module, count: int, seed: int) -> Tensor:
     fakes = model(x, y)
     both = (cyclegan.generator_loss(model, x, y, fakes), cyclegan.discriminator_loss(model, x, y, fakes))
     return both[0]["loss"] + both[1]["loss"]
+
+
+def run_stargan(model: nn.Module, count: int, seed: int) -> Tensor:
+    x, y = _images(count, 32, seed, model), _images(count, 32, seed + 1, model)
+    labels = (torch.arange(5 * count).reshape(count, 5) % 2).to(x.dtype)
+    points = torch.Generator().manual_seed(seed)
+    making = stargan.generator_loss(model, x, labels, 1 - labels)
+    telling = stargan.discriminator_loss(model, x, labels, y, generator=points)
+    return making["loss"] + telling["loss"]
 
 
 def run_siamese(model: nn.Module, count: int, seed: int) -> Tensor:
@@ -91,6 +100,7 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "senet": run_senet,
     "openpose": run_openpose,
     "cyclegan": run_cyclegan,
+    "stargan": run_stargan,
     "siamese": run_siamese,
     "unet": run_unet,
     "faster_rcnn": run_faster_rcnn,

@@ -1,4 +1,4 @@
-"""How alike pictures are where it matters, and what a picture still tells: information that survives a translation."""
+"""How alike pictures are where it matters, which answer they come closest to, and what they still tell."""
 
 import math
 
@@ -60,3 +60,18 @@ def detail_correlation(
     means = [avg_pool2d(g, window, 1, window // 2, count_include_pad=False) for g in grey]
     fine = torch.stack([(g - mean)[:, 0][masks] for g, mean in zip(grey, means, strict=True)])
     return float(torch.corrcoef(fine)[0, 1])
+
+
+def nearest(images: Float[Tensor, "n *s"], answers: Float[Tensor, "n k *s"]) -> Int[Tensor, " n"]:
+    """Which of k exact answers each image comes closest to, by squared error: a judge that nobody has to train.
+
+    Args:
+        images: what a net made.
+        answers: of each image k versions, such as renderings of its scene with each value of an attribute.
+
+    Raises:
+        ValueError: for no images or no answers.
+    """
+    if not answers.shape[0] or not answers.shape[1]:
+        raise ValueError(f"expected images and answers, got answers of shape {tuple(answers.shape)}")
+    return (images[:, None] - answers).square().flatten(2).mean(2).argmin(1)

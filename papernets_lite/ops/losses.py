@@ -1,0 +1,36 @@
+"""Loss terms that several papers share and that are easy to get wrong."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor],
+    real: Float[Tensor, "b *s"],
+    fake: Float[Tensor, "b *s"],
+    *,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, ""]:
+    r"""WGAN-GP's pull towards slope 1: :math:`E (\lVert \nabla_{\hat x} D(\hat x) \rVert_2 - 1)^2`.
+
+    One random point :math:`\hat x` on the line between each real and its fake; the gradient of the sum of all scores.
+
+    Args:
+        critic: must score each sample by itself (no batch normalisation); its scores may have any shape.
+        real: samples in the units in which the slope is meant.
+        fake: as many.
+        generator: draws the points, on the CPU; None takes the global one.
+
+    Raises:
+        ValueError: for no samples, or unequal shapes.
+    """
+    if not len(real) or real.shape != fake.shape:
+        raise ValueError(f"expected as many fake as real samples, got {tuple(real.shape)} and {tuple(fake.shape)}")
+    share = torch.rand(len(real), *[1] * (real.ndim - 1), generator=generator).to(real)
+    between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_()
+    with torch.enable_grad():  # the slope is also asked for where nothing is learnt
+        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()

@@ -1,0 +1,258 @@
+"""Parameters as released, what the label vector reaches, losses by hand, and who gets which gradient in a round."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from papernets_lite.generative import stargan
+from papernets_lite.generative.stargan import CELEBA, RAFD, Group
+
+SIZE = 32
+TWO = (Group(3), Group(2, exclusive=True))
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def small(groups=TWO, seed: int = 0, **options: object) -> stargan.StarGAN:
+    torch.manual_seed(seed)
+    return stargan.tiny(groups, channels=8, blocks=1, **options)
+
+
+def images(n: int = 4, seed: int = 0) -> Tensor:
+    return torch.rand(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+class Constant(nn.Module):
+    """A discriminator with one score and given logits, or a generator that adds a value."""
+
+    def __init__(self, value: float, logits: Tensor | None = None) -> None:
+        super().__init__()
+        self.value, self.logits = nn.Parameter(torch.tensor(value)), logits
+
+    def forward(self, x: Tensor, vector: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        if vector is not None:
+            return x + self.value * vector[:, :1, None, None]
+        assert self.logits is not None
+        return self.value * x.mean((1, 2, 3))[:, None, None, None], self.logits.expand(len(x), -1)
+
+
+def by_hand(groups, shift: float, slope: float, logits: list[float]) -> stargan.StarGAN:
+    return stargan.StarGAN(
+        groups, lambda labels: Constant(shift), lambda labels: Constant(slope, torch.tensor([logits])), masked=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "generator", "discriminator"),
+    [
+        ((CELEBA,), 8_430_528, 44_762_048),
+        ((RAFD,), 8_439_936, 44_786_624),
+        ((CELEBA, RAFD), 8_461_888, 44_827_584),
+    ],
+)
+def test_the_released_parameters(groups, generator: int, discriminator: int) -> None:
+    with torch.device("meta"):
+        nets = stargan.paper(groups)
+    assert (count(nets.generator), count(nets.discriminator)) == (generator, discriminator)
+
+
+def test_the_papers_discriminator_gives_a_2_by_2_map_and_one_logit_for_each_label() -> None:
+    with torch.device("meta"):
+        scores, logits = stargan.paper((CELEBA, RAFD)).discriminator(torch.rand(3, 3, 128, 128))
+    assert (scores.shape, logits.shape) == ((3, 1, 2, 2), (3, 13))
+
+
+def test_the_generator_keeps_the_size_and_stays_in_range() -> None:
+    net = stargan.Generator(4, channels=4, blocks=1)
+    out = net(torch.rand(2, 3, 16, 24), torch.rand(2, 4))
+    assert out.shape == (2, 3, 16, 24)
+    assert 0 <= out.min() <= out.max() <= 1
+    with pytest.raises(ValueError, match=r"divisible by 4, got \(1, 3, 18, 16\)"):
+        net(torch.rand(1, 3, 18, 16), torch.rand(1, 4))
+
+
+def test_a_label_vector_by_hand() -> None:
+    nets = small()
+    first, second = torch.tensor([[1.0, 0.0, 1.0]]), torch.tensor([[0.0, 1.0]])
+    assert nets.vector(first, 0).tolist() == [[1, 0, 1, 0, 0, 1, 0]]
+    assert nets.vector(second, 1).tolist() == [[0, 0, 0, 0, 1, 0, 1]]
+    bare = small(masked=False)
+    assert bare.vector(first, 0).tolist() == [[1, 0, 1, 0, 0]]
+    # What the mask is for: nothing set and nothing known look alike.
+    zeros = torch.zeros(1, 3), torch.zeros(1, 2)
+    assert torch.equal(bare.vector(zeros[0], 0), bare.vector(zeros[1], 1))
+    assert not torch.equal(nets.vector(zeros[0], 0), nets.vector(zeros[1], 1))
+    assert small((Group(4),)).vector(torch.ones(1, 4)).tolist() == [[1, 1, 1, 1]], "one group needs no mask"
+
+
+@pytest.mark.parametrize("build", [small, lambda: stargan.StarGAN(TWO, stargan.Generator, stargan.Discriminator)])
+def test_every_label_reaches_the_output_and_what_is_zeroed_does_not(build) -> None:
+    nets, x = build(), images(1)
+    vector = nets.vector(torch.tensor([[1.0, 0.0, 1.0]]), 0).requires_grad_()
+    nets.generator(x, vector).square().sum().backward()
+    assert vector.grad is not None
+    assert (vector.grad != 0).all(), "known, unknown and mask all have weights"
+    # Labels of an unknown group are zeros: the weights that read them cannot matter.
+    before = nets(x, torch.ones(1, 3), 0)
+    first = next(m for m in nets.generator.modules() if isinstance(m, nn.Conv2d))
+    with torch.no_grad():
+        first.weight[:, -4:-2] += 1
+    torch.testing.assert_close(nets(x, torch.ones(1, 3), 0), before)
+    assert not torch.allclose(nets(x, torch.tensor([[0.0, 1.0]]), 1), nets(x, torch.tensor([[1.0, 0.0]]), 1))
+
+
+def test_reflected_borders_would_hide_the_labels() -> None:
+    nets, x = small((Group(3),)), images(2)
+    labels = torch.eye(3)[:2]
+    assert not torch.allclose(nets(x, labels), nets(x, labels.flip(0)), atol=1e-3)
+    for layer in nets.generator.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.padding_mode = "reflect"
+            layer._reversed_padding_repeated_twice = [1, 1, 1, 1]
+    torch.testing.assert_close(nets(x, labels), nets(x, labels.flip(0)), atol=1e-4, rtol=0)
+
+
+def test_classification_by_hand() -> None:
+    nets = small()
+    logits = torch.tensor([[0.0, 2.0, -1.0, 3.0, 1.0]])
+    labels = torch.tensor([[1.0, 1.0, 0.0]])
+    expected = math.log(2) + math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1))
+    assert nets.classify_loss(logits, labels, 0).item() == pytest.approx(expected)
+    assert nets.classify_loss(logits.expand(6, -1), labels.expand(6, -1), 0).item() == pytest.approx(expected)
+    exclusive = nets.classify_loss(logits, torch.tensor([[0.0, 1.0]]), 1).item()
+    assert exclusive == pytest.approx(math.log(1 + math.exp(2)))
+
+
+def test_losses_by_hand() -> None:
+    nets = by_hand((Group(1),), shift=0.2, slope=3.0, logits=[2.0])
+    x = torch.full((2, 3, 4, 4), 0.25)
+    labels, targets = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [1.0]])
+    found = stargan.generator_loss(nets, x, labels, targets)
+    # Fakes are 0.25 and 0.45; back again with their own labels both are 0.45.
+    yes, no = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    expected = {"fool": -3 * 0.35, "become": (yes + no) / 2, "return": 10 * 2 * 0.2}
+    expected |= {"loss": sum(expected.values())}
+    assert {k: v.item() for k, v in found.items()} == pytest.approx(expected)
+    told = stargan.discriminator_loss(nets, x, labels, torch.full((2, 3, 4, 4), 0.5))
+    # The score's slope is 3 / 48 for each of 48 pixels, and half of that in units of [-1, 1].
+    penalty = 10 * (3 / 2 / math.sqrt(48) - 1) ** 2
+    expected = {"tell": 3 * (0.5 - 0.25), "recognise": (yes + no) / 2, "penalty": penalty}
+    expected |= {"loss": sum(expected.values())}
+    assert {k: v.item() for k, v in told.items()} == pytest.approx(expected)
+
+
+def test_terms_of_weight_zero_are_left_out() -> None:
+    nets, x, labels = small(), images(), torch.zeros(4, 3)
+    without = {"classify_weight": 0.0, "reconstruct_weight": 0.0}
+    assert set(stargan.generator_loss(nets, x, labels, labels, **without)) == {"loss", "fool"}
+    assert set(stargan.discriminator_loss(nets, x, labels, x, classify_weight=0.0)) == {"loss", "tell", "penalty"}
+
+
+def test_only_the_known_groups_logits_are_trained() -> None:
+    nets, x, labels = small(), images(), torch.zeros(4, 3)
+    weight = nets.discriminator.label.weight
+    stargan.discriminator_loss(nets, x, labels, x)["loss"].backward()
+    assert weight.grad is not None
+    assert weight.grad[:3].abs().sum() > 0
+    assert not weight.grad[3:].any()
+
+
+def trainer(nets: stargan.StarGAN, critic_steps: int = 2, **options: object) -> tuple:
+    adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.999))
+    optimizers = adam(nets.generator.parameters()), adam(nets.discriminator.parameters())
+    generator = torch.Generator().manual_seed(0)
+    return stargan.adversarial_step(
+        nets, optimizers, generator=generator, critic_steps=critic_steps, **options
+    ), optimizers
+
+
+def batch(n: int = 4, seed: int = 0) -> tuple:
+    labels = torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)).round()
+    one_hot = torch.eye(2)[torch.arange(n) % 2]
+    return {"images": images(n, seed), "labels": labels}, {"images": images(n, seed + 1), "labels": one_hot}
+
+
+def test_a_round_updates_the_critic_more_often_and_never_by_the_generators_gradient(monkeypatch) -> None:
+    nets = small()
+    step, optimizers = trainer(nets)
+    events = []
+    for name, optimizer in zip("GD", optimizers, strict=True):
+
+        def watched(name=name, original=optimizer.step) -> None:
+            grads = [[p.grad is not None for p in net.parameters()] for net in (nets.generator, nets.discriminator)]
+            events.append((name, any(grads[0]), nets.discriminator.source.weight.requires_grad))
+            original()
+
+        monkeypatch.setattr(optimizer, "step", watched)
+    values = step(batch())
+    # Two data sets, cut in two: D on each, D on each and G right after it on the last.
+    assert [name for name, *_ in events] == ["D", "D", "D", "G", "D", "G"]
+    assert not events[0][1], "fakes are detached: D's loss leaves G without a gradient"
+    assert all(thawed is (name == "D") for name, _, thawed in events)
+    assert set(values) == {"tell", "recognise", "penalty", "fool", "become", "return"}
+    assert all(v.ndim == 0 for v in values.values())
+
+
+def test_targets_are_a_permutation_of_the_batchs_labels(monkeypatch) -> None:
+    nets, seen = small(), []
+    original = stargan.generator_loss
+
+    def watched(nets, images, labels, targets, **options):
+        seen.append((labels, targets))
+        return original(nets, images, labels, targets, **options)
+
+    monkeypatch.setattr(stargan, "generator_loss", watched)
+    step, _ = trainer(nets, critic_steps=1)
+    step(batch(16))
+    for labels, targets in seen:
+        assert sorted(labels.tolist()) == sorted(targets.tolist())
+    assert not torch.equal(*seen[0])
+
+
+def test_one_data_set_and_the_schedule() -> None:
+    nets = small((Group(3),))
+    step, optimizers = trainer(nets, schedules=[])
+    schedule = stargan.linear_decay(optimizers[0], 4)
+    assert step(batch()[:1]).keys() >= {"fool", "tell"}
+    rates = []
+    for _ in range(4):
+        rates.append(optimizers[0].param_groups[0]["lr"])
+        optimizers[0].step()
+        schedule.step()
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4])
+
+
+def test_same_seed_same_round() -> None:
+    first, second = small(), small()
+    for nets in (first, second):
+        step, _ = trainer(nets)
+        step(batch())
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_it_learns_to_paint_by_label() -> None:
+    """Plain pictures, red or blue: the label alone decides."""
+    torch.manual_seed(0)
+    labels = torch.eye(2)[torch.arange(16) % 2]
+    x = 0.2 + 0.6 * torch.stack([labels[:, 0], torch.zeros(16), labels[:, 1]], 1)[:, :, None, None]
+    x = (x.expand(-1, -1, SIZE, SIZE) + 0.05 * torch.randn(16, 3, SIZE, SIZE)).clamp(0, 1)
+    nets = small((Group(2, exclusive=True),))
+    step, _ = trainer(nets, critic_steps=1)
+    error = []
+    for _ in range(60):
+        with torch.no_grad():
+            error.append((nets(x, labels.flip(0)) - x.flip(0)).abs().mean().item())
+        step(({"images": x, "labels": labels},))
+    assert error[-1] < 0.6 * error[0], error[::10]
+
+
+@pytest.mark.parametrize("net", ["generator", "discriminator"])
+def test_bad_input(net: str) -> None:
+    nets, none = small(), torch.rand(0, 3, SIZE, SIZE)
+    with pytest.raises(ValueError, match="at least one image"):
+        nets.generator(none, torch.rand(0, 7)) if net == "generator" else nets.discriminator(none)

@@ -1,0 +1,56 @@
+"""The gradient penalty of critics whose gradient is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from papernets_lite.ops.losses import gradient_penalty
+
+
+def test_a_linear_critic_by_hand() -> None:
+    weight = torch.tensor([3.0, 4.0], requires_grad=True)
+    real, fake = torch.rand(2, 5, 2)
+    found = gradient_penalty(lambda x: x @ weight, real, fake)
+    assert found.item() == pytest.approx((5 - 1) ** 2)
+    found.backward()
+    # d (|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|
+    torch.testing.assert_close(weight.grad, 8 * torch.tensor([0.6, 0.8]))
+
+
+def test_slope_one_costs_nothing_and_a_map_is_summed() -> None:
+    real, fake = torch.rand(2, 3, 1, 4, 4)
+    assert gradient_penalty(lambda x: x.flatten(1).sum(1) / 4, real, fake).item() == pytest.approx(0, abs=1e-10)
+    # As a map of 16 scores: each pixel's own gradient is 1, together they have the norm 4.
+    assert gradient_penalty(lambda x: x, real, fake).item() == pytest.approx(9)
+
+
+def test_the_points_lie_between_each_real_and_its_own_fake() -> None:
+    seen = []
+
+    def critic(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach())
+        return x.sum(1)
+
+    real, fake = torch.arange(6.0)[:, None].expand(6, 3), torch.arange(6.0)[:, None].expand(6, 3) + 10
+    gradient_penalty(critic, real, fake, generator=torch.Generator().manual_seed(0))
+    gradient_penalty(critic, real, fake, generator=torch.Generator().manual_seed(0))
+    share = (seen[0] - real) / 10
+    assert torch.equal(seen[0], seen[1])
+    assert 0 <= share.min() < share.max() <= 1
+    assert share.std(1).max() < 1e-6, "one point for a sample, not one for a pixel"
+    assert share[:, 0].unique().numel() == 6, "each sample its own"
+
+
+def test_it_teaches_the_critic_only() -> None:
+    critic = nn.Linear(4, 1)
+    real = torch.rand(3, 4)
+    fake = torch.rand(3, 4, requires_grad=True)
+    gradient_penalty(critic, real, fake).backward()
+    assert critic.weight.grad is not None
+    assert fake.grad is None
+
+
+@pytest.mark.parametrize(("real", "fake"), [((0, 3), (0, 3)), ((2, 3), (1, 3))])
+def test_bad_samples_are_refused(real: tuple[int, int], fake: tuple[int, int]) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"expected|Type-check"):
+        gradient_penalty(lambda x: x.sum(1), torch.rand(real), torch.rand(fake))
