@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from papernets_lite.backbones import resnet, senet
-from papernets_lite.generative import cyclegan
+from papernets_lite.generative import cyclegan, pix2pixhd
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
 from papernets_lite.transfer import siamese
@@ -43,6 +43,16 @@ def run_cyclegan(model: nn.Module, count: int, seed: int) -> Tensor:
     return both[0]["loss"] + both[1]["loss"]
 
 
+def run_pix2pixhd(model: nn.Module, count: int, seed: int) -> Tensor:
+    images = _images(count, 64, seed, model)
+    labels = torch.arange(64).expand(count, 64, 64) // 8
+    instances = labels * 2 + (torch.arange(64) % 8 > 3)
+    conditions = pix2pixhd.encode(labels, instances, num_classes=8).to(images.dtype)
+    fakes = model(conditions, model.encoder(images, instances))
+    losses = (pix2pixhd.generator_loss, pix2pixhd.discriminator_loss)
+    return sum((loss(model, conditions, images, fakes)["loss"] for loss in losses), images.new_zeros(()))
+
+
 def run_siamese(model: nn.Module, count: int, seed: int) -> Tensor:
     pairs = torch.stack([_images(count, 32, seed + k, model)[:, :1] for k in (0, 100)], 1)
     return siamese.loss(model(pairs), torch.arange(count) % 2 == 0)["loss"]
@@ -59,6 +69,7 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "senet": run_senet,
     "openpose": run_openpose,
     "cyclegan": run_cyclegan,
+    "pix2pixhd": run_pix2pixhd,
     "siamese": run_siamese,
     "unet": run_unet,
 }

@@ -1,7 +1,8 @@
 """The world `streets`: a drawn street in perspective, with every pixel's class, object and distance known.
 
-Rows of houses, trees, queues of cars and people touch and hide others of their own class; each has its own colours, and a
-thin dark line runs where objects meet. Lengths are metres: x to the right of the road's middle, y up, z away from us.
+Rows of houses, trees, queues of cars and people touch and hide others of their own class; each has its own colours,
+and a thin dark line runs where objects meet. Lengths are metres: x to the right of the road's middle, y up, z away
+from us.
 """
 
 from collections.abc import Sequence
@@ -233,7 +234,7 @@ def _objects(scene: Scene, size: int, solid: bool) -> list[np.ndarray]:
     """Of each kind, the polygons of all its slots' parts: (n, slots, parts, corners, 2), fixed point."""
     found = []
     for kind, shapes in enumerate(_SHAPES):
-        mine = _SLOT == kind
+        mine = kind == _SLOT
         shape = shapes[list(_SOLID[kind])] if solid else shapes
         first, second = scene.places.numpy()[:, mine].transpose(2, 0, 1)[..., None, None]
         across, up = scene.sizes.numpy()[:, mine].transpose(2, 0, 1)[..., None, None]
@@ -357,7 +358,7 @@ def _tables(scene: Scene) -> np.ndarray:
         lamps = np.array([(210, 70, 60), (255, 240, 190)])[(scene.sides.numpy()[:, mine] < 0).astype(int)]
         own[:, :, 7] = lamps if kind else 0.72 * other
         if kind == 0:
-            # The walls that face the light are bright, those of the other row lie in a cool shade; lamps burn at night.
+            # Walls that face the light are bright, those of the other row lie in a cool shade; in some lamps burn.
             shade = np.where(scene.sides.numpy()[:, mine] * light > 0, 1.0, 0.0)[..., None, None]
             own *= 1.04 - shade * np.array([0.26, 0.23, 0.15])
             home = evening[:, None] & ((main[:, mine] + second[:, mine]) % 2 == 0)
@@ -371,9 +372,9 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     """The ground truth of ``render(scene, size)``, read from the same drawing at the pixels' centres.
 
     Returns:
-        ``labels`` (n, h, w) into CLASSES; ``instances`` (n, h, w): the object's slot + 4, and the class where it is sky
-        or ground, which are not counted; ``depth`` (n, h, w) in metres along z, FAR in the sky; ``areas`` (n, m), the
-        pixels that are seen of each slot's object.
+        ``labels`` (n, h, w) into CLASSES; ``instances`` (n, h, w): the object's slot + 4, and the class where there is
+        sky or ground; ``depth`` (n, h, w) in metres along z, FAR in the sky; ``areas`` (n, m), how many pixels of
+        each slot's object are seen.
     """
     check_size(size)
     inks = np.stack([canvas.at_centres(drawn) for drawn in _draw_inks(scene, size, solid=True)])

@@ -7,15 +7,17 @@ Idea: from a label map to a large photograph by a generator wrapped around a tra
 several scales whose features must match too, a map of instance boundaries, and a small style vector per instance.
 
 Differs:
-    1. ``tiny`` works on 64x64 images: blocks of 2x2 pixels become channels (which a CPU likes), fewer and thinner
-       layers, and discriminators with two halvings instead of three.
-    2. The perceptual loss on VGG features, which needs downloaded weights, is left out; so does the paper in its
-       ablation, where adding it is one of three steps.
-    3. Biases start at zero; as released, they start as PyTorch draws them. Nearly all stand before a norm.
+    1. ``tiny`` works on 64x64 images, with fewer and thinner layers, first and last kernels of 3x3 instead of 7x7,
+       and discriminators with two halvings instead of three.
+    2. The perceptual loss on VGG features, which needs downloaded weights, is left out, as in one arm of the paper's
+       ablation.
+    3. The tiny discriminators' initial weights are three times as large: their first layer, the only one whose features
+       keep brightness, has a third of the inputs and so starts with the paper's gain.
+    4. Biases start at zero; as released, they start as PyTorch draws them. Nearly all stand before a norm.
 
 Guessed:
-    The coarse generator is trained on conditions that are pooled as the pyramid inside the fine one pools them, so that
-    it goes on seeing what it knows. (Released: label maps are resized to the nearest pixel in its own training.)
+    How G1 sees its conditions before there is a G2: here pooled as G2's pyramid pools them, so that it goes on seeing
+    what it knows. (Released: label maps resized to the nearest pixel in its own training, pooled inside G2.)
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -76,10 +78,10 @@ def wide(in_channels: int, channels: int, kernel_size: int) -> tuple[nn.Module, 
     return nn.ReflectionPad2d(kernel_size // 2), nn.Conv2d(in_channels, channels, kernel_size)
 
 
-def front(in_channels: int, channels: int, halvings: int, *, unshuffle: int, kernel_size: int) -> nn.Sequential:
+def front(in_channels: int, channels: int, halvings: int, kernel_size: int) -> nn.Sequential:
     """The way down: a wide convolution, then strided ones that double the channels."""
-    pad, conv = wide(in_channels * unshuffle**2, channels, kernel_size)
-    layers = [nn.PixelUnshuffle(unshuffle), pad, *normed(conv)]
+    pad, conv = wide(in_channels, channels, kernel_size)
+    layers = [pad, *normed(conv)]
     for level in range(halvings):
         layers += normed(nn.Conv2d(channels << level, channels << level + 1, 3, 2, 1))
     return nn.Sequential(*layers)
@@ -93,10 +95,9 @@ def back(channels: int, halvings: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def head(channels: int, out_channels: int, *, unshuffle: int, kernel_size: int) -> nn.Sequential:
-    """The last layer: a wide convolution and tanh."""
-    pad, conv = wide(channels, out_channels * unshuffle**2, kernel_size)
-    return nn.Sequential(pad, conv, nn.PixelShuffle(unshuffle), nn.Tanh())
+def head(channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
+    """The last layers: a wide convolution and tanh."""
+    return nn.Sequential(*wide(channels, out_channels, kernel_size), nn.Tanh())
 
 
 class GlobalGenerator(nn.Module):
@@ -107,7 +108,6 @@ class GlobalGenerator(nn.Module):
         channels: of the first layer; they double with every halving.
         halvings: strided convolutions on the way down, transposed ones on the way up.
         blocks: residual blocks at the smallest size.
-        unshuffle: side of the pixel blocks that become channels before the first layer, and pixels after the last.
         kernel_size: of the first and last layer.
         out_channels: of the result, in [-1, 1].
     """
@@ -119,15 +119,14 @@ class GlobalGenerator(nn.Module):
         channels: int = 64,
         halvings: int = 4,
         blocks: int = 9,
-        unshuffle: int = 1,
         kernel_size: int = 7,
         out_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.multiple = unshuffle << halvings
-        ends = {"unshuffle": unshuffle, "kernel_size": kernel_size}
-        self.features = nn.Sequential(front(in_channels, channels, halvings, **ends), back(channels, halvings, blocks))
-        self.head = head(channels, out_channels, **ends)
+        self.multiple = 1 << halvings
+        down = front(in_channels, channels, halvings, kernel_size)
+        self.features = nn.Sequential(down, back(channels, halvings, blocks))
+        self.head = head(channels, out_channels, kernel_size)
         normal_init_(self, 0.02)
 
     def forward(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
@@ -148,7 +147,7 @@ class LocalEnhancer(nn.Module):
         coarse: G1; its head, the last three layers, is cut off. It stays the same module, with what it has learnt.
         channels: of the first layer; half of G1's, so that the features can be added.
         blocks: residual blocks between front and back.
-        unshuffle, kernel_size: as G1's.
+        kernel_size: as G1's.
     """
 
     def __init__(
@@ -158,14 +157,12 @@ class LocalEnhancer(nn.Module):
         *,
         channels: int = 32,
         blocks: int = 3,
-        unshuffle: int = 1,
         kernel_size: int = 7,
     ) -> None:
         super().__init__()
         self.multiple = 2 * coarse.multiple
-        ends = {"unshuffle": unshuffle, "kernel_size": kernel_size}
-        self.front, self.back = front(in_channels, channels, 1, **ends), back(channels, 1, blocks)
-        self.head = head(channels, 3, **ends)
+        self.front, self.back = front(in_channels, channels, 1, kernel_size), back(channels, 1, blocks)
+        self.head = head(channels, 3, kernel_size)
         normal_init_(self, 0.02)
         self.coarse = coarse.features
 
@@ -372,9 +369,7 @@ class Pix2PixHD(nn.Module):
         encoder: E, or None.
     """
 
-    def __init__(
-        self, generator: nn.Module, discriminator: MultiscaleDiscriminator, encoder: InstanceEncoder | None = None
-    ) -> None:
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, encoder: InstanceEncoder | None = None) -> None:
         super().__init__()
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
 
@@ -508,12 +503,13 @@ def tiny(num_classes: int = 8, *, boundary: bool = True, styles: bool = True, co
         coarse: G1 alone, for the first stage, instead of G2 around it.
     """
     conditions = num_classes + boundary
-    inputs, ends = conditions + STYLES * styles, {"unshuffle": 2, "kernel_size": 3}
-    generator: nn.Module = GlobalGenerator(inputs, channels=48, halvings=1, blocks=2, **ends)
-    if not coarse:
-        generator = LocalEnhancer(inputs, generator, channels=24, blocks=2, **ends)
-    encoder = InstanceEncoder(halvings=1, **ends) if styles else None
-    return Pix2PixHD(generator, MultiscaleDiscriminator(conditions + 3, channels=16, halvings=2), encoder)
+    inputs = conditions + STYLES * styles
+    first = GlobalGenerator(inputs, channels=32, halvings=1, blocks=2, kernel_size=3)
+    generator = first if coarse else LocalEnhancer(inputs, first, channels=16, blocks=1, kernel_size=3)
+    encoder = InstanceEncoder(halvings=1, kernel_size=3) if styles else None
+    discriminator = MultiscaleDiscriminator(conditions + 3, channels=16, halvings=2)
+    normal_init_(discriminator, 0.06)
+    return Pix2PixHD(generator, discriminator, encoder)
 
 
 def paper(num_classes: int = 35, *, boundary: bool = True, styles: bool = False, scales: int = 3) -> Pix2PixHD:
