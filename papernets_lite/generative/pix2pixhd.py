@@ -11,9 +11,10 @@ Differs:
        and discriminators with two halvings instead of three.
     2. The perceptual loss on VGG features, which needs downloaded weights, is left out, as in one arm of the paper's
        ablation.
-    3. The tiny discriminators' initial weights are three times as large: their first layer, the only one whose features
-       keep brightness, has a third of the inputs and so starts with the paper's gain.
+    3. The tiny discriminators' initial weights are three times as large. Their first layer, the only one whose
+       features keep brightness, has a third of the inputs, and so starts with the paper's gain.
     4. Biases start at zero; as released, they start as PyTorch draws them. Nearly all stand before a norm.
+    5. When G1 thaws, the discriminators' optimizer starts anew too; as released, only the generator's.
 
 Guessed:
     How G1 sees its conditions before there is a G2: here pooled as G2's pyramid pools them, so that it goes on seeing
@@ -74,12 +75,25 @@ def normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
 
 
 def wide(in_channels: int, channels: int, kernel_size: int) -> tuple[nn.Module, nn.Conv2d]:
-    """Reflected borders and a wide convolution: a generator's first and last layer."""
+    """Reflected borders and a wide convolution: a generator's first and last layer.
+
+    Args:
+        in_channels: of the input.
+        channels: of the output.
+        kernel_size: odd.
+    """
     return nn.ReflectionPad2d(kernel_size // 2), nn.Conv2d(in_channels, channels, kernel_size)
 
 
 def front(in_channels: int, channels: int, halvings: int, kernel_size: int) -> nn.Sequential:
-    """The way down: a wide convolution, then strided ones that double the channels."""
+    """The way down: a wide convolution, then strided ones that double the channels.
+
+    Args:
+        in_channels: of the input.
+        channels: after the first layer.
+        halvings: strided convolutions.
+        kernel_size: of the first layer.
+    """
     pad, conv = wide(in_channels, channels, kernel_size)
     layers = [pad, *normed(conv)]
     for level in range(halvings):
@@ -88,7 +102,13 @@ def front(in_channels: int, channels: int, halvings: int, kernel_size: int) -> n
 
 
 def back(channels: int, halvings: int, blocks: int) -> nn.Sequential:
-    """Residual blocks, and the way up to ``channels`` by transposed convolutions."""
+    """Residual blocks, and the way up by transposed convolutions.
+
+    Args:
+        channels: of the result; the input has them doubled with every halving.
+        halvings: transposed convolutions.
+        blocks: residual blocks before them.
+    """
     layers: list[nn.Module] = [ResidualBlock(channels << halvings) for _ in range(blocks)]
     for level in reversed(range(halvings)):
         layers += normed(nn.ConvTranspose2d(channels << level + 1, channels << level, 3, 2, 1, output_padding=1))
@@ -96,7 +116,13 @@ def back(channels: int, halvings: int, blocks: int) -> nn.Sequential:
 
 
 def head(channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
-    """The last layers: a wide convolution and tanh."""
+    """The last layers: a wide convolution and tanh.
+
+    Args:
+        channels: of the features.
+        out_channels: of the picture.
+        kernel_size: of the convolution.
+    """
     return nn.Sequential(*wide(channels, out_channels, kernel_size), nn.Tanh())
 
 
@@ -241,7 +267,13 @@ class MultiscaleDiscriminator(nn.Module):
 
 
 def number(instances: Int[Tensor, "b h w"]) -> tuple[Int[Tensor, "b h w"], Int[Tensor, " k"]]:
-    """Instances of a whole batch as 0, 1, ..., k - 1, and how many pixels each has."""
+    """Instances of a whole batch as 0, 1, ..., k - 1, and how many pixels each has.
+
+    Raises:
+        ValueError: for no picture.
+    """
+    if not len(instances):
+        raise ValueError(f"expected at least one map of instances, got {tuple(instances.shape)}")
     first = instances.amin()
     image = torch.arange(len(instances), device=instances.device)[:, None, None]
     apart = instances - first + image * (instances.amax() - first + 1)
@@ -252,10 +284,29 @@ def number(instances: Int[Tensor, "b h w"]) -> tuple[Int[Tensor, "b h w"], Int[T
 def instance_means(
     maps: Float[Tensor, "b c h w"], index: Int[Tensor, "b h w"], counts: Int[Tensor, " k"]
 ) -> Float[Tensor, "k c"]:
-    """The mean of ``maps`` over each instance; ``index`` and ``counts`` from ``number``."""
+    """The mean over each instance.
+
+    Args:
+        maps: what is averaged.
+        index: which instance each pixel belongs to, from ``number``.
+        counts: how many pixels each has.
+    """
     values = maps.permute(0, 2, 3, 1).flatten(0, 2)
     sums = values.new_zeros(len(counts), values.shape[1]).index_add_(0, index.flatten(), values)
     return sums / counts[:, None]
+
+
+def instance_classes(
+    labels: Int[Tensor, "b h w"], index: Int[Tensor, "b h w"], counts: Int[Tensor, " k"]
+) -> Int[Tensor, " k"]:
+    """The class of each instance.
+
+    Args:
+        labels: the class of each pixel.
+        index: which instance each pixel belongs to, from ``number``.
+        counts: how many pixels each has.
+    """
+    return labels.new_zeros(len(counts)).index_put_((index.flatten(),), labels.flatten())
 
 
 class InstanceEncoder(nn.Module):
@@ -328,7 +379,7 @@ def style_centres(
     """
     index, counts = number(instances)
     vectors = instance_means(styles, index, counts)
-    classes = labels.new_zeros(len(counts)).index_put_((index.flatten(),), labels.flatten())
+    classes = instance_classes(labels, index, counts)
     large = counts >= least * labels[0].numel()
     return {
         int(k): kmeans(vectors[large & (classes == k)], clusters, generator=generator) for k in classes[large].unique()
@@ -351,7 +402,7 @@ def sample_styles(
         generator: chooses, on the CPU.
     """
     index, counts = number(instances)
-    classes = labels.new_zeros(len(counts)).index_put_((index.flatten(),), labels.flatten())
+    classes = instance_classes(labels, index, counts)
     some = next(iter(centres.values()))
     vectors = some.new_zeros(len(counts), some.shape[1])
     for k, choices in centres.items():
@@ -379,6 +430,12 @@ class Pix2PixHD(nn.Module):
         """Pictures in [0, 1] for conditions from ``encode`` and, with an encoder, style maps."""
         inputs = conditions if styles is None else torch.cat([conditions, styles], 1)
         return self.generator(inputs) / 2 + 0.5
+
+    def take_over(self, first: "Pix2PixHD") -> None:
+        """Begin the second stage with what the first has learnt: G1 inside G2, and the encoder, from now on frozen."""
+        self.generator.coarse, self.encoder = first.generator.features, first.encoder
+        if self.encoder is not None:
+            self.encoder.requires_grad_(False)
 
     def judge(self, conditions: Float[Tensor, "b c h w"], images: Float[Tensor, "b 3 h w"]) -> Features:
         """What the discriminators make of pictures in [0, 1]."""
@@ -444,9 +501,17 @@ def discriminator_loss(
     return {"loss": torch.stack(each).sum()}
 
 
+def optimizers(
+    nets: Pix2PixHD, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """One for what learns of generator and encoder, one for the discriminators."""
+    players = [p for part in (nets.generator, nets.encoder) if part is not None for p in part.parameters()]
+    return make([p for p in players if p.requires_grad]), make(list(nets.discriminator.parameters()))
+
+
 def alternating_step(
     nets: Pix2PixHD,
-    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    pair: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
     *,
     coarse: bool = False,
     matching_weight: float = MATCHING_WEIGHT,
@@ -456,21 +521,19 @@ def alternating_step(
 
     Args:
         nets: generator, discriminators, encoder.
-        optimizers: of the generator (and the encoder, while it learns), of the discriminators.
+        pair: the optimizers, of generator and encoder, and of the discriminators.
         coarse: play at half the resolution, as G1 does before there is a G2.
         matching_weight: see ``generator_loss``.
         schedules: stepped once a step.
 
     Returns:
-        A step for ``training.train`` on batches of ``conditions``, ``images`` and, with an encoder, either its frozen
-        ``styles`` or ``instances``, from which it makes them.
+        A step for ``training.train`` on batches of ``conditions``, ``images`` and, with an encoder, ``instances``.
     """
-    for_generator, for_discriminator = optimizers
+    for_generator, for_discriminator = pair
 
     def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        conditions, images, styles = batch["conditions"], batch["images"], batch.get("styles")
-        if nets.encoder is not None and styles is None:
-            styles = nets.encoder(images, batch["instances"])
+        conditions, images = batch["conditions"], batch["images"]
+        styles = None if nets.encoder is None else nets.encoder(images, batch["instances"])
         if coarse:
             conditions, images = halve(conditions), halve(images)
             styles = None if styles is None else halve(styles)
@@ -512,10 +575,20 @@ def tiny(num_classes: int = 8, *, boundary: bool = True, styles: bool = True, co
     return Pix2PixHD(generator, discriminator, encoder)
 
 
-def paper(num_classes: int = 35, *, boundary: bool = True, styles: bool = False, scales: int = 3) -> Pix2PixHD:
-    """The paper's scale, for Cityscapes at 2048x1024: see ``tiny``; ``scales`` are the discriminators'."""
+def paper(
+    num_classes: int = 35, *, boundary: bool = True, styles: bool = False, coarse: bool = False, scales: int = 3
+) -> Pix2PixHD:
+    """The paper's scale, for Cityscapes at 2048x1024.
+
+    Args:
+        num_classes: of the label maps.
+        boundary: the conditions include a boundary map.
+        styles: with an instance encoder.
+        coarse: G1 alone, for the first stage, instead of G2 around it.
+        scales: of the discriminators; the paper takes 2 up to 1024x512.
+    """
     conditions = num_classes + boundary
-    inputs = conditions + STYLES * styles
-    generator = LocalEnhancer(inputs, GlobalGenerator(inputs))
+    first = GlobalGenerator(conditions + STYLES * styles)
+    generator = first if coarse else LocalEnhancer(conditions + STYLES * styles, first)
     encoder = InstanceEncoder() if styles else None
     return Pix2PixHD(generator, MultiscaleDiscriminator(conditions + 3, scales=scales), encoder)

@@ -255,8 +255,7 @@ def test_three_layers_weigh_as_released():
 
 
 def optimizers(nets: pix2pixhd.Pix2PixHD) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    first = [p for name, p in nets.named_parameters() if not name.startswith("discriminator")]
-    return torch.optim.SGD(first, lr=0.1), torch.optim.SGD(nets.discriminator.parameters(), lr=0.1)
+    return pix2pixhd.optimizers(nets, lambda parameters: torch.optim.SGD(parameters, lr=0.1))
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
@@ -282,13 +281,22 @@ def test_a_step_updates_everybody_and_matching_is_not_the_discriminators_task():
         assert torch.equal(value, after[1][name]), "both saw the same fakes: the first of the same generator"
 
 
-def test_frozen_styles_leave_the_encoder_alone():
-    nets, some = small(), batch()
-    with torch.no_grad():
-        some["styles"] = nets.encoder(some["images"], some["instances"])
-    before = state(nets.encoder)
-    pix2pixhd.alternating_step(nets, optimizers(nets))(some)
-    assert not changed(nets.encoder, before)
+def test_the_second_stage_takes_over_what_the_first_has_learnt():
+    first, second = small(coarse=True), small()
+    second.take_over(first)
+    assert second.encoder is first.encoder
+    assert second.generator.coarse is first.generator.features
+    second.generator.freeze()
+    frozen = state(second.encoder), state(second.generator.coarse), state(second.generator.front)
+    pix2pixhd.alternating_step(second, optimizers(second))(batch())
+    assert not changed(second.encoder, frozen[0])
+    assert not changed(second.generator.coarse, frozen[1])
+    assert changed(second.generator.front, frozen[2])
+    second.generator.freeze(False)
+    pix2pixhd.alternating_step(second, optimizers(second))(batch())
+    assert changed(second.generator.coarse, frozen[1])
+    with torch.device("meta"):
+        assert count(pix2pixhd.paper(coarse=True).generator) == 182_546_755
 
 
 def test_the_coarse_stage_plays_at_half_the_size():
@@ -303,8 +311,8 @@ def test_it_learns_to_paint_what_the_style_says():
     """Two squares with a colour of their own: one map for all pictures, so only a style can tell the colour."""
     torch.manual_seed(0)
     nets, some = small(coarse=True), batch()
-    adam = [torch.optim.Adam(o.param_groups[0]["params"], lr=2e-3, betas=(0.5, 0.999)) for o in optimizers(nets)]
-    step = pix2pixhd.alternating_step(nets, tuple(adam), coarse=True)
+    pair = pix2pixhd.optimizers(nets, lambda parameters: torch.optim.Adam(parameters, lr=2e-3, betas=(0.5, 0.999)))
+    step = pix2pixhd.alternating_step(nets, pair, coarse=True)
     target, errors = pix2pixhd.halve(some["images"]), []
     for k in range(61):
         if k % 60 == 0:
