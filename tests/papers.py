@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from papernets_lite.backbones import resnet, senet
 from papernets_lite.detection import faster_rcnn, ssd
-from papernets_lite.generative import cyclegan, stargan
+from papernets_lite.generative import cyclegan, pix2pixhd, stargan
 from papernets_lite.people import unseen_poses
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
@@ -52,6 +52,16 @@ def run_stargan(model: nn.Module, count: int, seed: int) -> Tensor:
     making = stargan.generator_loss(model, x, labels, 1 - labels)
     telling = stargan.discriminator_loss(model, x, labels, y, generator=points)
     return making["loss"] + telling["loss"]
+
+
+def run_pix2pixhd(model: nn.Module, count: int, seed: int) -> Tensor:
+    images = _images(count, 64, seed, model)
+    labels = torch.arange(64).expand(count, 64, 64) // 8
+    instances = labels * 2 + (torch.arange(64) % 8 > 3)
+    conditions = pix2pixhd.encode(labels, instances, num_classes=8).to(images.dtype)
+    fakes = model(conditions, model.encoder(images, instances))
+    losses = (pix2pixhd.generator_loss, pix2pixhd.discriminator_loss)
+    return sum((loss(model, conditions, images, fakes)["loss"] for loss in losses), images.new_zeros(()))
 
 
 def run_siamese(model: nn.Module, count: int, seed: int) -> Tensor:
@@ -101,6 +111,7 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "openpose": run_openpose,
     "cyclegan": run_cyclegan,
     "stargan": run_stargan,
+    "pix2pixhd": run_pix2pixhd,
     "siamese": run_siamese,
     "unet": run_unet,
     "faster_rcnn": run_faster_rcnn,
