@@ -19,8 +19,8 @@ Differs:
 
 Guessed:
     A region's tracking target is the code from the *region* to the object's next box, as in the released code; the
-    paper writes it from the object's box. Codes have the deviations of Faster R-CNN's second stage, and smooth L1 its
-    beta. Correlations are divided by the number of channels, as FlowNet's layer does, of which the code uses a copy.
+    paper writes it from the object's box. These codes have deviations of 1 (motions are large), those of the detector
+    Faster R-CNN's; smooth L1 has its beta. Correlations are divided by the number of channels, as by FlowNet's layer.
 """
 
 import math
@@ -41,7 +41,6 @@ from papernets_lite.ops import boxes as coding
 
 REACH = 8  # d of Eq. 4, in cells
 STEPS = (2, 1, 1)  # of the correlation on conv3, conv4 and conv5: conv3 is twice as fine
-MODE = 'mean'
 OVERLAP = 0.5  # of a tracklet's ends with the boxes it joins
 
 
@@ -73,13 +72,13 @@ def correlation(
     return rearrange(window, "b (h w) n -> b n h w", h=rows)
 
 
-def dilate(stage: nn.Module) -> None:
-    """Let a stage keep its input's size, in place: no stride, and 3x3 taps twice as far apart ("a trous")."""
+def dilate(stage: nn.Module, by: int = 2) -> None:
+    """Let a stage keep its input's size, in place: no stride, and 3x3 taps ``by`` cells apart ("a trous")."""
     for conv in stage.modules():
         if isinstance(conv, nn.Conv2d):
             conv.stride = (1, 1)
             if conv.kernel_size[0] > 1:
-                conv.dilation = conv.padding = (2, 2)
+                conv.dilation = conv.padding = (by, by)
 
 
 def vote(maps: Float[Tensor, "b c h w"], boxes: Sequence[Tensor], *, bins: int, stride: float) -> Float[Tensor, "n d"]:
@@ -120,13 +119,16 @@ class DetectAndTrack(nn.Module):
         num_classes: without the background.
         sides: of the anchors, in pixels.
         channels: of the layer between the trunk and the maps.
-        dilation: of that layer.
+        dilations: of conv5, and of that layer.
         bins: of a box, down and across.
         kinds: codes of each box; the last counts. The released nets have one for the background too.
         reach: of the correlations on conv4 and conv5, in cells, and on conv3 in its own cells.
-        correlate: let the tracking maps see correlations; without, only both frames' box maps.
+        sees: what the tracking maps are made from: both frames' ``"boxes"``, ``"correlations"``, or (the paper) both.
         before, after: proposals before and after suppression, (in training, in test).
         anchors_each, regions_each: sampled in each image.
+
+    Raises:
+        ValueError: for something else in ``sees``, or nothing.
     """
 
     def __init__(
@@ -136,26 +138,28 @@ class DetectAndTrack(nn.Module):
         num_classes: int,
         sides: Sequence[float],
         channels: int,
-        dilation: int,
+        dilations: tuple[int, int],
         bins: int,
         kinds: int = 1,
         reach: int = REACH,
-        correlate: bool = True,
+        sees: Sequence[str] = ("boxes", "correlations"),
         before: tuple[int, int] = (6000, 6000),
         after: tuple[int, int] = (300, 300),
         anchors_each: int = 256,
         regions_each: int = 128,
     ) -> None:
         super().__init__()
-        self.trunk, self.sides, self.bins, self.reach, self.correlate = trunk, sides, bins, reach, correlate
-        dilate(trunk.stages[-1])
+        if not sees or not set(sees) <= {"boxes", "correlations"}:
+            raise ValueError(f"expected 'boxes', 'correlations' or both, got {sees}")
+        self.trunk, self.sides, self.bins, self.reach, self.sees = trunk, sides, bins, reach, sees
+        dilate(trunk.stages[-1], dilations[0])
         self.rpn = faster_rcnn.RPN(trunk.channels[-2], len(sides) * len(faster_rcnn.RATIOS))
-        self.last = nn.Conv2d(trunk.channels[-1], channels, 3, padding=dilation, dilation=dilation)
+        self.last = nn.Conv2d(trunk.channels[-1], channels, 3, padding=dilations[1], dilation=dilations[1])
         codes = 4 * kinds * bins**2
         self.classes = nn.Conv2d(channels, (num_classes + 1) * bins**2, 1)
         self.boxes = nn.Conv2d(channels, codes, 1)
-        matched = sum((2 * (reach // step) + 1) ** 2 for step in STEPS) if correlate else 0
-        self.tracks = nn.Conv2d(2 * codes + matched, codes, 1)
+        matched = sum((2 * (reach // step) + 1) ** 2 for step in STEPS)
+        self.tracks = nn.Conv2d(2 * codes * ("boxes" in sees) + matched * ("correlations" in sees), codes, 1)
         self.before, self.after, self.anchors_each, self.regions_each = before, after, anchors_each, regions_each
         he_init_(self)
         for layer in (self.rpn.score, self.rpn.code, self.classes, self.boxes, self.tracks):
@@ -176,8 +180,8 @@ class DetectAndTrack(nn.Module):
         scores, codes = self.rpn(maps[-2:-1])
         seen = self.last(maps[-1]).relu()
         boxes = self.boxes(seen)
-        pairs = [self.pairs(boxes, t)]
-        if self.correlate:
+        pairs = [self.pairs(boxes, t)] if "boxes" in self.sees else []
+        if "correlations" in self.sees:
             pairs += [self.match(x, t, step) for x, step in zip(maps[-3:], STEPS, strict=True)]
         tracks = self.tracks(torch.cat(pairs, 1))
         whole = (int(size[0]), int(size[1]))
@@ -192,8 +196,6 @@ class DetectAndTrack(nn.Module):
         """Each frame's map correlated with the next one's, per channel."""
         video = maps.unflatten(0, (-1, frames))
         now, then = (x.flatten(0, 1) for x in (video[:, :-1], video[:, 1:]))
-        if MODE=='cos': now,then=(functional.normalize(x,dim=1) for x in (now,then)); return correlation(now, then, reach=self.reach, step=step)
-        if MODE=='ccos': mu=maps.mean((0,2,3),keepdim=True); now,then=(functional.normalize(x-mu,dim=1) for x in (now,then)); return correlation(now, then, reach=self.reach, step=step)
         return correlation(now, then, reach=self.reach, step=step) / maps.shape[1]
 
     def propose(self, outputs: Outputs) -> list[Tensor]:
@@ -399,8 +401,8 @@ def tiny(**overrides: object) -> DetectAndTrack:
     """The book's scale: frames of 64x64, maps of stride 2, 4 and 4, boxes of 3x3 bins."""
     blocks = (1, 1, 1)
     trunk = faster_rcnn.Trunk(resnet.ResNet(blocks=blocks, widths=(16, 32, 64), stem_stride=2), blocks)
-    settings: dict = {"num_classes": 8, "sides": (12, 20), "channels": 64, "dilation": 2, "bins": 3, "reach": 4}
-    settings |= {"anchors_each": 64, "regions_each": 24, "before": (100, 100), "after": (40, 40)}
+    settings: dict = {"num_classes": 8, "sides": (12, 20), "channels": 64, "dilations": (1, 1), "bins": 3, "reach": 4}
+    settings |= {"anchors_each": 64, "regions_each": 32, "before": (100, 100), "after": (40, 40)}
     return DetectAndTrack(trunk, **(settings | overrides))
 
 
@@ -408,5 +410,5 @@ def paper(**overrides: object) -> DetectAndTrack:
     """The paper's scale: ResNet-101 for ImageNet VID."""
     trunk = faster_rcnn.Trunk(resnet.imagenet(101), resnet.IMAGENET[101], skip=1)
     sides = tuple(32 << k for k in range(5))
-    settings: dict = {"num_classes": 30, "sides": sides, "channels": 512, "dilation": 6, "bins": 7, "kinds": 2}
+    settings: dict = {"num_classes": 30, "sides": sides, "channels": 512, "dilations": (2, 6), "bins": 7, "kinds": 2}
     return DetectAndTrack(trunk, **(settings | overrides))

@@ -59,7 +59,8 @@ def test_parameters_at_the_papers_scale() -> None:
     assert parameters(net.tracks) == 392 * (1443 + 1)
     assert net.last.dilation == net.last.padding == (6, 6)
     with torch.device("meta"):
-        assert detect_to_track.paper(correlate=False).tracks.in_channels == 784
+        assert detect_to_track.paper(sees=["boxes"]).tracks.in_channels == 784
+        assert detect_to_track.paper(sees=["correlations"]).tracks.in_channels == 659
 
 
 def test_a_dilated_stage_keeps_the_size_and_sees_as_far() -> None:
@@ -171,15 +172,18 @@ def test_tracking_loss_by_hand() -> None:
     assert parts["track"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_without_correlation_the_second_frame_is_still_seen() -> None:
+@pytest.mark.parametrize("sees", [["boxes"], ["correlations"], ["boxes", "correlations"]])
+def test_the_second_frame_is_seen_either_way(sees: list[str]) -> None:
     torch.manual_seed(0)
-    net = detect_to_track.tiny(correlate=False).eval()
+    net = detect_to_track.tiny(sees=sees).eval()
     video = torch.rand(1, 2, 3, 64, 64)
     other = torch.stack([video[0, 0], video[0, 1].flip(-1)])[None]
     assert not torch.allclose(net(video).tracks, net(other).tracks)
 
 
 def test_refused() -> None:
+    with pytest.raises(ValueError, match="expected 'boxes', 'correlations' or both"):
+        detect_to_track.tiny(sees=["flow"])
     net = detect_to_track.tiny()
     for shape in ((0, 2, 3, 64, 64), (1, 1, 3, 64, 64)):
         with pytest.raises(ValueError, match="expected at least one video of two frames"):
