@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_iou, clip_boxes_to_image, ps_roi_align
@@ -206,9 +206,8 @@ class DetectAndTrack(nn.Module):
 
     def read(self, outputs: Outputs, boxes: Sequence[Tensor]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k 4"]]:
         """Logits, the background's first, and codes, the same for each class, for ``boxes`` of every frame."""
-        where = {"bins": self.bins, "stride": outputs.stride}
-        logits = vote(outputs.classes, boxes, **where)
-        codes = vote(outputs.boxes, boxes, **where)[:, None, -4:]
+        logits = vote(outputs.classes, boxes, bins=self.bins, stride=outputs.stride)
+        codes = vote(outputs.boxes, boxes, bins=self.bins, stride=outputs.stride)[:, None, -4:]
         return logits, codes.expand(-1, logits.shape[1], -1)
 
     def track(self, outputs: Outputs, boxes: Sequence[Tensor]) -> Float[Tensor, "n 4"]:
@@ -238,8 +237,8 @@ class DetectAndTrack(nn.Module):
         """
         outputs = self(frames)
         found = self.propose(outputs)
-        limits = {"least": least, "iou": iou, "most": most}
-        seen = faster_rcnn.decode(*self.read(outputs, found), found, outputs.size, **limits)
+        answers = self.read(outputs, found)
+        seen = faster_rcnn.decode(*answers, found, outputs.size, least=least, iou=iou, most=most)
         videos = [seen[k : k + outputs.frames] for k in range(0, len(seen), outputs.frames)]
         moved = iter(self.follow(outputs, [one["boxes"] for video in videos for one in video[:-1]]))
         ends = [[*(next(moved) for _ in video[:-1]), video[-1]["boxes"][:0]] for video in videos]
@@ -350,9 +349,7 @@ def rescore(scores: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return scores + scores.topk(math.ceil(len(scores) / 2)).values.mean()
 
 
-def link(
-    found: Sequence[Mapping[str, Tensor]], *, bonus: float = 1.0, jump: bool = False
-) -> list[dict[str, Int[Tensor, "..."] | Tensor]]:
+def link(found: Sequence[Mapping[str, Tensor]], *, bonus: float = 1.0, jump: bool = False) -> list[dict[str, Tensor]]:
     r"""Link a video's detections into tubes, class by class, best tube first, and rescore them.
 
     :math:`s(D_i^t, D_j^{t + \tau}) = p_i^t + p_j^{t + \tau} + \phi` (Eq. 5).
