@@ -233,6 +233,68 @@ def images(
     return figure
 
 
+def boxes(
+    picture: Float[Tensor, "c h w"],
+    boxes: Float[Tensor, "n 4"],
+    *,
+    texts: Sequence[str] = (),
+    colours: Sequence[str] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """A picture with boxes on it, each in its own colour and with a word at its upper left corner.
+
+    Args:
+        picture: the picture.
+        boxes: xyxy, in its pixels.
+        texts: one for each box, or none.
+        colours: one for each box, or none: then each gets the next of the book's.
+        ax: where to draw.
+
+    Raises:
+        ValueError: for another number of texts or colours, or a coordinate that is not finite.
+    """
+    if any(words and len(words) != len(boxes) for words in (texts, colours)):
+        raise ValueError(f"expected {len(boxes)} texts and colours or none, got {len(texts)} and {len(colours)}")
+    corners = _finite("boxes", boxes.detach().float().cpu().numpy())
+    ax = ax if ax is not None else axes(width=2.6, height=2.6)[1]
+    height, width = picture.shape[-2:]
+    ax.imshow(to_array(picture), extent=(0, width, height, 0))
+    for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
+        colour = colours[number] if colours else COLOURS[number % len(COLOURS)]
+        ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2)
+        if texts:
+            face = {"fc": colour, "ec": "none", "pad": 1}
+            where = max(x0, 0) + 0.01 * width, max(y0, 0) + 0.01 * height
+            ax.text(*where, texts[number], color="white", fontsize=8, va="top", bbox=face)
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    ax.axis("off")
+    return ax
+
+
+def detections(
+    picture: Float[Tensor, "c h w"],
+    found: Mapping[str, Tensor],
+    *,
+    names: Sequence[str],
+    least: float = 0.3,
+    ax: Axes | None = None,
+) -> Axes:
+    """A picture with a detector's boxes, each with its class and score, coloured by its tube where it has one.
+
+    Args:
+        picture: the picture.
+        found: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and, if linked, ``tubes`` (n,).
+        names: of the classes.
+        least: weaker boxes are left out.
+        ax: where to draw.
+    """
+    shown = {key: found[key][found["scores"] > least].tolist() for key in ("scores", "labels")}
+    words = [f"{names[k]} {score:.1f}" for k, score in zip(shown["labels"], shown["scores"], strict=True)]
+    tubes = found["tubes"][found["scores"] > least].tolist() if "tubes" in found else [6] * len(words)
+    paint = [COLOURS[k % len(COLOURS)] for k in tubes]
+    return boxes(picture, found["boxes"][found["scores"] > least], texts=words, colours=paint, ax=ax)
+
+
 def to_array(picture: Tensor) -> np.ndarray:
     """(c, h, w) in [0, 1] -> (h, w, 3) uint8.
 

@@ -15,6 +15,7 @@ from papernets_lite.people import unseen_poses
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
 from papernets_lite.transfer import siamese, taskonomy
+from papernets_lite.video import detect_to_track
 
 
 def _images(count: int, size: int, seed: int, like: nn.Module) -> Tensor:
@@ -105,6 +106,18 @@ def run_unseen_poses(model: nn.Module, count: int, seed: int) -> Tensor:
     return unseen_poses.loss(model(images, joints[:, :14], joints[:, 14:]).image, images)["loss"]
 
 
+def run_detect_to_track(model: nn.Module, count: int, seed: int) -> Tensor:
+    frames = torch.stack([_images(count, 64, seed + k, model) for k in (0, 100)], 1)
+    boxes = frames.new_tensor([[[4, 6, 18, 20], [30, 30, 56, 50]], [[7, 5, 22, 20], [26, 32, 50, 54]]])
+    truth = {
+        "boxes": boxes.expand(count, 2, 2, 4),
+        "labels": torch.tensor([1, 7]).expand(count, 2, 2),
+        "valid": torch.tensor([True, True]).expand(count, 2, 2),
+    }
+    sampler = torch.Generator().manual_seed(seed)
+    return detect_to_track.loss(model, model(frames), truth, generator=sampler)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "senet": run_senet,
@@ -118,4 +131,5 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "ssd": run_ssd,
     "taskonomy": run_taskonomy,
     "unseen_poses": run_unseen_poses,
+    "detect_to_track": run_detect_to_track,
 }

@@ -219,3 +219,37 @@ def test_graph_fills_nodes_and_draws_arrows() -> None:
 def test_graph_refuses(nodes: dict, arrows: list) -> None:
     with pytest.raises(ValueError, match="expected nodes"):
         plots.graph(nodes, arrows)
+
+
+def test_boxes_stand_where_they_are_with_their_words_and_colours() -> None:
+    known = torch.tensor([[2.0, 3.0, 10.0, 12.0], [-4.0, 0.0, 6.0, 8.0]])
+    ax = plots.boxes(torch.rand(3, 16, 20), known, texts=["one", "two"], colours=["#ff0000", "#00ff00"])
+    for line, (x0, y0, x1, y1) in zip(ax.lines, known.tolist(), strict=True):
+        assert (min(line.get_xdata()), max(line.get_xdata())) == (x0, x1)
+        assert (min(line.get_ydata()), max(line.get_ydata())) == (y0, y1)
+    assert [line.get_color() for line in ax.lines] == ["#ff0000", "#00ff00"]
+    assert [text.get_text() for text in ax.texts] == ["one", "two"]
+    assert ax.texts[1].get_position()[0] >= 0  # inside, though its box begins outside
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 20), (16, 0))
+    assert len(plots.boxes(torch.rand(1, 8, 8), known[:0]).lines) == 0
+
+
+def test_boxes_refuses_bad_input() -> None:
+    known = torch.zeros(2, 4)
+    with pytest.raises(ValueError, match="expected 2 texts and colours or none, got 1 and 0"):
+        plots.boxes(torch.rand(3, 8, 8), known, texts=["one"])
+    with pytest.raises(ValueError, match="not finite"):
+        plots.boxes(torch.rand(3, 8, 8), known / 0)
+
+
+def test_detections_are_filtered_named_and_coloured_by_tube() -> None:
+    found = {
+        "boxes": torch.tensor([[0.0, 0, 4, 4], [1, 1, 5, 5], [2, 2, 6, 6]]),
+        "scores": torch.tensor([0.9, 0.2, 0.5]),
+        "labels": torch.tensor([1, 0, 0]),
+    }
+    ax = plots.detections(torch.rand(3, 8, 8), found, names=["star", "ring"])
+    assert [text.get_text() for text in ax.texts] == ["ring 0.9", "star 0.5"]
+    assert {line.get_color() for line in ax.lines} == {plots.COLOURS[6]}
+    ax = plots.detections(torch.rand(3, 8, 8), found | {"tubes": torch.tensor([1, 2, 9])}, names=["star", "ring"])
+    assert [line.get_color() for line in ax.lines] == [plots.COLOURS[1]] * 2

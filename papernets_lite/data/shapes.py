@@ -147,6 +147,11 @@ def _polygons(scene: Scene, size: int, level: int, grow: float = 1.0) -> Float[n
     return _OUTLINES[level][scene.labels.numpy()] @ turn + (scene.centres * size).numpy()[:, :, None] + lean * scale
 
 
+def outlines(scene: Scene, size: int) -> Float[Tensor, "n m corners 2"]:
+    """Each object's outline (x, y) in pixels, also where it lies outside the image; a ring's runs around its hole."""
+    return torch.from_numpy(_polygons(scene, size, 0)).float()
+
+
 def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
     """Draw the scene: ground, strokes and shadows, then each object's rim, body and highlight."""
     return canvas.render(_draw, scene, size)

@@ -1,0 +1,1 @@
+"""Video, one paper a file."""
