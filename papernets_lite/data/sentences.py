@@ -23,6 +23,7 @@ ANSWERS = (*COLOURS, *SHAPES, "yes", "no", *COUNTS)
 PAD, START, END = 0, 1, 2
 SPECIAL = ("<pad>", "<start>", "<end>")
 WORDS = (*SPECIAL, "a", "and", *COLOURS, *SHAPES, *"what colour shape is the one how many shapes are there".split())
+_TABLES = ((SHAPES, shapes.CLASSES), (COLOURS, shapes.COLOURS))
 _INDEX = {word: number for number, word in enumerate(WORDS)}
 CAPTION_LENGTH, QUESTION_LENGTH = 16, 6  # of the longest; a caption's includes its end
 
@@ -71,6 +72,12 @@ def decode(tokens: Int[Tensor, "n t"]) -> list[str]:
         raise ValueError(f"expected tokens from 0 to {len(WORDS) - 1}, got {int(tokens.min())} to {int(tokens.max())}")
     rows = [[*row, END] for row in tokens.tolist()]
     return [" ".join(WORDS[token] for token in row[: row.index(END)] if token > END) for row in rows]
+
+
+def factors(scene: shapes.Scene) -> tuple[Int[Tensor, "n m"], Int[Tensor, "n m"]]:
+    """Every object's shape and colour, as numbers into ``SHAPES`` and ``COLOURS``."""
+    tables = [[few.index(x) if x in few else -1 for x in all_] for few, all_ in _TABLES]
+    return torch.tensor(tables[0])[scene.labels], torch.tensor(tables[1])[scene.colours]
 
 
 def names(scene: shapes.Scene) -> list[list[tuple[str, str]]]:

@@ -30,12 +30,12 @@ from torchvision.ops import box_iou, roi_align
 
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.boxes import assign
+from papernets_lite.ops.boxes import BETWEEN, assign
 
 PAD, START, END = 0, 1, 2  # tokens
 ATTRIBUTE_WEIGHT = 0.5  # of the attribute head's loss
 FORGET_BIAS = 1.0
-NOTHING = -1  # an attribute that is not known
+NOTHING = -100  # a class or attribute that is not asked for
 
 
 class BottomUp(nn.Module):
@@ -97,7 +97,7 @@ class BottomUp(nn.Module):
             labels: the true classes, which the attribute head is told in training; else it takes the likeliest.
         """
         objects = self.objects(vectors)
-        known = self.embedding(objects.argmax(-1) if labels is None else labels)
+        known = self.embedding(objects.argmax(-1) if labels is None else labels.clamp(min=0))
         return objects, self.attributes(torch.cat([vectors, known], -1))
 
 
@@ -111,16 +111,17 @@ def region_loss(
 
     Args:
         objects, attributes: logits of ``BottomUp.describe``.
-        labels: true classes, 0 for background.
+        labels: true classes, 0 for background, ``NOTHING`` where the box is neither.
         wanted: true attributes, ``NOTHING`` where there is none.
 
     Returns:
         ``loss``, its parts ``object`` and ``attribute``.
     """
-    named = functional.cross_entropy(objects.flatten(0, -2), labels.flatten())
-    known = (wanted != NOTHING).sum().clamp(min=1)
-    like = functional.cross_entropy(attributes.flatten(0, -2), wanted.flatten(), ignore_index=NOTHING, reduction="sum")
-    return {"loss": named + ATTRIBUTE_WEIGHT * like / known, "object": named, "attribute": like / known}
+    named, like = (
+        functional.cross_entropy(logits.flatten(0, -2), truth.flatten(), ignore_index=NOTHING)
+        for logits, truth in ((objects, labels), (attributes, wanted))
+    )
+    return {"loss": named + ATTRIBUTE_WEIGHT * like, "object": named, "attribute": like}
 
 
 def conv(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
@@ -477,7 +478,7 @@ def proposals(
         Boxes in random order, m + ``distractors`` of them, and which of them are there.
     """
     boxes, valid = truth["boxes"], truth["valid"]
-    count, most = valid.shape
+    count = len(valid)
     true = boxes + jitter * torch.randn(boxes.shape, generator=generator)
     # A distractor has the sides of one of the picture's objects.
     model = torch.rand(count, distractors, generator=generator).mul(valid.sum(1, keepdim=True)).long()
@@ -492,10 +493,28 @@ def proposals(
 
 
 def owners(boxes: Float[Tensor, "b k 4"], truth: Mapping[str, Tensor]) -> Int[Tensor, "b k"]:
-    """Whose box each is: an object from an IoU of 0.5, ``BACKGROUND`` below 0.1, else not to be asked (``IGNORED``)."""
+    """Whose box each is: an object's from an IoU of 0.5, ``BACKGROUND`` below 0.1, else ``BETWEEN``, not asked about.
+
+    Args:
+        boxes: in pixels.
+        truth: ``boxes`` (b, m, 4) and ``valid`` (b, m).
+    """
     rows = zip(boxes, truth["boxes"], truth["valid"], strict=True)
-    found = [assign(box_iou(true[there], box), foreground=0.5, background=0.1) for box, true, there in rows]
-    return torch.stack(found)
+    return torch.stack([assign(box_iou(true[v], box), foreground=0.5, background=0.1) for box, true, v in rows])
+
+
+def targets(
+    owner: Int[Tensor, "b k"], objects: Int[Tensor, "b m"], attributes: Int[Tensor, "b m"]
+) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b k"]]:
+    """What ``region_loss`` wants to hear of each box: its class (0 for background) and its attribute.
+
+    Args:
+        owner: of ``owners``.
+        objects, attributes: of the true objects, from 0.
+    """
+    known = owner.clamp(min=0)
+    labels = torch.where(owner >= 0, objects.gather(1, known) + 1, 0).masked_fill(owner == BETWEEN, NOTHING)
+    return labels, torch.where(owner >= 0, attributes.gather(1, known), NOTHING)
 
 
 def cells(side: int, size: int) -> Float[Tensor, "k 4"]:

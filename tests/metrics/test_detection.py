@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from papernets_lite.metrics.detection import box_ap, recall
+from papernets_lite.metrics.detection import ap_by_iou, box_ap, recall
 
 BOXES = [[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 50.0, 50.0]]
 
@@ -33,6 +33,12 @@ def test_ap_counts_the_thresholds_that_a_box_passes():
     score = box_ap(found([[0.0, 0.0, 10.0, 7.0]]), known(BOXES[:1]))
     assert score["AP"] == pytest.approx(0.5)
     assert (score["AP50"], score["AP75"]) == (pytest.approx(1), 0)
+
+
+def test_ap_by_threshold():
+    curve = ap_by_iou(found([[0.0, 0.0, 10.0, 7.0]]), known(BOXES[:1]))
+    assert list(curve) == pytest.approx([0.5 + 0.05 * k for k in range(10)])
+    assert list(curve.values()) == pytest.approx([1.0] * 5 + [0.0] * 5)
 
 
 def test_half_of_the_objects_and_a_surer_false_alarm():
