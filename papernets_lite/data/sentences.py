@@ -105,10 +105,10 @@ class Captions:
 
 
 def captions(scene: shapes.Scene) -> Captions:
-    """ "a red circle and a blue star": all objects, ordered by shape, which pictures can tell (places they forget)."""
+    """ "a red circle and a blue star": all objects, in the order of the rainbow (regions do not know their places)."""
     text, objects = [], torch.full((len(scene), CAPTION_LENGTH), -1)
     for row, found in zip(objects, names(scene), strict=True):
-        order = sorted(range(len(found)), key=lambda k: shapes.CLASSES.index(found[k][1]))
+        order = sorted(range(len(found)), key=lambda k: COLOURS.index(found[k][0]))
         text.append(" and ".join(f"a {found[k][0]} {found[k][1]}" for k in order))
         for place, k in enumerate(order):
             row[4 * place : 4 * place + 3] = k

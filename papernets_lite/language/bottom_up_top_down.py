@@ -8,7 +8,7 @@ Idea: a detector proposes regions, one vector each (bottom-up); the sentence so 
 
 Differs:
     1. Boxes are given: the detector that proposes them is the chapter on Faster R-CNN. Here is what the paper adds.
-    2. Regions are read by RoIAlign; the paper's code uses RoI pooling.
+    2. Regions are read by RoIAlign (``faster_rcnn.align``); the paper's code uses RoI pooling.
     3. ``tiny`` has three convolutions instead of ResNet-101, learns its word vectors from scratch instead of starting
        from GloVe, and knows a few dozen words.
     4. ``top_down=False`` weighs all vectors alike: the control without attention.
@@ -26,9 +26,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import box_iou, roi_align
+from torchvision.ops import box_iou
 
 from papernets_lite.backbones import resnet
+from papernets_lite.detection.faster_rcnn import align
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops.boxes import BETWEEN, assign
 
@@ -84,7 +85,7 @@ class BottomUp(nn.Module):
         if not boxes.numel():
             raise ValueError(f"expected at least one image and box, got {tuple(boxes.shape[:2])}")
         size = (self.patch, self.patch)
-        patches = roi_align(self.trunk(images), [*boxes], size, 1 / self.stride, 2, aligned=True)
+        patches = align(self.trunk(images), [*boxes], size, spatial_scale=1 / self.stride)
         return self.tail(patches).mean((2, 3)).unflatten(0, boxes.shape[:2])
 
     def describe(
@@ -125,7 +126,13 @@ def region_loss(
 
 
 def conv(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
-    """A 3x3 convolution, normalised."""
+    """A 3x3 convolution, normalised.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        stride: 2 halves the size.
+    """
     layer = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
     return [layer, nn.BatchNorm2d(out_channels), nn.ReLU()]
 
@@ -517,11 +524,23 @@ def targets(
     return labels, torch.where(owner >= 0, attributes.gather(1, known), NOTHING)
 
 
-def cells(side: int, size: int) -> Float[Tensor, "k 4"]:
-    """The usual alternative to proposals: boxes of side x side equal cells of the picture, row by row."""
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    corner = torch.stack([x, y], -1).flatten(0, 1) * (size / side)
-    return torch.cat([corner, corner + size / side], 1)
+def windows(count: int, size: int, side: float) -> Float[Tensor, "k 4"]:
+    """The usual alternative to proposals: a grid of equal windows over the picture, whatever it shows.
+
+    Args:
+        count: windows in a row and in a column; they overlap when count * side > size.
+        size: of the picture.
+        side: of a window.
+
+    Returns:
+        Boxes, row by row; a single one covers the whole picture.
+    """
+    if count == 1:
+        return torch.tensor([[0.0, 0.0, size, size]])
+    start = torch.arange(count) * ((size - side) / (count - 1))
+    y, x = torch.meshgrid(start, start, indexing="ij")
+    corner = torch.stack([x, y], -1).flatten(0, 1)
+    return torch.cat([corner, corner + side], 1)
 
 
 class UpDown(nn.Module):
@@ -535,7 +554,8 @@ class UpDown(nn.Module):
 def tiny(*, num_words: int = 28, num_answers: int = 17, hidden: int = 96, top_down: bool = True) -> UpDown:
     """The book's scale: pictures of 48x48, a map of 24x24, six shapes and six colours."""
     trunk = nn.Sequential(*conv(3, 24, 2), *conv(24, 24))
-    tail = nn.Sequential(*conv(24, 32), nn.Flatten(), nn.Linear(32 * 6**2, 64), nn.ReLU(), nn.Unflatten(1, (64, 1, 1)))
+    squeeze = [nn.Flatten(), nn.Linear(32 * 6**2, 64, bias=False), nn.Unflatten(1, (64, 1, 1))]
+    tail = nn.Sequential(*conv(24, 32), *squeeze, nn.BatchNorm2d(64), nn.ReLU())
     heads: dict = {"num_objects": 6, "num_attributes": 6, "embed": 8, "hidden": 32}
     sizes: dict = {"num_words": num_words, "channels": 64, "embed": 32, "hidden": hidden, "top_down": top_down}
     return UpDown(
