@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from papernets_lite.data import cells, digits, people, photos, public, sentences, shapes
+from papernets_lite.data import cells, digits, people, photos, public, regions, sentences, shapes
 
-__all__ = ["cells", "digits", "load", "people", "photos", "sentences", "shapes"]
+__all__ = ["cells", "digits", "load", "people", "photos", "regions", "sentences", "shapes"]
 
 _SHIPPED: dict[str, Callable[[bool | None], dict[str, Tensor]]] = {
     "mnist5k": digits.mnist5k,

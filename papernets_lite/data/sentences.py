@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from papernets_lite.data import canvas, shapes
@@ -93,6 +93,12 @@ def pairs(sentence: str) -> set[tuple[str, str]]:
     """The (colour, shape) pairs that a sentence states: each colour with the shape right after it."""
     words = sentence.split()
     return {(a, b) for a, b in pairwise(words) if a in COLOURS and b in SHAPES}
+
+
+def f1(found: Int[Tensor, "n t"], truth: Int[Tensor, "n t"]) -> Float[Tensor, " n"]:
+    """How well the pairs that each sentence states are the true one's: 2 common / (all found + all true)."""
+    both = zip(*([pairs(text) for text in decode(tokens)] for tokens in (found, truth)), strict=True)
+    return torch.tensor([2 * len(a & b) / max(1, len(a) + len(b)) for a, b in both])
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import box_iou
 
 from papernets_lite.backbones import resnet
 from papernets_lite.detection.faster_rcnn import align
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.boxes import BETWEEN, assign
 
 PAD, START, END = 0, 1, 2  # tokens
 ATTRIBUTE_WEIGHT = 0.5  # of the attribute head's loss
 FORGET_BIAS = 1.0
+CLIP = 10.0  # longest gradient
 NOTHING = -100  # a class or attribute that is not asked for
 
 
@@ -357,11 +356,11 @@ def self_critical_loss(
 
 def self_critical(
     captioner: Captioner,
-    regions: Float[Tensor, "b k d"],
-    valid: Bool[Tensor, "b k"],
-    reward: Callable[[Tensor], Tensor],
+    batch: Mapping[str, Tensor],
     *,
-    length: int,
+    vectors: Float[Tensor, "n k d"],
+    valid: Bool[Tensor, "n k"],
+    reward: Callable[[Tensor, Tensor], Tensor],
     samples: int,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
@@ -369,22 +368,23 @@ def self_critical(
 
     Args:
         captioner: the model.
-        regions, valid: the pictures.
-        reward: tokens (n, b, t) -> reward of each (n, b), not differentiable.
-        length: at most so many words.
+        batch: numbers of pictures, ``images``, and their true sentences, ``tokens``.
+        vectors, valid: the regions of all pictures.
+        reward: (drawn, true) tokens, (m, t) each -> m rewards, which need no gradient.
         samples: sentences for each picture.
         generator: draws the words.
 
     Returns:
         ``loss`` and the mean ``reward``.
     """
-    many = (regions.repeat(samples, 1, 1), valid.repeat(samples, 1))
-    tokens, _ = write(captioner, *many, length=length, generator=generator)
-    logits, _ = captioner(many[0], tokens, many[1])
+    rows, true = (batch[name].repeat_interleave(samples, 0) for name in ("images", "tokens"))
+    tokens, _ = write(captioner, vectors[rows], valid[rows], length=true.shape[1], generator=generator)
+    logits, _ = captioner(vectors[rows], tokens, valid[rows])
     chosen = logits.log_softmax(2).gather(2, tokens[..., None])[..., 0]
-    log_probs = chosen.masked_fill(tokens == PAD, 0.0).sum(1).unflatten(0, (samples, -1))
-    rewards = reward(tokens.unflatten(0, (samples, -1)))
-    return {"loss": self_critical_loss(log_probs.T, rewards.T), "reward": rewards.mean()}
+    log_probs = chosen.masked_fill(tokens == PAD, 0.0).sum(1)
+    rewards = reward(tokens, true).to(log_probs)
+    each = (x.unflatten(0, (-1, samples)) for x in (log_probs, rewards))
+    return {"loss": self_critical_loss(*each), "reward": rewards.mean()}
 
 
 class GatedTanh(nn.Module):
@@ -469,86 +469,88 @@ def answer_loss(logits: Float[Tensor, "b n"], targets: Float[Tensor, "b n"]) -> 
     return {"loss": value, "accuracy": targets.gather(1, best).mean()}
 
 
-def proposals(
-    truth: Mapping[str, Tensor], *, size: int, generator: torch.Generator, jitter: float = 1.0, distractors: int = 4
-) -> tuple[Float[Tensor, "b k 4"], Bool[Tensor, "b k"]]:
-    """What stands in for a detector: the true boxes, badly placed, among boxes of the same sizes placed anywhere.
-
-    Args:
-        truth: ``boxes`` (b, m, 4) and ``valid`` (b, m), in pixels.
-        size: of the images.
-        generator: on the CPU.
-        jitter: standard deviation of the error of a box's centre and of its sides, in pixels.
-        distractors: half of them to all of them are there.
-
-    Returns:
-        Boxes in random order, m + ``distractors`` of them, and which of them are there.
-    """
-    boxes, valid = truth["boxes"], truth["valid"]
-    count = len(valid)
-    true = boxes + jitter * torch.randn(boxes.shape, generator=generator)
-    # A distractor has the sides of one of the picture's objects.
-    model = torch.rand(count, distractors, generator=generator).mul(valid.sum(1, keepdim=True)).long()
-    sides = (boxes[..., 2:] - boxes[..., :2]).gather(1, model[..., None].expand(-1, -1, 2))
-    corner = (size - sides) * torch.rand(count, distractors, 2, generator=generator)
-    kept = torch.randint(distractors // 2, distractors + 1, (count, 1), generator=generator)
-    boxes = torch.cat([true, torch.cat([corner, corner + sides], 2)], 1)
-    valid = torch.cat([valid, torch.arange(distractors) < kept], 1)
-    order = torch.rand(valid.shape, generator=generator).argsort(1)
-    image = torch.arange(count)[:, None]
-    return boxes.masked_fill(~valid[..., None], 0.0)[image, order], valid[image, order]
-
-
-def owners(boxes: Float[Tensor, "b k 4"], truth: Mapping[str, Tensor]) -> Int[Tensor, "b k"]:
-    """Whose box each is: an object's from an IoU of 0.5, ``BACKGROUND`` below 0.1, else ``BETWEEN``, not asked about.
-
-    Args:
-        boxes: in pixels.
-        truth: ``boxes`` (b, m, 4) and ``valid`` (b, m).
-    """
-    rows = zip(boxes, truth["boxes"], truth["valid"], strict=True)
-    return torch.stack([assign(box_iou(true[v], box), foreground=0.5, background=0.1) for box, true, v in rows])
-
-
-def targets(
-    owner: Int[Tensor, "b k"], objects: Int[Tensor, "b m"], attributes: Int[Tensor, "b m"]
-) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """What ``region_loss`` wants to hear of each box: its class (0 for background) and its attribute.
-
-    Args:
-        owner: of ``owners``.
-        objects, attributes: of the true objects, from 0.
-    """
-    known = owner.clamp(min=0)
-    labels = torch.where(owner >= 0, objects.gather(1, known) + 1, 0).masked_fill(owner == BETWEEN, NOTHING)
-    return labels, torch.where(owner >= 0, attributes.gather(1, known), NOTHING)
-
-
-def windows(count: int, size: int, side: float) -> Float[Tensor, "k 4"]:
-    """The usual alternative to proposals: a grid of equal windows over the picture, whatever it shows.
-
-    Args:
-        count: windows in a row and in a column; they overlap when count * side > size.
-        size: of the picture.
-        side: of a window.
-
-    Returns:
-        Boxes, row by row; a single one covers the whole picture.
-    """
-    if count == 1:
-        return torch.tensor([[0.0, 0.0, size, size]])
-    start = torch.arange(count) * ((size - side) / (count - 1))
-    y, x = torch.meshgrid(start, start, indexing="ij")
-    corner = torch.stack([x, y], -1).flatten(0, 1)
-    return torch.cat([corner, corner + side], 1)
-
-
 class UpDown(nn.Module):
     """Both tasks on the same regions."""
 
     def __init__(self, features: BottomUp, captioner: Captioner, answerer: Answerer) -> None:
         super().__init__()
         self.features, self.captioner, self.answerer = features, captioner, answerer
+
+
+def region_objective(features: BottomUp, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``region_loss`` of a batch with ``images``, ``boxes``, ``labels`` and ``attributes``."""
+    logits = features.describe(features(batch["images"], batch["boxes"]), batch["labels"])
+    return region_loss(*logits, batch["labels"], batch["attributes"])
+
+
+def caption_objective(
+    captioner: Captioner, batch: Mapping[str, Tensor], *, vectors: Float[Tensor, "n k d"], valid: Bool[Tensor, "n k"]
+) -> dict[str, Tensor]:
+    """``loss`` of a batch with ``images`` (their numbers) and ``tokens``.
+
+    Args:
+        captioner: the model.
+        batch: numbers of pictures and their sentences.
+        vectors, valid: the regions of all pictures, which stay as they are.
+    """
+    rows, tokens = batch["images"], batch["tokens"]
+    return loss(captioner(vectors[rows], tokens, valid[rows])[0], tokens)
+
+
+def answer_objective(
+    answerer: Answerer, batch: Mapping[str, Tensor], *, vectors: Float[Tensor, "n k d"], valid: Bool[Tensor, "n k"]
+) -> dict[str, Tensor]:
+    """``answer_loss`` of a batch with ``images`` (their numbers), ``tokens`` and ``answers``, one right for each.
+
+    Args:
+        answerer: the model.
+        batch: numbers of pictures, questions, answers.
+        vectors, valid: the regions of all pictures, which stay as they are.
+    """
+    logits, _ = answerer(vectors[batch["images"]], batch["tokens"], valid[batch["images"]])
+    return answer_loss(logits, functional.one_hot(batch["answers"], logits.shape[1]).to(logits))
+
+
+def make_step(
+    model: nn.Module, objective: Callable[..., dict[str, Tensor]], *, steps: int, rate: float
+) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """One update by Adam; the rate rises for 20 steps and falls to zero in the second half.
+
+    Args:
+        model: what is trained.
+        objective: ``(model, batch) -> dict`` with ``"loss"``.
+        steps: how many updates there will be.
+        rate: the highest learning rate.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), rate)
+    ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1, (k + 1) / 20, 2 * (1 - k / steps)))
+
+    def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        optimizer.zero_grad()
+        found = objective(model, batch)
+        found["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        ramp.step()
+        return found
+
+    return step
+
+
+@torch.no_grad()
+def read(
+    features: BottomUp, images: Float[Tensor, "n 3 h w"], boxes: Float[Tensor, "n k 4"], *, chunk: int = 250
+) -> Float[Tensor, "n k d"]:
+    """The vectors of all pictures' boxes, computed once and kept.
+
+    Args:
+        features: in evaluation mode.
+        images: the pictures.
+        boxes: of each.
+        chunk: pictures at a time.
+    """
+    pieces = zip(images.split(chunk), boxes.split(chunk), strict=True)
+    return torch.cat([features(some, there) for some, there in pieces])
 
 
 def tiny(*, num_words: int = 28, num_answers: int = 17, hidden: int = 96, top_down: bool = True) -> UpDown:
@@ -567,19 +569,12 @@ def tiny(*, num_words: int = 28, num_answers: int = 17, hidden: int = 96, top_do
 
 def paper() -> UpDown:
     """The paper's scale: ResNet-101 to res4, res5 on patches of 14x14, 1,600 objects and 400 attributes."""
-    net, blocks = resnet.imagenet(101), resnet.IMAGENET[101]
-    units = list(net.units)
-    features = BottomUp(
-        nn.Sequential(net.stem, *units[: sum(blocks[:3])]),
-        nn.Sequential(*units[sum(blocks[:3]) :]),
-        channels=2048,
-        stride=16,
-        patch=14,
-        num_objects=1600,
-        num_attributes=401,
-        embed=256,
-        hidden=512,
+    net, split = resnet.imagenet(101), sum(resnet.IMAGENET[101][:3])
+    trunk, tail = nn.Sequential(net.stem, *net.units[:split]), nn.Sequential(*net.units[split:])
+    heads: dict = {"num_objects": 1600, "num_attributes": 401, "embed": 256, "hidden": 512}
+    sizes: dict = {"num_words": 10010, "channels": 2048}
+    return UpDown(
+        BottomUp(trunk, tail, channels=2048, stride=16, patch=14, **heads),
+        Captioner(embed=1000, hidden=1000, attention=512, **sizes),
+        Answerer(num_answers=3129, embed=300, hidden=512, **sizes),
     )
-    captioner = Captioner(num_words=10010, channels=2048, embed=1000, hidden=1000, attention=512)
-    answerer = Answerer(num_words=10010, num_answers=3129, channels=2048, embed=300, hidden=512)
-    return UpDown(features, captioner, answerer)

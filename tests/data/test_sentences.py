@@ -105,6 +105,13 @@ def test_pairs_need_colour_and_shape_side_by_side():
     assert sentences.pairs("a red red star star") == {("red", "star")}
 
 
+def test_f1_by_hand():
+    found = ["a red star and a blue heart", "a red heart", "", "a red star"]
+    true = ["a red star and a green heart and a blue cross", "a red star", "a red star", "a red star"]
+    scores = sentences.f1(*(sentences.encode(text, 16) for text in (found, true)))
+    assert scores.tolist() == pytest.approx([2 / 5, 0, 0, 1])
+
+
 def test_answers_are_true(scene):
     asked = sentences.questions(scene, seeded(1), each=2)
     everything = sentences.names(scene)
