@@ -94,3 +94,18 @@ def windows(count: int, size: int, side: float) -> Float[Tensor, "k 4"]:
     y, x = torch.meshgrid(start, start, indexing="ij")
     corner = torch.stack([x, y], -1).flatten(0, 1)
     return torch.cat([corner, corner + side], 1)
+
+
+def pointed(
+    boxes: Float[Tensor, "b k 4"], weights: Float[Tensor, "b k"], goals: Float[Tensor, "b 4"]
+) -> Bool[Tensor, " b"]:
+    """The pointing game: does the centre of the heaviest box lie in the goal's box?
+
+    Args:
+        boxes: in pixels.
+        weights: of each box.
+        goals: a true box each.
+    """
+    heaviest = boxes[torch.arange(len(boxes)), weights.argmax(1)]
+    centre = (heaviest[:, :2] + heaviest[:, 2:]) / 2
+    return ((centre >= goals[:, :2]) & (centre <= goals[:, 2:])).all(1)

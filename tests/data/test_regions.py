@@ -49,3 +49,10 @@ def test_windows_tile_the_picture_or_overlap_within_it():
     assert ((boxes[:, 2:] - boxes[:, :2]).prod(1).sum()).item() == 48**2
     assert regions.windows(5, 48, 16)[:3].tolist() == [[0, 0, 16, 16], [8, 0, 24, 16], [16, 0, 32, 16]]
     assert regions.windows(1, 48, 16).tolist() == [[0, 0, 48, 48]]
+
+
+def test_pointing_by_hand():
+    boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [10.0, 10.0, 30.0, 30.0]]]).expand(3, 2, 4)
+    weights = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
+    goals = torch.tensor([[4.0, 4.0, 6.0, 6.0], [4.0, 4.0, 6.0, 6.0], [19.0, 19.0, 21.0, 21.0]])
+    assert regions.pointed(boxes, weights, goals).tolist() == [True, False, True]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from papernets_lite.data import regions
 from papernets_lite.language import bottom_up_top_down as updown
 
 
@@ -262,7 +263,7 @@ def test_a_few_steps_fit_a_few_sentences(task: str):
 
 def test_vectors_read_in_pieces_are_the_same():
     net, images = updown.tiny().features.eval(), torch.rand(5, 3, 48, 48)
-    boxes = updown.windows(2, 48, 30).expand(5, -1, -1)
+    boxes = regions.windows(2, 48, 30).expand(5, -1, -1)
     found = updown.read(net, images, boxes, chunk=2)
     torch.testing.assert_close(found, net(images, boxes).detach())
     assert not found.requires_grad
