@@ -309,6 +309,31 @@ def to_array(picture: Tensor) -> np.ndarray:
     return (255 * rgb.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)).round().byte().numpy()
 
 
+def regions(
+    picture: Float[Tensor, "c h w"],
+    boxes: Float[Tensor, "k 4"],
+    weights: Float[Tensor, " k"],
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """A picture with boxes (xyxy, its pixels) drawn as strongly as they are weighed, in [0, 1].
+
+    Raises:
+        ValueError: for another number of weights, or weights outside [0, 1].
+    """
+    if len(boxes) != len(weights) or not ((weights >= 0) & (weights <= 1)).all():
+        raise ValueError(f"expected {len(boxes)} weights in [0, 1], got {weights.tolist()}")
+    ax = ax if ax is not None else axes(width=2.5, height=2.5)[1]
+    height, width = picture.shape[1:]
+    ax.imshow(to_array(picture), extent=(0, width, height, 0))
+    for (x0, y0, x1, y1), weight in zip(boxes.tolist(), weights.tolist(), strict=True):
+        for colour, thick in ((INK, 4.0), ("#ffdc00", 2.2)):
+            ax.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, lw=thick, color=colour, alpha=weight))
+    ax.set(xlim=(-0.02 * width, 1.02 * width), ylim=(1.02 * height, -0.02 * height))
+    ax.axis("off")
+    return ax
+
+
 def quiver(
     field: Float[Tensor, "2 h w"],
     image: Float[Tensor, "c H W"] | None = None,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from papernets_lite.backbones import resnet, senet
 from papernets_lite.detection import faster_rcnn, ssd
 from papernets_lite.generative import cyclegan, pix2pixhd, stargan
+from papernets_lite.language import bottom_up_top_down
 from papernets_lite.people import unseen_poses
 from papernets_lite.pose import openpose
 from papernets_lite.segmentation import unet
@@ -118,6 +119,20 @@ def run_detect_to_track(model: nn.Module, count: int, seed: int) -> Tensor:
     return detect_to_track.loss(model, model(frames), truth, generator=sampler)["loss"]
 
 
+def run_bottom_up_top_down(model: nn.Module, count: int, seed: int) -> Tensor:
+    boxes = torch.tensor([[0.0, 0, 12, 12], [8, 8, 40, 40], [20, 4, 44, 30]]).expand(count, 3, 4)
+    images = _images(count, 48, seed, model)
+    vectors, valid = model.features(images, boxes.to(images)), torch.tensor([True, False, True]).expand(count, 3)
+    labels, words = torch.arange(3 * count).reshape(count, 3) % 6, torch.arange(4 * count).reshape(count, 4) % 20 + 3
+    parts = [
+        bottom_up_top_down.region_loss(*model.features.describe(vectors, labels + 1), labels + 1, labels),
+        bottom_up_top_down.loss(model.captioner(vectors, words, valid)[0], words),
+    ]
+    logits, _ = model.answerer(vectors, words, valid)
+    parts.append(bottom_up_top_down.answer_loss(logits, torch.eye(17).to(logits)[torch.arange(count)]))
+    return torch.stack([part["loss"] for part in parts]).sum()
+
+
 RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "resnet": run_resnet,
     "senet": run_senet,
@@ -125,6 +140,7 @@ RUN: dict[str, Callable[[nn.Module, int, int], Tensor]] = {
     "cyclegan": run_cyclegan,
     "stargan": run_stargan,
     "pix2pixhd": run_pix2pixhd,
+    "bottom_up_top_down": run_bottom_up_top_down,
     "siamese": run_siamese,
     "unet": run_unet,
     "faster_rcnn": run_faster_rcnn,

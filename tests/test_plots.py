@@ -253,3 +253,13 @@ def test_detections_are_filtered_named_and_coloured_by_tube() -> None:
     assert {line.get_color() for line in ax.lines} == {plots.COLOURS[6]}
     ax = plots.detections(torch.rand(3, 8, 8), found | {"tubes": torch.tensor([1, 2, 9])}, names=["star", "ring"])
     assert [line.get_color() for line in ax.lines] == [plots.COLOURS[1]] * 2
+
+
+def test_regions_are_as_strong_as_their_weights():
+    boxes = torch.tensor([[2.0, 2.0, 8.0, 8.0], [10.0, 4.0, 14.0, 12.0]])
+    ax = plots.regions(torch.rand(3, 16, 16), boxes, torch.tensor([1.0, 0.25]))
+    drawn = [(p.get_xy(), p.get_width(), p.get_height(), p.get_alpha()) for p in ax.patches]
+    assert drawn[::2] == [((2, 2), 6, 6, 1), ((10, 4), 4, 8, 0.25)]
+    with pytest.raises(ValueError, match="expected 2 weights"):
+        plots.regions(torch.rand(3, 16, 16), boxes, torch.tensor([1.0, 2.0]))
+    plots.plt.close(ax.figure)

@@ -5,9 +5,35 @@ from pathlib import Path
 
 from torch import Tensor
 
-from papernets_lite.data import cells, digits, faces, motion, people, photos, public, rooms, shapes, streets
+from papernets_lite.data import (
+    cells,
+    digits,
+    faces,
+    motion,
+    people,
+    photos,
+    public,
+    regions,
+    rooms,
+    sentences,
+    shapes,
+    streets,
+)
 
-__all__ = ["cells", "digits", "faces", "load", "motion", "people", "photos", "rooms", "shapes", "streets"]
+__all__ = [
+    "cells",
+    "digits",
+    "faces",
+    "load",
+    "motion",
+    "people",
+    "photos",
+    "regions",
+    "rooms",
+    "sentences",
+    "shapes",
+    "streets",
+]
 
 _SHIPPED: dict[str, Callable[[bool | None], dict[str, Tensor]]] = {
     "mnist5k": digits.mnist5k,

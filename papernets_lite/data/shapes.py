@@ -1,7 +1,7 @@
 """The world `shapes`: coloured, patterned, lit objects that overlap, over photographs or a plain ground."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ CLASSES = ("circle", "square", "triangle", "star", "hexagon", "cross", "ring", "
 COLOURS = tuple(PALETTE)
 TEXTURES = PATTERNS
 GROUNDS = ("photo", "plain")
+TRIES = 24  # places drawn for an object that shall not overlap others
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def sample(
     grounds: Sequence[str] = ("photo",),
     clutter: int = 3,
     noise: int | float = 0.03,
+    distinct: bool = False,
+    apart: bool = False,
 ) -> Scene:
     """Draw the factors of ``n`` images; image i does not depend on ``n``.
 
@@ -64,10 +67,12 @@ def sample(
         grounds: backgrounds that may occur, from ``GROUNDS``.
         clutter: small strokes thrown over the ground as distractors.
         noise: standard deviation of the sensor's noise.
+        distinct: no two objects of an image share their class or their colour, so that either names one of them.
+        apart: objects do not overlap, as far as one of ``TRIES`` draws of an object's place allows it.
 
     Raises:
         ValueError: for an empty or inverted range, a name that does not exist, nothing left after ``held_out``,
-            ``n < 1`` or a wrong generator.
+            ``n < 1``, a wrong generator, or ``distinct`` with ``held_out`` or too few classes or colours.
     """
     draws = Draws.start(n, generator)
     check_range("objects", objects, 1, 60)
@@ -87,9 +92,11 @@ def sample(
         raise ValueError(f"expected a (class, colour) pair that is not held out, got {sorted(held_out)}")
 
     most = objects[1]
+    if distinct and (held_out or min(len(classes), len(colours)) < most):
+        raise ValueError(f"expected {most} classes and colours and nothing held out, got {classes} and {colours}")
     pair = torch.tensor([(CLASSES.index(a), COLOURS.index(b)) for a, b in pairs])[draws.integers(0, len(pairs), most)]
     radii = draws.uniform(*radius, most)
-    return Scene(
+    scene = Scene(
         labels=pair[..., 0],
         colours=pair[..., 1],
         textures=torch.tensor([TEXTURES.index(t) for t in textures])[draws.integers(0, len(textures), most)],
@@ -105,6 +112,27 @@ def sample(
         noise=torch.full((n,), float(noise)),
         grain=draws.integers(0, 64, 2),
     )
+    # What follows draws last, so that the factors above stay what they are without it.
+    if distinct:
+        names = [torch.tensor([CLASSES.index(a) for a in classes]), torch.tensor([COLOURS.index(a) for a in colours])]
+        labels, hues = (every[draws.uniform(0, 1, len(every)).argsort(1)[:, :most]] for every in names)
+        scene = replace(scene, labels=labels, colours=hues)
+    if apart:
+        room = (1 - 2 * radii)[..., None, None] * draws.uniform(0, 1, most, TRIES, 2)
+        scene = replace(scene, centres=_spread(radii[..., None, None] + room, radii))
+    return scene
+
+
+def _spread(tries: Float[Tensor, "n m t 2"], radii: Float[Tensor, "n m"]) -> Float[Tensor, "n m 2"]:
+    """Of each object's places the first that is clear of all earlier objects, or else the clearest."""
+    image, centres = torch.arange(len(radii)), tries[:, :, 0].clone()
+    for j in range(1, radii.shape[1]):
+        gaps = (tries[:, j, :, None] - centres[:, None, :j]).norm(dim=-1) - (
+            radii[:, None, :j] + radii[:, j, None, None]
+        )
+        clear = gaps.min(2).values.clamp(max=0.02)  # a small gap is as good as a wide one: then the first is taken
+        centres[:, j] = tries[image, j, (clear + 1e-6 * torch.arange(clear.shape[1], 0, -1)).argmax(1)]
+    return centres
 
 
 def _outlines(inset: float) -> Float[np.ndarray, "classes corners 2"]:

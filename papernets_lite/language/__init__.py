@@ -1,0 +1,1 @@
+"""Pictures and sentences: captions, questions and answers; one paper a file."""
