@@ -355,7 +355,6 @@ def step(net: nn.Module, rate: float, steps: int) -> Callable[[dict[str, Tensor]
         steps: of the one-cycle schedule.
     """
     optimizer = torch.optim.Adam(net.parameters(), rate)
-    # A steep start may close the mask before the foreground can draw; then no gradient ever opens it again.
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.4)
 
     def update(batch: dict[str, Tensor]) -> dict[str, Tensor]:
