@@ -7,7 +7,7 @@ Idea: a detector proposes regions, one vector each (bottom-up); the sentence so 
 (top-down). The vectors are trained to say attributes too, so that a region knows "blue" as well as "mug".
 
 Differs:
-    1. Boxes are given: the detector that proposes them is the chapter on Faster R-CNN. Here is what the paper adds.
+    1. Boxes are given: a detector that proposes them is in ``faster_rcnn``. Here is what this paper adds.
     2. Regions are read by RoIAlign (``faster_rcnn.align``); the paper's code uses RoI pooling.
     3. ``tiny`` has three convolutions instead of ResNet-101, learns its word vectors from scratch instead of starting
        from GloVe, and knows a few dozen words.
@@ -554,7 +554,14 @@ def read(
 
 
 def tiny(*, num_words: int = 28, num_answers: int = 17, hidden: int = 96, top_down: bool = True) -> UpDown:
-    """The book's scale: pictures of 48x48, a map of 24x24, six shapes and six colours."""
+    """The book's scale: pictures of 48x48, a map of 24x24, six shapes and six colours.
+
+    Args:
+        num_words: of the vocabulary.
+        num_answers: that can be given.
+        hidden: width of both heads.
+        top_down: weigh the regions, else all alike.
+    """
     trunk = nn.Sequential(*conv(3, 24, 2), *conv(24, 24))
     squeeze = [nn.Flatten(), nn.Linear(32 * 6**2, 64, bias=False), nn.Unflatten(1, (64, 1, 1))]
     tail = nn.Sequential(*conv(24, 32), *squeeze, nn.BatchNorm2d(64), nn.ReLU())
