@@ -358,9 +358,9 @@ def step(net: nn.Module, rate: float, steps: int) -> Callable[[dict[str, Tensor]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.4)
 
     def update(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        optimizer.zero_grad(set_to_none=True)
         answer = net(batch["images"], batch["source"], batch["target"])
         terms = loss(answer.image if isinstance(answer, Stages) else answer, batch["truth"])
-        optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         optimizer.step()
         schedule.step()
