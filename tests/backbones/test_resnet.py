@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from papernets_lite.backbones import resnet
+from tests.helpers import randomise_
 
 PREACTIVATED = ("relu-only pre-activation", "full pre-activation")
 # conv1, conv2, bn1, bn2 (in the order in which the branch, then the trunk, uses them) -> the unit as a formula of x.
@@ -25,22 +26,12 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def randomise_(module: nn.Module) -> None:
-    """Batch norms that do something, also in eval mode."""
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.normal_(layer.bias, std=0.3)
-            layer.running_mean.normal_(0, 0.3)
-            layer.running_var.uniform_(0.5, 2)
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("ordering", resnet.ORDERINGS)
 def test_a_unit_is_its_formula(ordering: str, training: bool) -> None:
     torch.manual_seed(0)
     unit = resnet.Unit(3, 3, ordering=ordering).train(training)
-    randomise_(unit)
+    randomise_(unit, spread=0.3)
     x = torch.randn(4, 3, 5, 5)
     before = x.clone()
     convs = [m for m in unit.modules() if isinstance(m, nn.Conv2d)]
@@ -54,7 +45,7 @@ def test_a_unit_is_its_formula(ordering: str, training: bool) -> None:
 def test_a_projection_takes_the_preactivated_input(ordering: str) -> None:
     torch.manual_seed(0)
     unit = resnet.Unit(3, 4, stride=2, ordering=ordering, option="B").eval()
-    randomise_(unit)
+    randomise_(unit, spread=0.3)
     x = torch.randn(2, 3, 6, 6)
     ready = unit.pre(x)
     assert (ready >= 0).all()
@@ -105,7 +96,7 @@ def test_on_a_clean_path_the_output_is_the_input_plus_every_change(ordering: str
     """x_L = x_l + sum of F(x_i), Eq. 4 of the second paper."""
     torch.manual_seed(0)
     net = resnet.tiny(32, ordering=ordering).eval()
-    randomise_(net)
+    randomise_(net, spread=0.3)
     stage = list(net.units[:5])
     changes: list[Tensor] = []
     for unit in stage:

@@ -1,6 +1,5 @@
 """Determinism, the truth against pixels and by hand, and what changes when one factor does."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -9,6 +8,7 @@ from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from papernets_lite.data import faces
+from tests.helpers import fastest
 
 PARTS = faces.PARTS
 
@@ -236,10 +236,5 @@ def test_bad_generators_and_sizes_are_refused():
 
 def test_an_image_with_its_truth_takes_less_than_a_millisecond():
     scene = faces.sample(64, seeded())
-    best = float("inf")
-    for _ in range(5):
-        start = time.process_time()
-        faces.render(scene, 64)
-        faces.annotate(scene, 64)
-        best = min(best, (time.process_time() - start) / 64)
+    best = fastest(lambda: (faces.render(scene, 64), faces.annotate(scene, 64))) / 64
     assert best < 0.004, "measured 0.85 ms; the bound leaves room for a slow machine and the checks of shapes"

@@ -13,6 +13,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 
 from papernets_lite.detection import faster_rcnn
 from papernets_lite.ops import boxes as coding
+from tests.helpers import randomise_
 
 pytestmark = pytest.mark.reference
 SIZE = 128
@@ -27,12 +28,7 @@ def theirs() -> nn.Module:
     """torchvision's detector with random weights whose every number matters."""
     torch.manual_seed(0)
     net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
-    for layer in net.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 0.3, 0.7)
-            nn.init.normal_(layer.bias, std=0.1)
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.5, 2)
+    randomise_(net, gain=(0.3, 0.7))
     for layer in (net.rpn.head.cls_logits, net.rpn.head.bbox_pred):
         nn.init.normal_(layer.weight, std=0.02)
         nn.init.normal_(layer.bias, std=0.2)

@@ -6,6 +6,7 @@ import torchvision
 from torch import Tensor, nn
 
 from papernets_lite.backbones import resnet
+from tests.helpers import randomise_
 
 pytestmark = pytest.mark.reference
 
@@ -16,12 +17,7 @@ def count(module: nn.Module) -> int:
 
 def randomised(module: nn.Module) -> nn.Module:
     """In eval mode, with batch norms whose every number matters (weights positive)."""
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.normal_(layer.bias, std=0.1)
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.5, 2)
+    randomise_(module)
     return module.eval()
 
 

@@ -7,6 +7,7 @@ import torchvision
 from torch import nn
 
 from papernets_lite.transfer import taskonomy
+from tests.helpers import randomise_
 
 pytestmark = pytest.mark.reference
 
@@ -14,11 +15,7 @@ pytestmark = pytest.mark.reference
 def test_the_encoder_is_torchvisions_resnet_with_a_last_stage_of_stride_one() -> None:
     torch.manual_seed(0)
     theirs = torchvision.models.resnet50()
-    for layer in theirs.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.5, 2)
+    randomise_(theirs)
     theirs.layer4[0].conv2.stride = theirs.layer4[0].downsample[0].stride = (1, 1)
     trunk = nn.Sequential(*list(theirs.children())[:-2]).eval()
     ours = taskonomy.paper().encoder.eval()
