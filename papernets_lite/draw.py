@@ -10,14 +10,18 @@ import cv2
 import matplotlib
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+from papernets_lite.ops.checks import expect
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; the yellow one is left out: too pale on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5d5d5d", "#7b4fa3")
 _PAINT = [tuple(bytes.fromhex(colour[1:])) for colour in COLOURS]
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
+_DISC, _RING = ((0.62, _INK), (0.38, _PAPER)), ((0.62, _PAPER), (0.4, _INK))  # of a joint: radius in pixels, colour
 _SHIFT = 4  # OpenCV's fixed point: 1/16 pixel
 _FAR = 1e5  # enlarged pixels; beyond it OpenCV's integers overflow
 
@@ -28,8 +32,7 @@ def resize(image: Float[Tensor, "c h w"], scale: int, *, smooth: bool = False) -
     Raises:
         ValueError: for ``scale < 1``.
     """
-    if scale < 1:
-        raise ValueError(f"expected scale >= 1, got {scale}")
+    expect(scale >= 1, "scale >= 1", scale)
     mode = "bicubic" if smooth else "nearest"
     return functional.interpolate(image[None], scale_factor=float(scale), mode=mode)[0].clamp(0, 1)
 
@@ -67,8 +70,8 @@ def boxes(
     Raises:
         ValueError: for a coordinate that is not finite.
     """
-    if not boxes.isfinite().all():
-        raise ValueError(f"expected finite boxes, got {boxes[~boxes.isfinite().all(1)][:3].tolist()}")
+    finite = boxes.isfinite().all(1)
+    expect(finite.all(), "finite boxes", boxes[~finite][:3].tolist())
     canvas = _canvas(image, scale)
     for x0, y0, x1, y1 in boxes.tolist():
         for paint, thick in ((_INK, 4), (colour, 2)):
@@ -92,7 +95,6 @@ def heatmap(
     heat: Float[Tensor, "H W"],
     *,
     scale: int = 4,
-    alpha: float = 0.65,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> Float[Tensor, "3 A B"]:
     """A ``heat`` map of any resolution over the greyed image: transparent where it is low.
@@ -101,23 +103,21 @@ def heatmap(
         image: the picture.
         heat: its values.
         scale: enlargement of the picture.
-        alpha: opacity at the upper limit.
-        limits: values shown as nothing and as full colour.
+        limits: values shown as nothing and as full colour, through which the picture still shines.
 
     Raises:
         ValueError: for values that are not finite or limits that do not increase.
     """
     low, high = limits
-    if not low < high:
-        raise ValueError(f"expected limits (low, high) that increase, got {limits}")
-    if not heat.isfinite().all():
-        raise ValueError(f"expected a finite heat map, got {int((~heat.isfinite()).sum())} values that are not")
+    expect(low < high, "limits (low, high) that increase", limits)
+    bad = int((~heat.isfinite()).sum())
+    expect(not bad, f"a finite heat map, got {bad} values that are not")
     base = 0.35 + 0.5 * _tensor(_canvas(image, scale)).mean(0, keepdim=True)  # colour is left to the heat
     values = heat.detach().float().cpu()[None, None]
     values = functional.interpolate(values, size=base.shape[1:], mode="bilinear", align_corners=False)[0, 0]
     values = ((values - low) / (high - low)).clamp(0, 1)
     colour = torch.from_numpy(matplotlib.colormaps["inferno"](values.numpy())[..., :3]).permute(2, 0, 1).float()
-    opacity = alpha * values.sqrt()
+    opacity = 0.65 * values.sqrt()
     return base * (1 - opacity) + colour * opacity
 
 
@@ -132,8 +132,8 @@ def vectors(field: Float[Tensor, "2 h w"], *, scale: int = 4, limit: float = 1.0
     Raises:
         ValueError: for values that are not finite or ``limit <= 0``.
     """
-    if limit <= 0 or not field.isfinite().all():
-        raise ValueError(f"expected a finite field and limit > 0, got limit {limit}, finite {field.isfinite().all()}")
+    finite = bool(field.isfinite().all())
+    expect(limit > 0 and finite, "a finite field and limit > 0", f"limit {limit}", f"finite {finite}")
     x, y = field.detach().float().cpu()
     rgb = torch.from_numpy(hues(torch.atan2(y, x).numpy())).permute(2, 0, 1).float()
     strength = (torch.hypot(x, y) / limit).clamp(0, 1)
@@ -166,7 +166,7 @@ def skeleton(
     canvas = _canvas(fade + (1 - fade) * image, scale)
     finite = keypoints.isfinite().all(-1)
     covered = torch.zeros_like(visible) if hidden is None else hidden & ~visible
-    rainbow = [_rgb(c) for c in hues(2 * np.pi * np.arange(len(limbs)) / max(1, len(limbs)))]
+    rainbow = (255 * hues(2 * np.pi * np.arange(len(limbs)) / max(1, len(limbs)))).round().astype(int).tolist()
     thick = max(1, round(0.6 * scale))
     rows = zip(keypoints.tolist(), (visible & finite).tolist(), (covered & finite).tolist(), strict=True)
     for person, (points, shown, hollow) in enumerate(rows):
@@ -178,12 +178,10 @@ def skeleton(
             cv2.line(canvas, *ends, _INK, thick + 2, cv2.LINE_AA, _SHIFT)
             cv2.line(canvas, *ends, paint, thick, cv2.LINE_AA, _SHIFT)
         for point, full, empty in zip(points, shown, hollow, strict=True):
-            if full:
-                _disc(canvas, point, scale, 0.62, _INK)
-                _disc(canvas, point, scale, 0.38, _PAPER)
-            elif empty:
-                _disc(canvas, point, scale, 0.62, _PAPER)
-                _disc(canvas, point, scale, 0.4, _INK)
+            if full or empty:
+                for radius, paint in _DISC if full else _RING:
+                    size = round(radius * scale * (1 << _SHIFT))
+                    cv2.circle(canvas, _fixed(point, scale), size, paint, cv2.FILLED, cv2.LINE_AA, _SHIFT)
     return _tensor(canvas)
 
 
@@ -193,8 +191,8 @@ def labels(image: Int[Tensor, "h w"], *, scale: int = 4) -> Float[Tensor, "3 H W
     Raises:
         ValueError: for a negative label.
     """
-    if image.numel() and image.min() < 0:
-        raise ValueError(f"expected labels from 0, got {int(image.min())}")
+    least = int(image.min()) if image.numel() else 0
+    expect(least >= 0, "labels from 0", least)
     table = torch.tensor([_PAPER, *_PAINT]) / 255
     index = torch.where(image > 0, (image - 1) % len(_PAINT) + 1, 0).cpu()
     return resize(table[index].permute(2, 0, 1), scale)
@@ -206,19 +204,14 @@ def grid(images: Sequence[Tensor], columns: int, *, pad: int = 2) -> Float[Tenso
     Raises:
         ValueError: for no images, images of different sizes or ``columns < 1``.
     """
-    if not len(images) or columns < 1:
-        raise ValueError(f"expected at least one image and column, got {len(images)} images and {columns} columns")
+    expect(len(images) and columns >= 1, "at least one image and column", len(images), columns)
     sizes = {tuple(image.shape[1:]) for image in images}
-    if len(sizes) > 1:
-        raise ValueError(f"expected images of one size, got {sorted(sizes)}")
-    tiles = [image.detach().float().cpu().expand(3, -1, -1) for image in images]
-    height, width = tiles[0].shape[1:]
-    rows = -(-len(tiles) // columns)
-    out = torch.ones(3, rows * (height + pad) - pad, columns * (width + pad) - pad)
-    for number, tile in enumerate(tiles):
-        top, left = number // columns * (height + pad), number % columns * (width + pad)
-        out[:, top : top + height, left : left + width] = tile
-    return out.clamp(0, 1)
+    expect(len(sizes) == 1, "images of one size", *sorted(sizes))
+    tiles = torch.stack([image.detach().float().cpu().expand(3, -1, -1) for image in images])
+    # White to the right of each tile, below it, and after the last one.
+    tiles = functional.pad(tiles, (0, pad, 0, pad, 0, 0, 0, -len(images) % columns), value=1.0)
+    out = rearrange(tiles, "(rows columns) c h w -> c (rows h) (columns w)", columns=columns)
+    return out[:, : out.shape[1] - pad, : out.shape[2] - pad].clamp(0, 1)
 
 
 def _canvas(image: Tensor, scale: int) -> np.ndarray:
@@ -234,13 +227,3 @@ def _fixed(point: Sequence[float], scale: int) -> tuple[int, int]:
     """A position as OpenCV's fixed-point number, whose integers are pixel centres."""
     x, y = (min(max(float(v) * scale - 0.5, -_FAR), _FAR) * (1 << _SHIFT) for v in point)
     return round(x), round(y)
-
-
-def _disc(canvas: np.ndarray, point: Sequence[float], scale: int, radius: float, paint: tuple[int, ...]) -> None:
-    cv2.circle(
-        canvas, _fixed(point, scale), round(radius * scale * (1 << _SHIFT)), paint, cv2.FILLED, cv2.LINE_AA, _SHIFT
-    )
-
-
-def _rgb(colour: np.ndarray) -> tuple[int, ...]:
-    return tuple(round(255 * float(v)) for v in colour)

@@ -21,43 +21,25 @@ from PIL import Image
 from torch import Tensor
 
 from papernets_lite.draw import COLOURS, hues
+from papernets_lite.ops.checks import expect
 
 INK, MUTED, GRID = "#24292f", "#57606a", "#d8dee4"
 DPI = 110
 POINTS = 80  # of a curve: no more can be told apart
 INCH = 96  # screen pixels of an inch: how wide a figure is shown
-STYLE = {
-    "figure.dpi": DPI,
-    "figure.constrained_layout.use": True,
-    "figure.facecolor": "white",
-    "figure.max_open_warning": 0,  # a widget draws dozens before it shows one
-    "font.size": 11,
-    "font.family": "DejaVu Sans",
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.prop_cycle": cycler(color=COLOURS),
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "text.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 10,
-    "legend.handlelength": 1.4,
-    "lines.linewidth": 1.8,
-    "image.interpolation": "antialiased",  # squares when enlarged, smooth when reduced
-}
-plt.rcParams.update(STYLE)
+plt.rc("figure", dpi=DPI, facecolor="white", max_open_warning=0)  # a widget draws dozens before it shows one
+plt.rc("figure.constrained_layout", use=True)
+plt.rc("font", size=11, family="DejaVu Sans")
+plt.rc("axes", titlesize=11.5, titleweight="bold", titlelocation="left", titlecolor=INK)
+plt.rc("axes", labelcolor=INK, edgecolor=MUTED, grid=True, axisbelow=True, prop_cycle=cycler(color=COLOURS))
+plt.rc("axes.spines", top=False, right=False)
+plt.rc("grid", color=GRID, linewidth=0.7)
+plt.rc("xtick", color=MUTED, labelsize=10)
+plt.rc("ytick", color=MUTED, labelsize=10)
+plt.rc("text", color=INK)
+plt.rc("legend", frameon=False, fontsize=10, handlelength=1.4)
+plt.rc("lines", linewidth=1.8)
+plt.rc("image", interpolation="antialiased")  # squares when enlarged, smooth when reduced
 
 
 def axes(rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 2.8) -> tuple[Figure, Any]:
@@ -110,8 +92,7 @@ def finish(figure: Figure, alt: str) -> None:
     Raises:
         ValueError: without a description.
     """
-    if not alt.strip():
-        raise ValueError("expected a description of the figure (alt), got none")
+    expect(alt.strip(), "a description of the figure (alt)", alt)
     kind, data = encode(figure)
     plt.close(figure)
     width = round(INCH * figure.get_figwidth())
@@ -144,10 +125,8 @@ def curves(
     for number, (name, history) in enumerate(histories.items()):
         raw = history if isinstance(history, Tensor) else history[key]
         values = _finite(f"{name}/{key}", raw.detach().cpu().double().numpy())
-        if not len(values) or smooth < 1:
-            raise ValueError(f"expected values and smooth >= 1, got {len(values)} for {name!r} and smooth {smooth}")
-        if log and values.min() <= 0:
-            raise ValueError(f"expected positive values on a logarithmic axis, got {values.min():g} for {name!r}")
+        expect(len(values) and smooth >= 1, "values and smooth >= 1", f"{len(values)} of {name} and smooth {smooth}")
+        expect(not log or values.min() > 0, "positive values on a logarithmic axis", float(values.min()), name)
         window = min(smooth, len(values))
         seen = np.lib.stride_tricks.sliding_window_view(values, window)
         steps = np.arange(len(seen)) + (window - 1) / 2
@@ -187,14 +166,12 @@ def bars(
         ValueError: for no bars, values that are not finite, or errors and references of unknown bars.
     """
     unknown = {*(errors or {}), *(reference or {})} - set(values)
-    if not values or unknown:
-        raise ValueError(f"expected bars, and errors and references of these bars, got {list(values)} and {unknown}")
+    expect(values and not unknown, "bars, and errors and references of these bars", list(values), unknown)
     ax = ax if ax is not None else axes()[1]
     heights = _finite("bars", np.array(list(values.values()), float))
     where = np.arange(len(values))
     error = [errors.get(name, 0.0) for name in values] if errors else None
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(values))]
-    drawn = ax.bar(where, heights, 0.62, yerr=error, color=colours, ecolor=INK, capsize=3)
+    drawn = ax.bar(where, heights, 0.62, yerr=error, color=COLOURS, ecolor=INK, capsize=3)
     ax.bar_label(drawn, fmt=f"%.{digits}f", padding=2, fontsize=10)
     if reference:
         ax.plot(where, [reference.get(name, np.nan) for name in values], "D", color=INK, ms=5, ls="", label="paper")
@@ -214,22 +191,18 @@ def images(
     Raises:
         ValueError: for no pictures, another number of titles, or ``columns < 1``.
     """
-    if not len(pictures) or columns < 1 or (titles is not None and len(titles) != len(pictures)):
-        raise ValueError(
-            f"expected pictures, as many titles and columns >= 1, got {len(pictures)} pictures,"
-            f" {'no' if titles is None else len(titles)} titles and {columns} columns"
-        )
+    expect(len(pictures) and columns >= 1, "pictures and columns >= 1", len(pictures), columns)
+    expect(titles is None or len(titles) == len(pictures), f"pictures and as many titles, {len(pictures)}", titles)
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     ratio = pictures[0].shape[-2] / pictures[0].shape[-1]
     extra = 0.24 if titles else 0.04
-    figure, grid = axes(rows, columns, width=columns * size, height=rows * (size * ratio + extra))
-    for number, ax in enumerate(np.array(grid).flat):
+    figure, _ = axes(rows, columns, width=columns * size, height=rows * (size * ratio + extra))
+    for ax in figure.axes:
         ax.axis("off")
-        if number < len(pictures):
-            ax.imshow(to_array(pictures[number]))
-            if titles:
-                ax.set_title(titles[number], fontsize=9, loc="center", weight="normal", pad=2)
+    for ax, picture, title in zip(figure.axes, pictures, titles or [""] * len(pictures), strict=False):
+        ax.imshow(to_array(picture))
+        ax.set_title(title, fontsize=9, loc="center", weight="normal", pad=2)
     return figure
 
 
@@ -239,6 +212,7 @@ def boxes(
     *,
     texts: Sequence[str] = (),
     colours: Sequence[str] = (),
+    weights: Float[Tensor, " n"] | Sequence[float] = (),
     ax: Axes | None = None,
 ) -> Axes:
     """A picture with boxes on it, each in its own colour and with a word at its upper left corner.
@@ -248,20 +222,23 @@ def boxes(
         boxes: xyxy, in its pixels.
         texts: one for each box, or none.
         colours: one for each box, or none: then each gets the next of the book's.
+        weights: how strongly each box is drawn, in [0, 1], or none: then all are opaque.
         ax: where to draw.
 
     Raises:
-        ValueError: for another number of texts or colours, or a coordinate that is not finite.
+        ValueError: for another number of texts, colours or weights, weights outside [0, 1], or a coordinate that is
+            not finite.
     """
-    if any(words and len(words) != len(boxes) for words in (texts, colours)):
-        raise ValueError(f"expected {len(boxes)} texts and colours or none, got {len(texts)} and {len(colours)}")
+    counts = [len(marks) for marks in (texts, colours, weights)]
+    expect({*counts} <= {0, len(boxes)}, f"{len(boxes)} texts, colours and weights or none", *counts)
     corners = _finite("boxes", boxes.detach().float().cpu().numpy())
     ax = ax if ax is not None else axes(width=2.6, height=2.6)[1]
     height, width = picture.shape[-2:]
     ax.imshow(to_array(picture), extent=(0, width, height, 0))
     for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
         colour = colours[number] if colours else COLOURS[number % len(COLOURS)]
-        ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2)
+        strength = float(weights[number]) if len(weights) else None
+        ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2, alpha=strength)
         if texts:
             face = {"fc": colour, "ec": "none", "pad": 1}
             where = max(x0, 0) + 0.01 * width, max(y0, 0) + 0.01 * height
@@ -272,27 +249,23 @@ def boxes(
 
 
 def detections(
-    picture: Float[Tensor, "c h w"],
-    found: Mapping[str, Tensor],
-    *,
-    names: Sequence[str],
-    least: float = 0.3,
-    ax: Axes | None = None,
+    picture: Float[Tensor, "c h w"], found: Mapping[str, Tensor], *, names: Sequence[str], ax: Axes | None = None
 ) -> Axes:
-    """A picture with a detector's boxes, each with its class and score, coloured by its tube where it has one.
+    """A picture with a detector's surer boxes, each with class and score, coloured by its tube where it has one.
 
     Args:
         picture: the picture.
         found: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and, if linked, ``tubes`` (n,).
+            Scores up to 0.3 are left out.
         names: of the classes.
-        least: weaker boxes are left out.
         ax: where to draw.
     """
-    shown = {key: found[key][found["scores"] > least].tolist() for key in ("scores", "labels")}
-    words = [f"{names[k]} {score:.1f}" for k, score in zip(shown["labels"], shown["scores"], strict=True)]
-    tubes = found["tubes"][found["scores"] > least].tolist() if "tubes" in found else [6] * len(words)
+    sure = found["scores"] > 0.3
+    labels, scores = found["labels"][sure].tolist(), found["scores"][sure].tolist()
+    words = [f"{names[k]} {score:.1f}" for k, score in zip(labels, scores, strict=True)]
+    tubes = found["tubes"][sure].tolist() if "tubes" in found else [6] * len(words)
     paint = [COLOURS[k % len(COLOURS)] for k in tubes]
-    return boxes(picture, found["boxes"][found["scores"] > least], texts=words, colours=paint, ax=ax)
+    return boxes(picture, found["boxes"][sure], texts=words, colours=paint, ax=ax)
 
 
 def to_array(picture: Tensor) -> np.ndarray:
@@ -301,72 +274,38 @@ def to_array(picture: Tensor) -> np.ndarray:
     Raises:
         ValueError: for another shape or values that are not finite.
     """
-    if picture.ndim != 3 or picture.shape[0] not in (1, 3):
-        raise ValueError(f"expected an image of 1 or 3 channels, (c, h, w), got {tuple(picture.shape)}")
+    expect(picture.ndim == 3 and len(picture) in (1, 3), "an image of 1 or 3 channels, (c, h, w)", picture.shape)
     rgb = picture.detach().float().cpu()
-    if not rgb.isfinite().all():
-        raise ValueError(f"expected a finite image, got {int((~rgb.isfinite()).sum())} values that are not")
+    bad = int((~rgb.isfinite()).sum())
+    expect(not bad, f"a finite image, got {bad} values that are not")
     return (255 * rgb.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)).round().byte().numpy()
 
 
-def regions(
-    picture: Float[Tensor, "c h w"],
-    boxes: Float[Tensor, "k 4"],
-    weights: Float[Tensor, " k"],
-    *,
-    ax: Axes | None = None,
-) -> Axes:
-    """A picture with boxes (xyxy, its pixels) drawn as strongly as they are weighed, in [0, 1].
-
-    Raises:
-        ValueError: for another number of weights, or weights outside [0, 1].
-    """
-    if len(boxes) != len(weights) or not ((weights >= 0) & (weights <= 1)).all():
-        raise ValueError(f"expected {len(boxes)} weights in [0, 1], got {weights.tolist()}")
-    ax = ax if ax is not None else axes(width=2.5, height=2.5)[1]
-    height, width = picture.shape[1:]
-    ax.imshow(to_array(picture), extent=(0, width, height, 0))
-    for (x0, y0, x1, y1), weight in zip(boxes.tolist(), weights.tolist(), strict=True):
-        for colour, thick in ((INK, 4.0), ("#ffdc00", 2.2)):
-            ax.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, lw=thick, color=colour, alpha=weight))
-    ax.set(xlim=(-0.02 * width, 1.02 * width), ylim=(1.02 * height, -0.02 * height))
-    ax.axis("off")
-    return ax
-
-
 def quiver(
-    field: Float[Tensor, "2 h w"],
-    image: Float[Tensor, "c H W"] | None = None,
-    *,
-    every: int = 1,
-    least: float = 0.1,
-    ax: Axes | None = None,
+    field: Float[Tensor, "2 h w"], image: Float[Tensor, "c H W"] | None = None, *, ax: Axes | None = None
 ) -> Axes:
     """A vector field as arrows, coloured by direction, over a greyed picture of the same view.
 
     Args:
-        field: (x, y) components, y down.
+        field: (x, y) components, y down; vectors up to 0.1 long are left out.
         image: the picture behind; its resolution sets the axes' units.
-        every: draw each n-th cell.
-        least: shorter vectors are left out.
         ax: where to draw.
 
     Raises:
         ValueError: for values that are not finite.
     """
-    vectors = _finite("field", field.detach().float().cpu().numpy())[:, ::every, ::every]
+    x, y = _finite("field", field.detach().float().cpu().numpy())
     ax = ax if ax is not None else axes(width=3.5, height=3.5)[1]
     height, width = (image if image is not None else field).shape[-2:]
     if image is not None:
         grey = 0.08 + 0.5 * to_array(image).mean(-1) / 255  # dark, so that every hue stands out
         ax.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="bicubic")
-    rows, columns = np.mgrid[0 : field.shape[1] : every, 0 : field.shape[2] : every]
-    x, y = vectors
-    keep = np.hypot(x, y) > least
+    keep = np.hypot(x, y) > 0.1  # shorter ones would be dots
+    rows, columns = keep.nonzero()
     across, down = width / field.shape[2], height / field.shape[1]
-    unit = {"angles": "xy", "scale_units": "xy", "scale": 1 / (1.3 * across * every), "width": 0.011, "pivot": "mid"}
+    unit = {"angles": "xy", "scale_units": "xy", "scale": 1 / (1.3 * across), "width": 0.011, "pivot": "mid"}
     colour = hues(np.arctan2(y, x)[keep])
-    ax.quiver((columns + 0.5)[keep] * across, (rows + 0.5)[keep] * down, x[keep], y[keep], color=colour, **unit)
+    ax.quiver((columns + 0.5) * across, (rows + 0.5) * down, x[keep], y[keep], color=colour, **unit)
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     ax.axis("off")
     return ax
@@ -387,8 +326,8 @@ def heat(
     Raises:
         ValueError: for values that are not finite, or another number of names.
     """
-    if matrix.shape != (len(rows), len(columns)):
-        raise ValueError(f"expected {tuple(matrix.shape)} names, got {len(rows)} rows and {len(columns)} columns")
+    names = f"{tuple(matrix.shape)} names, got {len(rows)} rows and {len(columns)} columns"
+    expect(matrix.shape == (len(rows), len(columns)), names)
     values = _finite("matrix", matrix.detach().double().cpu().numpy())
     ax = ax if ax is not None else axes(width=3.5, height=3.2)[1]
     ax.imshow(values, cmap="Blues", aspect="auto")
@@ -419,19 +358,15 @@ def graph(
     Raises:
         ValueError: for no nodes, or an arrow whose ends are not two of them.
     """
-    if not nodes or not all(a in nodes and b in nodes and a != b for a, b, _ in arrows):
-        raise ValueError(f"expected nodes and arrows between two of them, got {list(nodes)} and {list(arrows)}")
+    joined = all(a in nodes and b in nodes and a != b for a, b, _ in arrows)
+    expect(nodes and joined, "nodes and arrows between two of them", list(nodes), list(arrows))
     ax = ax if ax is not None else axes(width=4.6, height=3)[1]
     turn = np.deg2rad(start) - np.arange(len(nodes)) * 2 * np.pi / len(nodes)
     places = dict(zip(nodes, np.stack([np.cos(turn), np.sin(turn)], 1), strict=True))
+    look: dict[str, Any] = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.15", "color": COLOURS[1]}
+    look |= {"shrinkA": 12, "shrinkB": 12, "mutation_scale": 12}
     for a, b, thick in arrows:
-        look: dict[str, Any] = {
-            "arrowstyle": "-|>",
-            "connectionstyle": "arc3,rad=0.15",
-            "color": COLOURS[1],
-            "lw": thick,
-        }
-        ax.annotate("", places[b], places[a], arrowprops=look | {"shrinkA": 12, "shrinkB": 12, "mutation_scale": 12})
+        ax.annotate("", places[b], places[a], arrowprops=look | {"lw": thick})
     for name, (x, y) in places.items():
         ax.plot(x, y, "o", ms=17, mec=COLOURS[0], mew=1.8, color=COLOURS[0] if nodes[name] else "white")
         side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"

@@ -232,12 +232,19 @@ def test_boxes_stand_where_they_are_with_their_words_and_colours() -> None:
     assert ax.texts[1].get_position()[0] >= 0  # inside, though its box begins outside
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 20), (16, 0))
     assert len(plots.boxes(torch.rand(1, 8, 8), known[:0]).lines) == 0
+    assert [line.get_alpha() for line in ax.lines] == [None, None]
+    weighed = plots.boxes(torch.rand(3, 16, 20), known, weights=torch.tensor([1.0, 0.25]))
+    assert [line.get_alpha() for line in weighed.lines] == [1, 0.25]
 
 
 def test_boxes_refuses_bad_input() -> None:
     known = torch.zeros(2, 4)
-    with pytest.raises(ValueError, match="expected 2 texts and colours or none, got 1 and 0"):
+    with pytest.raises(ValueError, match="expected 2 texts, colours and weights or none, got 1, 0, 0"):
         plots.boxes(torch.rand(3, 8, 8), known, texts=["one"])
+    with pytest.raises(ValueError, match="weights or none, got 0, 0, 3"):
+        plots.boxes(torch.rand(3, 8, 8), known, weights=[1.0] * 3)
+    with pytest.raises(ValueError, match=r"2\.0"):
+        plots.boxes(torch.rand(3, 8, 8), known, weights=torch.tensor([1.0, 2.0]))
     with pytest.raises(ValueError, match="not finite"):
         plots.boxes(torch.rand(3, 8, 8), known / 0)
 
@@ -253,13 +260,3 @@ def test_detections_are_filtered_named_and_coloured_by_tube() -> None:
     assert {line.get_color() for line in ax.lines} == {plots.COLOURS[6]}
     ax = plots.detections(torch.rand(3, 8, 8), found | {"tubes": torch.tensor([1, 2, 9])}, names=["star", "ring"])
     assert [line.get_color() for line in ax.lines] == [plots.COLOURS[1]] * 2
-
-
-def test_regions_are_as_strong_as_their_weights():
-    boxes = torch.tensor([[2.0, 2.0, 8.0, 8.0], [10.0, 4.0, 14.0, 12.0]])
-    ax = plots.regions(torch.rand(3, 16, 16), boxes, torch.tensor([1.0, 0.25]))
-    drawn = [(p.get_xy(), p.get_width(), p.get_height(), p.get_alpha()) for p in ax.patches]
-    assert drawn[::2] == [((2, 2), 6, 6, 1), ((10, 4), 4, 8, 0.25)]
-    with pytest.raises(ValueError, match="expected 2 weights"):
-        plots.regions(torch.rand(3, 16, 16), boxes, torch.tensor([1.0, 2.0]))
-    plots.plt.close(ax.figure)

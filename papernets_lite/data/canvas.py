@@ -18,21 +18,15 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from papernets_lite.ops.checks import expect
+
 Range = tuple[int | float, int | float]  # (low, high)
 OVER = 3  # supersampling: OVER**2 samples a pixel; odd, so that one of them is the centre
 SHIFT = 4  # OpenCV's fixed-point bits: 1/16 of a sample
 CORNERS = 16  # of the polygon that stands for a round piece
 PATTERNS = ("plain", "stripes", "hoops", "checks", "dots")
-PALETTE = {
-    "red": (208, 62, 60),
-    "orange": (236, 140, 50),
-    "yellow": (240, 202, 74),
-    "green": (86, 158, 84),
-    "teal": (58, 164, 168),
-    "blue": (66, 106, 190),
-    "purple": (140, 92, 172),
-    "white": (232, 230, 222),
-}
+PALETTE = {"red": (208, 62, 60), "orange": (236, 140, 50), "yellow": (240, 202, 74), "green": (86, 158, 84)}
+PALETTE |= {"teal": (58, 164, 168), "blue": (66, 106, 190), "purple": (140, 92, 172), "white": (232, 230, 222)}
 # Shade, body and highlight of a lit surface: shade is cool, light is warm.
 LIGHT = np.array([[0.66, 0.64, 0.72], [0.92, 0.91, 0.93], [1.1, 1.08, 1.03]], np.float32)
 # A pattern's second colour shows where its bit is set: bit 0 and 1 of the phase are the stripe and the hoop.
@@ -59,10 +53,9 @@ class Draws:
         Raises:
             ValueError: unless ``n`` is a positive count and ``generator`` a torch generator on the CPU.
         """
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"expected n >= 1 images, got {n!r}")
-        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
-            raise ValueError(f"expected a torch.Generator on the CPU, got {generator!r}")
+        expect(isinstance(n, int) and not isinstance(n, bool) and n >= 1, "n >= 1 images", n)
+        on_cpu = isinstance(generator, torch.Generator) and generator.device.type == "cpu"
+        expect(on_cpu, "a torch.Generator on the CPU", generator)
         return cls(torch.randint(2**62, (n,), generator=generator))
 
     def uniform(self, low: int | float | Tensor, high: int | float | Tensor, *shape: int) -> Tensor:
@@ -88,8 +81,8 @@ class Factors:
     def __len__(self) -> int:
         return len(next(iter(vars(self).values())))
 
-    def __getitem__(self: "S", images: slice) -> "S":
-        """Some of the images."""
+    def __getitem__(self: "S", images: slice | Tensor) -> "S":
+        """Some of the images, or the same ones many times."""
         return type(self)(**{name: values[images] for name, values in vars(self).items()})
 
 
@@ -98,14 +91,13 @@ S = TypeVar("S", bound=Factors)
 
 def check_range(name: str, bounds: Range, least: int | float, most: int | float = math.inf) -> None:
     """Raise ``ValueError`` unless least <= low <= high <= most."""
-    if len(bounds) != 2 or not least <= bounds[0] <= bounds[1] <= most:
-        raise ValueError(f"expected {name}=(low, high) with {least} <= low <= high <= {most}, got {bounds}")
+    ordered = len(bounds) == 2 and least <= bounds[0] <= bounds[1] <= most
+    expect(ordered, f"{name}=(low, high) with {least} <= low <= high <= {most}", bounds)
 
 
 def check_size(size: int) -> None:
     """Raise ``ValueError`` for an image too small to show anything."""
-    if not isinstance(size, int) or size < 16:
-        raise ValueError(f"expected an image size of at least 16 pixels, got {size!r}")
+    expect(isinstance(size, int) and size >= 16, "an image size of at least 16 pixels", size)
 
 
 def fixed(points: np.ndarray) -> np.ndarray:
@@ -117,14 +109,12 @@ def fixed(points: np.ndarray) -> np.ndarray:
 def hulls(centres: Float[np.ndarray, "*b d 2"], radii: Float[np.ndarray, "*b d"]) -> Float[np.ndarray, "*b k 2"]:
     """Convex hulls of discs, as polygons: one disc is a disc, two are a (tapered) capsule."""
     # The corner in direction u lies on the disc whose support c·u + r is the largest.
-    along, cross = centres[..., :1], centres[..., 1:]
-    reach = along * _AROUND[0] + cross * _AROUND[1] + radii[..., None]  # (*b, d, k)
-    most = reach.max(-2, keepdims=True)
-    which = reach[..., 1:, :] == most
+    reach = centres[..., :1] * _AROUND[0] + centres[..., 1:] * _AROUND[1] + radii[..., None]  # (*b, d, k)
+    farthest = reach == reach.max(-2, keepdims=True)
     corners = centres[..., :1, :] + radii[..., :1, None] * _AROUND.T
     for d in range(1, centres.shape[-2]):
         on = centres[..., d, None, :] + radii[..., d, None, None] * _AROUND.T
-        np.copyto(corners, on, where=which[..., d - 1, :, None])
+        np.copyto(corners, on, where=farthest[..., d, :, None])
     return corners
 
 
@@ -157,10 +147,9 @@ def compose(layers: UInt8[np.ndarray, "n m h w"]) -> tuple[np.ndarray, np.ndarra
     boxes, areas = np.zeros((n, m, 4), np.float32), np.zeros((n, m), np.float32)
     for i, j in np.ndindex(n, m):
         x, y, wide, tall = cv2.boundingRect(layers[i, j])
-        if wide:
-            boxes[i, j], areas[i, j] = (x, y, x + wide, y + tall), cv2.countNonZero(layers[i, j])
-            np.copyto(top[i], layers[i, j], where=layers[i, j] > 0)
-            np.copyto(owner[i], j + 1, where=layers[i, j] > 0)
+        boxes[i, j], areas[i, j] = (x, y, x + wide, y + tall), cv2.countNonZero(layers[i, j])
+        np.copyto(top[i], layers[i, j], where=layers[i, j] > 0)
+        np.copyto(owner[i], j + 1, where=layers[i, j] > 0)
     return top, owner, boxes, areas
 
 
@@ -190,16 +179,14 @@ def inkwell(colours: np.ndarray, second: np.ndarray, pattern: np.ndarray, alpha:
     return table.view(np.uint32).reshape(n, 1024)
 
 
-def colour(
-    inks: np.ndarray, table: np.ndarray, weave: Sequence[float] = (0.0, 0.0)
-) -> UInt8[np.ndarray, "size size 4"]:
+def colour(inks: np.ndarray, table: np.ndarray, weave: Sequence[float] = (0.0, 0.0)) -> UInt8[np.ndarray, "s s 4"]:
     """One map of inks -> premultiplied RGBA, averaged down; ``weave`` moves the patterns, (x, y) in pixels."""
     phases = _phases(len(inks) // OVER)
     if any(weave):  # patterns repeat themselves across the image's border
         phases = np.roll(phases, [round(OVER * step) for step in (weave[1], weave[0])], (0, 1))
     fine = table.take(inks + phases).view(np.uint8).reshape(*inks.shape, 4)
     # A box filter read at the centres is the mean over each pixel, and twice as fast as an area resize.
-    return cv2.blur(fine, (OVER, OVER))[OVER // 2 :: OVER, OVER // 2 :: OVER]
+    return at_centres(cv2.blur(fine, (OVER, OVER)))
 
 
 class Camera(NamedTuple):
@@ -214,12 +201,10 @@ class Camera(NamedTuple):
 @lru_cache(maxsize=8)
 def _film(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Unit noise on a larger square, part of it common to the colours, and the lens's darker corners."""
-    generator = torch.Generator().manual_seed(size)
-    noise = torch.randn(4, size + 64, size + 64, generator=generator).numpy()
+    noise = torch.randn(4, size + 64, size + 64, generator=torch.Generator().manual_seed(size)).numpy()
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     vignette = 1 - 0.13 * (axis[:, None] ** 2 + axis[None] ** 2)
-    noise = 0.8 * noise[:3] + 0.6 * noise[3:]
-    return noise, vignette
+    return 0.8 * noise[:3] + 0.6 * noise[3:], vignette
 
 
 def photograph(paint: np.ndarray, ground: np.ndarray, camera: Camera, out: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from papernets_lite.data import canvas, shapes
 from papernets_lite.data.canvas import Draws, Range, check_range
+from papernets_lite.ops.checks import expect
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,10 @@ def sample(
         ValueError: for fewer than two frames, an inverted range, a share outside [0, 1], or what ``shapes.sample``
             refuses.
     """
-    check_range("speed", speed, 0, 1)
-    check_range("blur", blur, 0, 1)
-    for name, share in (("zoom", zoom), ("leaving", leaving), ("unclear", unclear)):
-        check_range(name, (share, 1), 0, 1)
-    if frames < 2:
-        raise ValueError(f"expected at least two frames, got {frames}")
+    ranges = {"speed": speed, "blur": blur, "zoom": (0, zoom), "leaving": (0, leaving), "unclear": (0, unclear)}
+    for name, bounds in ranges.items():
+        check_range(name, bounds, 0, 1)
+    expect(frames >= 2, "at least two frames", frames)
     scene = shapes.sample(n, generator, objects=objects, radius=radius, textures=("plain",), **looks)
     # One seed for each film, from what it has drawn already: so it does not depend on the others.
     draws = Draws((scene.backgrounds[:, :2] * 2**24).long() @ torch.tensor([2**24, 1]))
@@ -96,9 +95,8 @@ def sample(
 def stills(film: Film) -> shapes.Scene:
     """The frames of all films as scenes of ``shapes``, film after film."""
     frames = film.blur.shape[1]
-    fixed = {name: value.repeat_interleave(frames, 0) for name, value in vars(film.scene).items()}
     moving = {name: getattr(film, name).flatten(0, 1) for name in ("centres", "radii", "angles", "grain")}
-    return replace(film.scene, **(fixed | moving))
+    return replace(film.scene[torch.arange(len(film)).repeat_interleave(frames)], **moving)
 
 
 def render(film: Film, size: int) -> Float[Tensor, "n t 3 size size"]:
@@ -126,8 +124,8 @@ def annotate(film: Film, size: int) -> dict[str, Tensor]:
     corners = shapes.outlines(scene, size)
     turned = corners.roll(-1, 2)
     whole = (corners[..., 0] * turned[..., 1] - corners[..., 1] * turned[..., 0]).sum(2).abs() / 2
-    seen = truth["masks"].sum((2, 3)) / whole
-    found = {name: truth[name].unflatten(0, (n, t)) for name in ("boxes", "labels", "masks", "areas")}
+    visible = (truth["masks"].sum((2, 3)) / whole).clamp(max=1).unflatten(0, (n, t))
+    boxes, labels, masks, areas = (truth[name].unflatten(0, (n, t)) for name in ("boxes", "labels", "masks", "areas"))
     # p -> c' + r' / r R(a' - a) (p - c), written as p + M p + shift for each object.
     turn = film.angles.diff(dim=1)
     grow = film.radii[:, 1:] / film.radii[:, :-1]
@@ -137,15 +135,8 @@ def annotate(film: Film, size: int) -> dict[str, Tensor]:
     numbers = torch.cat([a[..., None], b[..., None], shift], -1)  # (n, t - 1, m, 4)
     flow = torch.zeros(n, t - 1, 2, size, size)
     column, row = (torch.arange(size) + 0.5)[None, :], (torch.arange(size) + 0.5)[:, None]
-    for i, j, k in (found["areas"][:, :-1] > 0).nonzero().tolist():
+    for i, j, k in (areas[:, :-1] > 0).nonzero().tolist():
         a, b, right, down = numbers[i, j, k].tolist()
-        mask = found["masks"][i, j, k]
-        flow[i, j, 0][mask] = (a * column - b * row + right)[mask]
-        flow[i, j, 1][mask] = (b * column + a * row + down)[mask]
-    return {
-        "boxes": found["boxes"],
-        "labels": found["labels"],
-        "valid": found["areas"] > 0,
-        "visible": seen.clamp(max=1).unflatten(0, (n, t)),
-        "flow": flow,
-    }
+        mask = masks[i, j, k]
+        flow[i, j][:, mask] = torch.stack([a * column - b * row + right, b * column + a * row + down])[:, mask]
+    return {"boxes": boxes, "labels": labels, "valid": areas > 0, "visible": visible, "flow": flow}

@@ -4,9 +4,9 @@ A body is a small 3-D skeleton, turned and projected, so that left and right, fr
 decided by geometry. Joints and limbs come in OpenPose's COCO-18 order.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,20 +15,18 @@ from torch import Tensor
 
 from papernets_lite.data import canvas, photos, poses
 from papernets_lite.data.canvas import LIGHT, PALETTE, PATTERNS, Camera, Draws, Range, check_range, check_size
+from papernets_lite.ops.checks import expect
 
-_POINTS = (
-    "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee"
-    " right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear"
-).split()
+_POINTS = """nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee
+right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear""".split()
 JOINTS = tuple(name.replace("_", " ") for name in _POINTS)
 # The limbs as released, joints counted from 1.
 _PAIRS = "2-9 9-10 10-11 2-12 12-13 13-14 2-3 3-4 4-5 3-17 2-6 6-7 7-8 6-18 2-1 1-15 1-16 15-17 16-18"
 LIMBS = tuple((int(a) - 1, int(b) - 1) for a, b in (pair.split("-") for pair in _PAIRS.split()))
 FLIP = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
-PARTS = (
-    "background head torso right_upper_arm right_forearm left_upper_arm left_forearm right_thigh right_shank"
-    " left_thigh left_shank"
-).split()
+PARTS = """background head torso right_upper_arm right_forearm left_upper_arm left_forearm
+right_thigh right_shank left_thigh left_shank""".split()
+_BONES = (2, 3, 5, 6, 8, 9, 11, 12)  # the arms' and legs' parts, in this order, lie between this joint and the next
 ACTIONS = poses.ACTIONS
 DOMAINS = ("daylight", "tungsten", "overcast", "night")
 _GAIN = torch.tensor([[1.04, 1.02, 0.98], [1.14, 1.0, 0.78], [0.95, 1.0, 1.06], [0.68, 0.76, 1.02]])
@@ -37,12 +35,15 @@ _NOISE = torch.tensor([0.015, 0.02, 0.015, 0.035])
 
 _SKIN = np.array([(255, 222, 196), (243, 198, 160), (214, 160, 120), (160, 110, 78), (112, 76, 56)])
 _HAIR = np.array([(40, 32, 30), (86, 56, 38), (150, 100, 56), (222, 188, 118), (150, 150, 152), (172, 78, 42)])
-_CLOTH = np.array(
-    [*PALETTE.values(), (52, 56, 70), (132, 120, 104), (214, 132, 152), (104, 132, 92), (44, 70, 112), (150, 58, 70)]
-)
+_MUTED = [(52, 56, 70), (132, 120, 104), (214, 132, 152), (104, 132, 92), (44, 70, 112), (150, 58, 70)]
+_CLOTH = np.array([*PALETTE.values(), *_MUTED])
 _DARK = np.array([(44, 50, 74), (58, 58, 62), (98, 82, 66), (70, 92, 130), (150, 138, 116), (84, 96, 74)])  # trousers
 SLEEVES, LEGS = ("none", "short", "long"), ("shorts", "trousers", "skirt")
 HAIRSTYLES = ("short", "long", "bun", "curly")
+# How many there are to choose from, in the order of the draws.
+_CHOICES = {"shirt": len(_CLOTH), "pattern": 2 * len(PATTERNS), "skin": len(_SKIN), "hair": len(_HAIR)}
+_CHOICES |= {"hairstyle": len(HAIRSTYLES), "second": len(_CLOTH) - 1, "trousers": len(_DARK), "sleeves": len(SLEEVES)}
+_CHOICES |= {"legs": 4, "shoes": len(_CLOTH), "placket": 2}
 
 
 @dataclass(frozen=True)
@@ -73,22 +74,12 @@ def appearance(identity: Int[Tensor, "*b"]) -> dict[str, Tensor]:
     canvas.PATTERNS), ``trousers``, ``sleeves`` (into SLEEVES), ``legs`` (into LEGS), ``shoes``, ``placket`` (a strip
     down the front) and ``build`` (width of the body, about 1).
     """
-    draws, cloth = Draws(identity), len(_CLOTH)
-    shirt, pattern = draws.integers(0, cloth), draws.integers(0, 2 * len(PATTERNS))
-    return {
-        "skin": draws.integers(0, len(_SKIN)),
-        "hair": draws.integers(0, len(_HAIR)),
-        "hairstyle": draws.integers(0, len(HAIRSTYLES)),
-        "shirt": shirt,
-        "second": (shirt + draws.integers(1, cloth)) % cloth,
-        "pattern": torch.where(pattern < len(PATTERNS), pattern, 0),  # half of all shirts are plain
-        "trousers": draws.integers(0, len(_DARK)),
-        "sleeves": draws.integers(0, 3),
-        "legs": torch.tensor([0, 1, 1, 2])[draws.integers(0, 4)],
-        "shoes": draws.integers(0, cloth),
-        "placket": draws.integers(0, 2),
-        "build": draws.uniform(0.9, 1.15),
-    }
+    draws = Draws(identity)
+    look = {name: draws.integers(0, count) for name, count in _CHOICES.items()}
+    look["second"] = (look["shirt"] + 1 + look["second"]) % len(_CLOTH)  # another colour
+    look["pattern"] *= look["pattern"] < len(PATTERNS)  # half of all shirts are plain
+    look["legs"] = torch.tensor([0, 1, 1, 2])[look["legs"]]  # and half of all legs in trousers
+    return look | {"build": draws.uniform(0.9, 1.15)}
 
 
 def sample(
@@ -120,8 +111,7 @@ def sample(
     check_range("spacing", spacing, 0)
     check_range("height", height, 0.1, 2)
     check_range("identities", (identities[0], identities[1] - 1), 0)
-    if not domains or not set(domains) <= set(range(len(DOMAINS))):
-        raise ValueError(f"expected domains from {tuple(range(len(DOMAINS)))}, got {domains}")
+    expect(domains and set(domains) <= set(range(len(DOMAINS))), f"domains from 0 to {len(DOMAINS) - 1}", domains)
 
     high = people[1]
     pose = poses.sample(draws, high)
@@ -179,10 +169,10 @@ def act(scene: Scene, actions: Int[Tensor, " n"], moments: Float[Tensor, "n t"])
     Raises:
         ValueError: for an action that does not exist, or no moments.
     """
-    if not moments.numel() or not all(0 <= action < len(ACTIONS) for action in actions.tolist()):
-        raise ValueError(f"expected moments and actions below {len(ACTIONS)}, got {moments.shape}, {actions}")
+    known = all(0 <= action < len(ACTIONS) for action in actions.tolist())
+    expect(moments.numel() and known, f"moments and actions below {len(ACTIONS)}", moments.shape, actions)
     frames = moments.shape[1]
-    still = Scene(**{name: values.repeat_interleave(frames, 0) for name, values in vars(scene).items()})
+    still = scene[torch.arange(len(scene)).repeat_interleave(frames)]
     people, tall = still.valid.shape[1], still.heights
     doing, when = (v[:, None].expand(-1, people) for v in (actions.repeat_interleave(frames), moments.flatten()))
     yaw = torch.atan2(still.facing[..., 0], still.facing[..., 1])
@@ -195,59 +185,57 @@ def act(scene: Scene, actions: Int[Tensor, " n"], moments: Float[Tensor, "n t"])
 # What a person is made of: each piece is the convex hull of discs, written anchor:radius in body heights; anchors
 # are joints or names of `_anchors`, and @ stands for right and left. A piece belongs to a group; groups are drawn
 # from far to near, the pieces of one in this order. It shows its material in some of the levels 0 to 2: shade, body,
-# highlight.
+# highlight; and is there if all that follows holds, of the look or of what `_shown` measures.
 _TABLE = """
-shadow     shadow      shadow   0-2 shade_right:.042 shade_left:.042
-fall       fall        hair     0-1 back:.062 fall:.045
-torso      torso       shirt    0-2 neck:.04 chest:.06 right_shoulder:.032 left_shoulder:.032 waist_r:.044 waist_l:.044
-hips       hips        trousers 0-1 right_hip:.054 left_hip:.054
-skirt      skirt       trousers 0-2 right_hip:.05 left_hip:.05 hem_right:.058 hem_left:.058
-placket    torso       shoes    0-0 front_top:.009 front_low:.009
-neckline   head        skin     1-1 neck:.03
-throat     head        skin     0-0 neck:.03 skull:.03
-bun        head        hair     0-1 bun:.032
-mane       head        hair     0-1 back:.076
-curls      head        hair     0-1 back:.09
-ear_@      head        skin     1-1 @_ear:.014
-face       head        skin     0-2 brow:.062 chin:.036
-nose       head        skin     0-0 nose:.011
-mouth      head        lips     0-0 lip_right:.006 lip_left:.006
-white_@    head        white    0-0 @_eye:.0165
-eye_@      head        dark     0-0 @_eye:.0105
-fringe     head        hair     0-1 fringe_right:.024 fringe_left:.024
-cap        head        hair     0-1 back:.074
-arm_@      @_upper_arm skin     0-2 @_shoulder:.035 @_elbow:.028
-sleeve_@   @_upper_arm shirt    0-2 @_shoulder:.04 cuff_@:.036
-forearm_@  @_forearm   sleeve   0-2 @_elbow:.029 @_wrist:.02
-hand_@     @_forearm   skin     1-2 @_wrist:.023 hand_@:.02
-leg_@      @_thigh     skin     0-2 @_hip:.054 @_knee:.037
-trouser_@  @_thigh     trousers 0-2 @_hip:.056 knee_@:.044
-shoe_@     @_shank     shoes    0-1 heel_@:.026 toe_@:.021
-shank_@    @_shank     leg      0-2 @_knee:.038 @_ankle:.023
+shadow     shadow      shadow   012 shade_right:.042 shade_left:.042
+fall       fall        hair     01  back:.062 fall:.045 hairstyle=1
+torso      torso       shirt    012 neck:.04 chest:.06 right_shoulder:.032 left_shoulder:.032 waist_r:.044 waist_l:.044
+hips       hips        trousers 01  right_hip:.054 left_hip:.054
+skirt      skirt       trousers 012 right_hip:.05 left_hip:.05 hem_right:.058 hem_left:.058 legs=2
+placket    torso       shoes    0   front_top:.009 front_low:.009 placket=1 aside<.9
+neckline   head        skin     1   neck:.03
+throat     head        skin     0   neck:.03 skull:.03
+bun        head        hair     01  bun:.032 hairstyle=2
+mane       head        hair     01  back:.076 hairstyle!=3
+curls      head        hair     01  back:.09 hairstyle=3
+ear_@      head        skin     1   @_ear:.014 hairstyle!=1 @_ear>-.03
+face       head        skin     012 brow:.062 chin:.036
+nose       head        skin     0   nose:.011 nose>-.02
+mouth      head        lips     0   lip_right:.006 lip_left:.006 facing>.05
+white_@    head        white    0   @_eye:.0165 @_eye>.012
+eye_@      head        dark     0   @_eye:.0105 @_eye>.012
+fringe     head        hair     01  fringe_right:.024 fringe_left:.024 facing>-.2
+cap        head        hair     01  back:.074 facing<=-.2
+arm_@      @_upper_arm skin     012 @_shoulder:.035 @_elbow:.028 sleeves!=2
+sleeve_@   @_upper_arm shirt    012 @_shoulder:.04 cuff_@:.036 sleeves!=0
+forearm_@  @_forearm   skin     012 @_elbow:.029 @_wrist:.02 sleeves!=2
+long_@     @_forearm   shirt    012 @_elbow:.029 @_wrist:.02 sleeves=2
+hand_@     @_forearm   skin     12  @_wrist:.023 hand_@:.02
+leg_@      @_thigh     skin     012 @_hip:.054 @_knee:.037 legs!=1
+trouser_@  @_thigh     trousers 012 @_hip:.056 knee_@:.044 legs!=2
+shoe_@     @_shank     shoes    01  heel_@:.026 toe_@:.021
+shank_@    @_shank     skin     012 @_knee:.038 @_ankle:.023 legs!=1
+calf_@     @_shank     trousers 012 @_knee:.038 @_ankle:.023 legs=1
 """
-_ROWS = [
-    line.replace("@", side).split()
-    for line in _TABLE.strip().splitlines()
-    for side in (("right", "left") if "@" in line else ("",))
-]
+_BOTH = [line.replace("@", side) for line in _TABLE.strip().splitlines() for side in ("right", "left")]
+_ROWS = [row.split() for row in dict.fromkeys(_BOTH)]  # what has no side comes once
 _NAMES = [row[0] for row in _ROWS]
 _GROUPS = ["shadow", "fall", "hips", "skirt", *PARTS[1:]]
 _GROUP = np.array([_GROUPS.index(row[1]) for row in _ROWS])
-_PARTS_OF = {name: k for k, name in enumerate(PARTS)} | {"shadow": 0, "fall": 1, "hips": 2, "skirt": 2}
-_PART = np.array([_PARTS_OF[row[1]] for row in _ROWS])
-_DISCS = [[disc.split(":") for disc in row[4:]] for row in _ROWS]
+_PART = np.array([0, 1, 2, 2, *range(1, len(PARTS))])[_GROUP]  # a fall of hair is head, hips and skirt are torso
+_DISCS = [[word.split(":") for word in row if ":" in word] for row in _ROWS]
 _WIDE = np.array([len(discs) > 2 for discs in _DISCS])
 _DISCS = [(discs + 5 * discs[:1])[:6] for discs in _DISCS]  # repeated discs do not change a hull
 _RADII = np.array([[radius for _, radius in discs] for discs in _DISCS], np.float32)
-_LEVELS = [range(int(row[3][0]), int(row[3][2]) + 1) for row in _ROWS]
+_SIGNS = {"=": np.equal, "!=": np.not_equal, "<": np.less, "<=": np.less_equal, ">": np.greater}
+_RULES = [(k, *rule) for k, row in enumerate(_ROWS) for rule in re.findall(r"(\w+)([=!<>]+)(\S+)", " ".join(row))]
 # A piece at a level: the piece, how many levels lie under this one, the level.
-_LAYERS = np.array([(k, level - levels[0], level) for k, levels in enumerate(_LEVELS) for level in levels])
+_LAYERS = np.array([(k, step, int(level)) for k, row in enumerate(_ROWS) for step, level in enumerate(row[3])])
 # Step from the lowest level -> how much of a piece is covered, and how far it leans to the light, in radii.
 _COVER, _LEAN = np.array([(1.0, 0.8, 0.42), (0.0, 0.14, 0.36)], np.float32)
 # Inks: 1-3 shadows, 4-12 things on the floor, then 16 for each person, these:
 _INKS = {"skin": 0, "hair": 3, "shirt": 5, "trousers": 8, "shoes": 11, "dark": 13, "white": 14, "lips": 15}
-_MATERIALS = [*_INKS, "sleeve", "leg", "shadow"]
-_MATERIAL = np.array([_MATERIALS.index(row[2]) for row in _ROWS])
+_INK = np.array([(_INKS | {"shadow": 1})[row[2]] for row in _ROWS])
 
 
 def _anchors(scene: Scene, size: int, look: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -269,22 +257,19 @@ def _anchors(scene: Scene, size: int, look: dict[str, np.ndarray]) -> dict[str, 
     at |= {"back": head(0.0, 0.022, -0.016), "fall": head(0.0, -0.12, -0.045), "bun": head(0.0, 0.08, -0.05)}
     at |= {"chest": at["neck"] + 0.32 * spine}
     at |= {"front_top": at["neck"] + 0.1 * spine + front, "front_low": at["neck"] + 0.9 * spine + front}
-    cuff = np.array([0.0, 0.62, 1.0])[look["sleeves"]]
-    hem = np.array([0.82, 1.0, 0.8])[look["legs"]]
     toes = (scene.feet * size).numpy()
+    reach = 0.09 * unit + np.abs(toes[:, :, 0, 0] - toes[:, :, 1, 0]) / 2
+    middle = toes[..., 0].mean(-1) - 0.05 * scene.light.numpy()[:, None] * unit
     for k, (side, sign) in enumerate((("right", -1.0), ("left", 1.0))):
         at[f"fringe_{side}"] = head(sign * 0.034, 0.05, 0.03)
         at[f"lip_{side}"] = head(sign * 0.017, -0.042, 0.058)
         at[f"waist_{side[0]}"] = along(f"{side}_hip", f"{side}_shoulder", 0.16)
-        at[f"cuff_{side}"] = along(f"{side}_shoulder", f"{side}_elbow", cuff)
+        at[f"cuff_{side}"] = along(f"{side}_shoulder", f"{side}_elbow", np.array([0.0, 0.62, 1.0])[look["sleeves"]])
         at[f"hand_{side}"] = along(f"{side}_elbow", f"{side}_wrist", 1.28)
-        at[f"knee_{side}"] = along(f"{side}_hip", f"{side}_knee", hem)
+        at[f"knee_{side}"] = along(f"{side}_hip", f"{side}_knee", np.array([0.82, 1.0, 0.8])[look["legs"]])
         at[f"hem_{side}"] = along(f"{side}_hip", f"{side}_knee", 0.7)
         at[f"toe_{side}"] = toes[:, :, k]
         at[f"heel_{side}"] = at[f"{side}_ankle"] + np.stack([0 * unit, 0.014 * unit], -1)
-    reach = 0.09 * unit + np.abs(toes[:, :, 0, 0] - toes[:, :, 1, 0]) / 2
-    middle = toes[..., 0].mean(-1) - 0.05 * scene.light.numpy()[:, None] * unit
-    for side, sign in (("right", -1), ("left", 1)):
         at[f"shade_{side}"] = np.stack([middle + sign * reach, scene.ground.numpy() * size], -1)
     return at
 
@@ -297,36 +282,25 @@ def _bust(scene: Scene) -> np.ndarray:
 
 def _shown(scene: Scene, look: dict[str, np.ndarray]) -> Bool[np.ndarray, "n p pieces"]:
     """Which pieces each person has and turns to the camera."""
-    depth, towards = scene.depths.numpy(), scene.facing[..., 1].numpy()
-    head = (depth[..., 16] + depth[..., 17]) / 2
-    front = (scene.joints[:, :, 5, 0] > scene.joints[:, :, 2, 0]).numpy()  # the left shoulder is at the right
-    rules = {
-        "fall": look["hairstyle"] == 1,
-        "bun": look["hairstyle"] == 2,
-        "mane": look["hairstyle"] != 3,
-        "curls": look["hairstyle"] == 3,
-        "nose": depth[..., 0] - head > -0.02,
-        "mouth": towards > 0.05,
-        "fringe": towards > -0.2,
-        "cap": towards <= -0.2,
-        "placket": (look["placket"] == 1) & front & (np.abs(_bust(scene)) < 0.9),
-        "skirt": look["legs"] == 2,
-    }
-    for side, eye, ear in (("right", 14, 16), ("left", 15, 17)):
-        rules[f"eye_{side}"] = rules[f"white_{side}"] = depth[..., eye] - head > 0.012
-        rules[f"ear_{side}"] = (depth[..., ear] - head > -0.03) & (look["hairstyle"] != 1)
-        rules[f"arm_{side}"], rules[f"sleeve_{side}"] = look["sleeves"] != 2, look["sleeves"] != 0
-        rules[f"leg_{side}"], rules[f"trouser_{side}"] = look["legs"] != 1, look["legs"] != 2
-    always = np.ones_like(front)
-    return np.stack([rules.get(name, always) for name in _NAMES], -1) & scene.valid.numpy()[..., None]
+    depth, across = scene.depths.numpy(), scene.joints[..., 0].numpy()
+    # How far each joint is before the middle of the head; whether the face looks here; how far the front is turned
+    # aside, which is seen when the left shoulder is at the right.
+    before = depth - (depth[..., 16:17] + depth[..., 17:]) / 2
+    known = look | dict(zip(_POINTS, before.transpose(2, 0, 1), strict=True))
+    known["facing"] = scene.facing[..., 1].numpy()
+    known["aside"] = np.where(across[..., 5] > across[..., 2], np.abs(_bust(scene)), np.inf)
+    shown = np.repeat(scene.valid.numpy()[..., None], len(_ROWS), -1)
+    for piece, name, sign, bound in _RULES:
+        shown[..., piece] &= _SIGNS[sign](known[name], float(bound))
+    return shown
 
 
 def _nearness(scene: Scene) -> np.ndarray:
     """How near each group of pieces is, (n, p, groups): they are drawn from far to near."""
     depth = scene.depths.numpy()
     # A chest is thick: arms beside it count as before it, thighs under it as behind it.
-    arms = [depth[..., [k, k + 1]].mean(-1) + 0.05 + 0.0005 * k for k in (2, 3, 5, 6)]
-    legs = [depth[..., [k, k + 1]].mean(-1) for k in (8, 9, 11, 12)]
+    arms = [depth[..., [k, k + 1]].mean(-1) + 0.05 + 0.0005 * k for k in _BONES[:4]]
+    legs = [depth[..., [k, k + 1]].mean(-1) for k in _BONES[4:]]
     torso = depth[..., [2, 5, 8, 11]].mean(-1) + 0.03
     head = np.maximum(depth[..., 16:].mean(-1), torso) + 0.01
     fall = np.where(scene.facing[..., 1].numpy() > 0, -1.0, head + 0.001)
@@ -353,16 +327,14 @@ def _pieces(scene: Scene, size: int, lit: bool) -> tuple[np.ndarray, list[int], 
 
     # One key sorts it all: the image, its shadows or person, then the group's depth, then the place in the table.
     n, people = scene.valid.shape
-    shown = _shown(scene, look)[..., layers[:, 0]]
-    rank = _nearness(scene).argsort(-1, kind="stable").argsort(-1)[..., _GROUP[layers[:, 0]]]
-    actor = (
-        np.where(_GROUP[layers[:, 0]] == 0, 0, 1 + np.arange(people)[:, None])
-        + (people + 1) * np.arange(n)[:, None, None]
-    )
+    shown, group = _shown(scene, look)[..., layers[:, 0]], _GROUP[layers[:, 0]]
+    rank = _nearness(scene).argsort(-1, kind="stable").argsort(-1)[..., group]
+    owner = np.where(group == 0, 0, 1 + np.arange(people)[:, None])
+    actor = owner + (people + 1) * np.arange(n)[:, None, None]
     key = ((actor * len(_GROUPS) + rank) * len(layers) + np.arange(len(layers)))[shown]
     image, person, layer = (axis[key.argsort()] for axis in shown.nonzero())
     counts = np.bincount(actor[shown], minlength=n * (people + 1)).cumsum()
-    starts = np.concatenate([np.append(0, counts[:-1]).reshape(n, -1), counts[people :: people + 1, None]], 1)
+    starts = np.append(0, counts)[(people + 1) * np.arange(n)[:, None] + np.arange(people + 2)]
 
     piece, step, level = layers[layer].T
     build = np.where(_PART[piece] > 1, look["build"][image, person], 1.0)
@@ -374,15 +346,8 @@ def _pieces(scene: Scene, size: int, lit: bool) -> tuple[np.ndarray, list[int], 
         centres = points[image[some, None], person[some, None], discs[piece[some], :most]]
         centres += light[some, None] * radii[..., None]
         corners[some] = canvas.hulls(centres, radii * _COVER[step[some], None])
-    if not lit:
-        return canvas.fixed(corners), _PART[piece].tolist(), starts
-    own = np.zeros((n, people, len(_MATERIALS)), int)
-    own[..., : len(_INKS)] = list(_INKS.values())
-    own[..., -3] = np.where(look["sleeves"] == 2, _INKS["shirt"], _INKS["skin"])
-    own[..., -2] = np.where(look["legs"] == 1, _INKS["trousers"], _INKS["skin"])
-    own += 16 * (1 + np.arange(people))[:, None]
-    own[..., -1] = 1
-    return canvas.fixed(corners), (own[image, person, _MATERIAL[piece]] + level).tolist(), starts
+    inks = 16 * owner[person, layer] + _INK[piece] + level if lit else _PART[piece]
+    return canvas.fixed(corners), inks.tolist(), starts
 
 
 def _light(scene: Scene) -> Float[np.ndarray, "n 2"]:
@@ -407,8 +372,7 @@ def _tables(scene: Scene) -> np.ndarray:
     n, people = scene.valid.shape
     look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
     colours, pattern = np.zeros((n, people + 1, 16, 3), np.float32), np.zeros((n, people + 1, 16), int)
-    alpha = np.ones(16 * (people + 1))
-    alpha[:4] = 0, 0.16, 0.3, 0.42
+    alpha = np.array([0, 0.16, 0.3, 0.42] + (12 + 16 * people) * [1])
     things = 0.75 * _CLOTH[(scene.clutter[..., 4].numpy() * len(_CLOTH)).astype(int)]
     colours[:, 0, 4:13] = (things[:, :, None] * LIGHT).reshape(n, 9, 3)
     own = colours[:, 1:]
@@ -439,13 +403,9 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     canvas.photograph(paint, photos.stages(scene.backgrounds, scene.horizon, size), camera, out)
 
 
-# On which parts each joint lies; it is seen where these parts of its own person are on top.
-_ON = (
-    "head|head torso|torso right_upper_arm|right_upper_arm right_forearm|right_forearm|torso left_upper_arm"
-    "|left_upper_arm left_forearm|left_forearm|torso right_thigh|right_thigh right_shank|right_shank|torso left_thigh"
-    "|left_thigh left_shank|left_shank|head|head|head|head"
-)
-_LIES_ON = torch.tensor([[part in names.split() for part in PARTS] for names in _ON.split("|")])  # (18, parts)
+# The joints on each part; a joint is seen where these parts of its own person are on top.
+_HELD = [(), (0, 1, 14, 15, 16, 17), (1, 2, 5, 8, 11), *((k, k + 1) for k in _BONES)]
+_LIES_ON = torch.tensor([[joint in joints for joints in _HELD] for joint in range(18)])  # (18, parts)
 
 
 def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
@@ -461,32 +421,22 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     n, people = scene.valid.shape
     layers = np.zeros((n, people, size, size), np.uint8)  # the part at each pixel, also where others hide it
     corners, parts, starts = _pieces(scene, size, lit=False)
-    for i, (_, *row) in enumerate(starts.tolist()):
-        for p, (first, end) in enumerate(pairwise(row)):
-            if first < end:
-                inks = canvas.stamp(canvas.blank(size), corners[first:end], parts[first:end])
-                layers[i, p] = canvas.at_centres(inks)
+    for i, p in np.ndindex(n, people):
+        own = slice(*starts[i, p + 1 : p + 3])
+        layers[i, p] = canvas.at_centres(canvas.stamp(canvas.blank(size), corners[own], parts[own]))
     top, owner, boxes, areas = map(torch.from_numpy, canvas.compose(layers))
     keypoints, persons = scene.joints * size, torch.arange(1, people + 1)
     in_frame = ((keypoints >= 0) & (keypoints < size)).all(-1) & scene.valid[..., None]
     column, row = keypoints.floor().long().clamp(0, size - 1).unbind(-1)
     image = torch.arange(n)[:, None, None]
     part = top[image, row, column].long()
-    own = owner[image, row, column] == persons[:, None]
-    return {
-        "keypoints": keypoints,
-        "visible": in_frame & own & _LIES_ON[torch.arange(18), part] & _turned(scene, part),
-        "in_frame": in_frame,
-        "valid": scene.valid,
-        "person_masks": owner[:, None] == persons.to(torch.uint8)[:, None, None],
-        "amodal_masks": torch.from_numpy(layers > 0),
-        "part_labels": top.long(),
-        "boxes": boxes,
-        "areas": areas,
-        "depth_order": persons.expand(n, people),
-        "identity": scene.identity,
-        "domain": scene.domain,
-    }
+    on_top = owner[image, row, column] == persons[:, None]
+    visible = in_frame & on_top & _LIES_ON[torch.arange(18), part] & _turned(scene, part)
+    seen = owner[:, None] == persons.to(torch.uint8)[:, None, None]
+    joints = {"keypoints": keypoints, "visible": visible, "in_frame": in_frame, "valid": scene.valid}
+    masks = {"person_masks": seen, "amodal_masks": torch.from_numpy(layers > 0), "part_labels": top.long()}
+    figures = {"boxes": boxes, "areas": areas, "depth_order": persons.expand(n, people)}
+    return joints | masks | figures | {"identity": scene.identity, "domain": scene.domain}
 
 
 def _turned(scene: Scene, part: Int[Tensor, "n p 18"]) -> Bool[Tensor, "n p 18"]:

@@ -27,40 +27,31 @@ class Pose:
 
 
 # Ranges of the angles in each kind of posture, and how often each is drawn.
-_ARMS = torch.tensor(
-    [
-        [(0.06, 0.3), (-0.35, 0.4), (0.05, 0.6), (0.0, 0.9)],  # hanging
-        [(0.15, 0.9), (-0.6, 0.6), (0.8, 2.1), (-0.3, 1.4)],  # bent
-        [(1.2, 2.7), (-0.3, 0.4), (0.1, 1.6), (-0.2, 0.6)],  # raised
-        [(0.0, 0.4), (0.1, 0.7), (1.4, 2.1), (0.7, 1.4)],  # folded in front
-    ]
-)
-_STEPS = torch.tensor(
-    [
-        [(0.02, 0.16), (-0.15, 0.2), (0.0, 0.2)],  # standing
-        [(0.0, 0.12), (-0.5, 0.55), (0.0, 0.9)],  # walking
-        [(0.05, 0.5), (0.5, 1.3), (0.8, 1.7)],  # knee up
-        [(0.25, 0.5), (-0.1, 0.2), (0.0, 0.3)],  # wide
-    ]
-)
+_POSTURES = [
+    [(0.06, 0.3), (-0.35, 0.4), (0.05, 0.6), (0.0, 0.9)],  # arms: hanging
+    [(0.15, 0.9), (-0.6, 0.6), (0.8, 2.1), (-0.3, 1.4)],  # bent
+    [(1.2, 2.7), (-0.3, 0.4), (0.1, 1.6), (-0.2, 0.6)],  # raised
+    [(0.0, 0.4), (0.1, 0.7), (1.4, 2.1), (0.7, 1.4)],  # folded in front
+    [(0.02, 0.16), (-0.15, 0.2), (0.0, 0.2)],  # legs: standing
+    [(0.0, 0.12), (-0.5, 0.55), (0.0, 0.9)],  # walking
+    [(0.05, 0.5), (0.5, 1.3), (0.8, 1.7)],  # knee up
+    [(0.25, 0.5), (-0.1, 0.2), (0.0, 0.3)],  # wide
+]
+_ARMS, _STEPS = torch.tensor(_POSTURES[:4]), torch.tensor(_POSTURES[4:])
 _ARM_ODDS, _STEP_ODDS = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2, 3], [0, 0, 0, 0, 1, 1, 1, 2, 3, 3]])
 
 
 def sample(draws: Draws, people: int) -> Pose:
     """Random postures of (n, people): arms and legs each of some kind, mostly turned towards the camera."""
-
-    def angles(ranges: Tensor, kind: Tensor) -> Tensor:
-        low, high = ranges[kind].unbind(-1)
-        return draws.uniform(low, high, people, ranges.shape[1])
-
     lean, tilt, twist = (draws.uniform(-a, a, people) for a in (0.16, 0.12, 0.35))
     arms, legs = [], []
     step = torch.zeros(lean.shape, dtype=torch.long)
     for _ in range(2):
-        arms.append(angles(_ARMS, _ARM_ODDS[draws.integers(0, len(_ARM_ODDS), people)]))
+        kind = _ARM_ODDS[draws.integers(0, len(_ARM_ODDS), people)]
+        arms.append(draws.uniform(_ARMS[kind, :, 0], _ARMS[kind, :, 1], people, 4))
         # When one knee is up the other leg stands.
         step = torch.where(step == 2, 0, _STEP_ODDS[draws.integers(0, len(_STEP_ODDS), people)])
-        legs.append(angles(_STEPS, step))
+        legs.append(draws.uniform(_STEPS[step, :, 0], _STEPS[step, :, 1], people, 3))
     ahead, anywhere = draws.uniform(-1, 1, people), draws.uniform(-3.14, 3.14, people)
     yaw = torch.where(draws.uniform(0, 1, people) < 0.68, ahead, anywhere)
     look = yaw + draws.uniform(-0.5, 0.5, people)  # the head may look elsewhere

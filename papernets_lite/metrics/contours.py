@@ -4,6 +4,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from papernets_lite.ops.checks import expect
+
 
 def dark_lines(images: Float[Tensor, "n c h w"], *, width: int = 2, contrast: float = 0.1) -> Bool[Tensor, "n h w"]:
     """Pixels of thin dark lines: those that a closing fills up.
@@ -19,8 +21,7 @@ def dark_lines(images: Float[Tensor, "n c h w"], *, width: int = 2, contrast: fl
     Raises:
         ValueError: for ``width < 1``.
     """
-    if width < 1:
-        raise ValueError(f"expected width >= 1, got {width}")
+    expect(width >= 1, "width >= 1", width)
     grey, side = images.mean(1, keepdim=True), 2 * ((width + 1) // 2) + 1
     wide = functional.max_pool2d(grey, side, 1, side // 2)
     closed = -functional.max_pool2d(-wide, side, 1, side // 2)

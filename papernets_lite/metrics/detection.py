@@ -1,12 +1,13 @@
 """Box average precision as COCO defines it, by faster-coco-eval."""
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
+from torchvision.ops import box_convert, box_iou
+
+from papernets_lite.metrics.coco import evaluate, mean, summary
+from papernets_lite.ops.checks import expect
 
 
 def box_ap(
@@ -30,14 +31,10 @@ def box_ap(
     Raises:
         ValueError: for another number of images, or when no image holds an object.
     """
-    precision, recall = _evaluate(found, truth, sizes or {})  # (IoU, recall, class, size, most) and without recall
-    score = {
-        "AP": _mean(precision[:, :, :, 0, -1]),
-        "AP50": _mean(precision[0, :, :, 0, -1]),
-        "AP75": _mean(precision[5, :, :, 0, -1]),
-        "AR": _mean(recall[:, :, 0, -1]),
-    }
-    return score | {f"AP {name}": _mean(precision[:, :, :, k, -1]) for k, name in enumerate(sizes or {}, 1)}
+    sizes = sizes or {}
+    precision, recall = _evaluate(found, truth, sizes)
+    by_size = {f"AP {name}": mean(precision[..., k, -1]) for k, name in enumerate(sizes, 1)}
+    return summary(precision, recall) | by_size
 
 
 def ap_by_iou(found: Sequence[Mapping[str, Tensor]], truth: Mapping[str, Tensor]) -> dict[float, float]:
@@ -50,7 +47,7 @@ def ap_by_iou(found: Sequence[Mapping[str, Tensor]], truth: Mapping[str, Tensor]
         ValueError: for another number of images, or when no image holds an object.
     """
     precision, _ = _evaluate(found, truth, {})
-    return {0.5 + 0.05 * k: _mean(row[..., 0, -1]) for k, row in enumerate(precision)}
+    return {0.5 + 0.05 * k: mean(row[..., 0, -1]) for k, row in enumerate(precision)}
 
 
 def recall(
@@ -67,72 +64,36 @@ def recall(
     Raises:
         ValueError: for another number of images, or when no image holds an object.
     """
-    from torchvision.ops import box_iou
-
-    if len(proposals) != len(truth["boxes"]) or not truth["valid"].any():
-        raise ValueError(f"expected proposals for {len(truth['boxes'])} images with objects, got {len(proposals)}")
+    images, objects = len(truth["boxes"]), int(truth["valid"].sum())
+    expect(len(proposals) == images and objects, f"proposals for {images} images with objects", len(proposals))
     hits = 0
     for boxes, true, valid in zip(proposals, truth["boxes"], truth["valid"], strict=True):
-        if len(boxes) and valid.any():
-            hits += int((box_iou(true[valid], boxes[:most]) >= iou).any(1).sum())
-    return hits / int(truth["valid"].sum())
+        hits += int((box_iou(true[valid], boxes[:most]) >= iou).any(1).sum())
+    return hits / objects
 
 
 def _evaluate(
     found: Sequence[Mapping[str, Tensor]], truth: Mapping[str, Tensor], sizes: Mapping[str, tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """COCO's precision (IoU, recall, class, size, most) and recall (IoU, class, size, most); -1 where undefined."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    if len(found) != len(truth["boxes"]) or not truth["valid"].any():
-        raise ValueError(
-            f"expected detections for {len(truth['boxes'])} images with objects, got {len(found)} and"
-            f" {int(truth['valid'].sum())} objects"
-        )
+    """``coco.evaluate`` of boxes."""
+    images, objects = len(truth["boxes"]), int(truth["valid"].sum())
+    came = f"got {len(found)} and {objects} objects"
+    expect(len(found) == images and objects, f"detections for {images} images with objects, {came}")
     annotations = [
-        record | {"id": number, "iscrowd": 0}
-        for number, record in enumerate(
-            (
-                record
-                for image, valid in enumerate(truth["valid"], 1)
-                for record in _records(image, truth["boxes"][image - 1][valid], truth["labels"][image - 1][valid])
-            ),
-            1,
-        )
+        record
+        for image, valid in enumerate(truth["valid"])
+        for record in _records(image, truth["boxes"][image][valid], truth["labels"][image][valid])
     ]
     results = [
         record | {"score": score}
-        for image, one in enumerate(found, 1)
+        for image, one in enumerate(found)
         for record, score in zip(_records(image, one["boxes"], one["labels"]), one["scores"].tolist(), strict=True)
     ]
-    ranges = {"all": (0.0, 1e5), **sizes}
-    if not results:
-        return np.zeros((10, 101, 1, len(ranges), 1)), np.zeros((10, 1, len(ranges), 1))
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(
-            {
-                "info": {},
-                "images": [{"id": image + 1} for image in range(len(found))],
-                "annotations": annotations,
-                "categories": [{"id": k} for k in sorted({record["category_id"] for record in annotations + results})],
-            }
-        )
-        evaluation = COCOeval_faster(coco, coco.loadRes(results), "bbox")
-        evaluation.params.areaRng = [[low**2, high**2] for low, high in ranges.values()]
-        evaluation.params.areaRngLbl = list(ranges)
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation.eval["precision"], evaluation.eval["recall"]
-
-
-def _mean(values: np.ndarray) -> float:
-    there = values[values > -1]  # -1 marks classes without objects
-    return float(there.mean()) if there.size else float("nan")
+    return evaluate("bbox", images, annotations, results, sizes=sizes)
 
 
 def _records(image: int, boxes: Tensor, labels: Tensor) -> list[dict]:
-    sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
     return [
-        {"image_id": image, "category_id": label + 1, "bbox": [x, y, w, h], "area": w * h}
-        for (x, y, w, h), label in zip(sides, labels.tolist(), strict=True)
+        {"image_id": image + 1, "category_id": label + 1, "bbox": [x, y, w, h], "area": w * h}
+        for (x, y, w, h), label in zip(box_convert(boxes, "xyxy", "xywh").tolist(), labels.tolist(), strict=True)
     ]

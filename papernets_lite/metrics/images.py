@@ -8,6 +8,8 @@ from sklearn.metrics import mutual_info_score
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from papernets_lite.ops.checks import expect
+
 
 def mutual_information(first: Int[Tensor, " n"], second: Int[Tensor, " n"], classes: int) -> float:
     r"""Bits that one labelling tells about another: :math:`\sum_{ij} p_{ij} \log_2 \frac{p_{ij}}{p_i p_j}`.
@@ -20,10 +22,9 @@ def mutual_information(first: Int[Tensor, " n"], second: Int[Tensor, " n"], clas
     Raises:
         ValueError: for no or unequally many labels, or labels out of range.
     """
-    if not len(first) or len(first) != len(second):
-        raise ValueError(f"expected as many labels of both kinds, got {len(first)} and {len(second)}")
-    if not all(int(labels.min()) >= 0 and int(labels.max()) < classes for labels in (first, second)):
-        raise ValueError(f"expected labels from 0 to {classes - 1}")
+    expect(len(first) == len(second) > 0, "as many labels of both kinds", len(first), len(second))
+    low, high = torch.stack([first, second]).aminmax()
+    expect(low >= 0 and high < classes, f"labels from 0 to {classes - 1}", int(low), int(high))
     return max(float(mutual_info_score(first.numpy(), second.numpy())) / math.log(2), 0.0)
 
 
@@ -54,8 +55,7 @@ def detail_correlation(
     Raises:
         ValueError: for fewer than two masked pixels.
     """
-    if masks.sum() < 2:
-        raise ValueError(f"expected at least two masked pixels, got {int(masks.sum())}")
+    expect(masks.sum() >= 2, "at least two masked pixels", int(masks.sum()))
     grey = [pictures.mean(1, keepdim=True) for pictures in (first, second)]
     means = [avg_pool2d(g, window, 1, window // 2, count_include_pad=False) for g in grey]
     fine = torch.stack([(g - mean)[:, 0][masks] for g, mean in zip(grey, means, strict=True)])
@@ -72,6 +72,5 @@ def nearest(images: Float[Tensor, "n *s"], answers: Float[Tensor, "n k *s"]) -> 
     Raises:
         ValueError: for no images or no answers.
     """
-    if not answers.shape[0] or not answers.shape[1]:
-        raise ValueError(f"expected images and answers, got answers of shape {tuple(answers.shape)}")
+    expect(answers.shape[0] and answers.shape[1], "images and answers", answers.shape)
     return (images[:, None] - answers).square().flatten(2).mean(2).argmin(1)

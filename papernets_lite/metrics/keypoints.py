@@ -1,15 +1,15 @@
 """How well keypoints are found: PCK, and COCO's average precision by faster-coco-eval."""
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from papernets_lite.metrics.coco import evaluate, summary
+from papernets_lite.ops.checks import expect
 
 # COCO's per-joint tolerances, in OpenPose's order; COCO has no neck, which gets the shoulders'.
 SIGMAS = (
@@ -49,19 +49,17 @@ def pck(
     Raises:
         ValueError: for another number of images, or when no keypoint is visible.
     """
-    if len(found) != len(keypoints) or not visible.any():
-        raise ValueError(
-            f"expected detections for {len(keypoints)} images with visible keypoints,"
-            f" got {len(found)} and {int(visible.sum())} keypoints"
-        )
+    images, wanted = len(keypoints), int(visible.sum())
+    came = f"got {len(found)} and {wanted} keypoints"
+    expect(len(found) == images and wanted, f"detections for {images} images with visible keypoints, {came}")
     correct = 0
     for (kinds, where), truth, seen, scale in zip(found, keypoints, visible, scales, strict=True):
         for joint in range(keypoints.shape[2]):
-            near = torch.cdist(truth[seen[:, joint], joint], where[kinds == joint])
-            near = near <= share * scale[seen[:, joint], None]
+            there = seen[:, joint]
+            near = torch.cdist(truth[there, joint], where[kinds == joint]) <= share * scale[there, None]
             rows, columns = linear_sum_assignment(near.numpy(), maximize=True)
             correct += int(near[rows, columns].sum())
-    return correct / int(visible.sum()), correct / max(sum(len(kinds) for kinds, _ in found), 1)
+    return correct / wanted, correct / max(sum(len(kinds) for kinds, _ in found), 1)
 
 
 @runtime_checkable
@@ -89,58 +87,26 @@ def oks_ap(
     Raises:
         ValueError: for another number of images, or when no image holds a labelled person.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
-
     keypoints, visible, areas = truth["keypoints"], truth["visible"], truth["areas"]
-    if not len(found) == len(keypoints) == len(visible) == len(areas):
-        raise ValueError(
-            f"expected as many predictions as images, got {len(found)}, {len(keypoints)}, {len(visible)}, {len(areas)}"
-        )
-    annotations: list[dict] = []
-    results: list[dict] = []
-    for image, (points, seen, area) in enumerate(zip(keypoints, visible, areas, strict=True), 1):
-        for person in range(len(points)):
-            if seen[person].any():
-                annotations.append(_record(image, points[person], 2 * seen[person], float(area[person])))
-                annotations[-1] |= {"id": len(annotations), "iscrowd": 0, "num_keypoints": int(seen[person].sum())}
-    if not annotations:
-        raise ValueError("expected at least one labelled person, got none")
-    for image, people in enumerate(found, 1):
-        for points, score in zip(people.keypoints, people.scores.tolist(), strict=True):
-            results.append(_record(image, points, torch.ones(len(points)), 0.0) | {"score": score})
-    if not results:
-        return dict.fromkeys(("AP", "AP50", "AP75", "AR"), 0.0)
-    labelled = {
-        "info": {},
-        "images": [{"id": i + 1, "width": 1, "height": 1} for i in range(len(keypoints))],
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "person", "keypoints": [], "skeleton": []}],
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(labelled)
-        evaluation = COCOeval_faster(coco, coco.loadRes(results), "keypoints")
-        evaluation.params.kpt_oks_sigmas = np.array(sigmas)
-        # COCO ignores people under 32^2 pixels because its pictures are large; ours are not.
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
-    return {
-        "AP": float(precision.mean()),
-        "AP50": float(precision[0].mean()),
-        "AP75": float(precision[5].mean()),
-        "AR": float(recall.mean()),
-    }
+    counts = len(found), len(keypoints), len(visible), len(areas)
+    expect(len({*counts}) == 1, "as many predictions as images", *counts)
+    labelled = [
+        _record(image, points, 2 * seen) | {"area": float(area), "num_keypoints": int(seen.sum())}
+        for image, people in enumerate(zip(keypoints, visible, areas, strict=True), 1)
+        for points, seen, area in zip(*people, strict=True)
+        if seen.any()
+    ]
+    expect(labelled, "at least one labelled person", len(labelled))
+    results = [
+        _record(image, points, torch.ones(len(points))) | {"score": score}
+        for image, people in enumerate(found, 1)
+        for points, score in zip(people.keypoints, people.scores.tolist(), strict=True)
+    ]
+    return summary(*evaluate("keypoints", len(found), labelled, results, sizes={}, sigmas=sigmas))
 
 
-def _record(image: int, points: Tensor, flags: Tensor, area: float) -> dict:
-    triples = torch.cat([points, flags[:, None].to(points)], 1)
-    low, high = points.min(0).values, points.max(0).values
-    x, y, wide, high_ = *low.tolist(), *(high - low).tolist()
-    return {
-        "image_id": image,
-        "category_id": 1,
-        "keypoints": triples.flatten().tolist(),
-        "area": area,
-        "bbox": [x, y, wide, high_],
-    }
+def _record(image: int, points: Tensor, flags: Tensor) -> dict:
+    triples = torch.cat([points, flags[:, None].to(points)], 1).flatten().tolist()
+    low, high = points.amin(0), points.amax(0)
+    box = [*low.tolist(), *(high - low).tolist()]
+    return {"image_id": image, "category_id": 1, "keypoints": triples, "bbox": box}

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Int
 from scipy import ndimage
 from torch import Tensor
 
+from papernets_lite.ops.checks import expect
+
 
 def components(mask: Bool[Tensor, "*b h w"]) -> Int[Tensor, "*b h w"]:
     """Connected pieces of each mask, numbered from 1 on; pixels are connected by their sides, not their corners."""
@@ -48,10 +50,9 @@ def object_scores(
     Raises:
         ValueError: for another number of images, images of unequal size, or ``iou`` outside [0.5, 1).
     """
-    if len(found) != len(truth) or any(a.shape != b.shape for a, b in zip(found, truth, strict=True)):
-        raise ValueError(f"expected as many images of the same sizes, got {len(found)} and {len(truth)}")
-    if not 0.5 <= iou < 1:
-        raise ValueError(f"expected 0.5 <= iou < 1, got {iou}")
+    alike = [a.shape for a in found] == [b.shape for b in truth]
+    expect(alike, "as many images of the same sizes", len(found), len(truth))
+    expect(0.5 <= iou < 1, "0.5 <= iou < 1", iou)
     hits = wrong = true = melted = both = either = 0
     for one, other in zip(found, truth, strict=True):
         table = overlaps(one, other)

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
+from papernets_lite.ops.checks import expect
 from papernets_lite.ops.matching import optimal
 
 
@@ -29,10 +31,7 @@ def identity_switches(
     Raises:
         ValueError: for another number of frames.
     """
-    from torchvision.ops import box_iou
-
-    if len(found) != len(truth["boxes"]):
-        raise ValueError(f"expected detections for {len(truth['boxes'])} frames, got {len(found)}")
+    expect(len(found) == len(truth["boxes"]), f"detections for {len(truth['boxes'])} frames", len(found))
     known: dict[int, int] = {}  # object -> tube
     switches = matched = 0
     for one, boxes, valid in zip(found, truth["boxes"], truth["valid"], strict=True):
