@@ -182,6 +182,17 @@ def test_the_composite_is_its_stages():
     torch.testing.assert_close(still.layers, cut, rtol=1e-3, atol=1e-3)
 
 
+def test_the_mask_begins_at_the_targets_prior_or_as_the_paper_at_one_half():
+    images, source, target = torch.rand(2, 3, 48, 48), joints(2), joints(2, seed=1)
+    for start in (0.95, 0.5):
+        net = paper.tiny(start=start)
+        torch.nn.init.zeros_(net.foreground.heads[1].weight)
+        found = net(images, source, target).alpha
+        person = 1 - paper.prior(target, (48, 48))[:, :1]
+        torch.testing.assert_close(found, person.clamp(1 - start, start))
+    assert paper.paper().start == 0.5
+
+
 def test_the_background_net_never_sees_the_target():
     net = paper.tiny()
     images, source = torch.rand(1, 3, 48, 48), joints(1)
@@ -242,5 +253,7 @@ def test_a_step_learns_from_the_target_frame_alone():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="expected 2 x 2"):
         paper.UNet(3, 2, down=(4, 4, 4), up=(4, 4), heads=(1,))
+    with pytest.raises(ValueError, match=r"0.5 <= start < 1, got 1"):
+        paper.tiny(start=1)
     with pytest.raises(ValueError, match="divisible by 8, got"):
         paper.tiny()(torch.rand(1, 3, 44, 44), joints(1), joints(1))
