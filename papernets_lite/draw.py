@@ -79,65 +79,36 @@ def boxes(
     return _tensor(canvas)
 
 
-def masks(
-    image: Float[Tensor, "3 h w"], masks: Bool[Tensor, "n h w"], *, scale: int = 4, alpha: float = 0.55
-) -> Float[Tensor, "3 H W"]:
+def masks(image: Float[Tensor, "3 h w"], masks: Bool[Tensor, "n h w"], *, scale: int = 4) -> Float[Tensor, "3 H W"]:
     """``masks`` as translucent colours, one each; where they overlap, the last lies on top."""
     out = image.detach().float().cpu().clone()
     for number, mask in enumerate(masks.cpu()):
         paint = torch.tensor(_PAINT[number % len(_PAINT)])[:, None] / 255
-        out[:, mask] = (1 - alpha) * out[:, mask] + alpha * paint
+        out[:, mask] = 0.45 * out[:, mask] + 0.55 * paint
     return resize(out, scale)
 
 
-def heatmap(
-    image: Float[Tensor, "c h w"],
-    heat: Float[Tensor, "H W"],
-    *,
-    scale: int = 4,
-    limits: tuple[float, float] = (0.0, 1.0),
-) -> Float[Tensor, "3 A B"]:
+def heatmap(image: Float[Tensor, "c h w"], heat: Float[Tensor, "H W"], *, scale: int = 4) -> Float[Tensor, "3 A B"]:
     """A ``heat`` map of any resolution over the greyed image: transparent where it is low.
 
     Args:
         image: the picture.
-        heat: its values.
+        heat: its values; 0 and less show nothing, 1 and more the full colour, through which the picture still shines.
         scale: enlargement of the picture.
-        limits: values shown as nothing and as full colour, through which the picture still shines.
 
     Raises:
-        ValueError: for values that are not finite or limits that do not increase.
+        ValueError: for values that are not finite.
     """
-    low, high = limits
-    expect(low < high, "limits (low, high) that increase", limits)
     bad = int((~heat.isfinite()).sum())
     expect(not bad, f"a finite heat map, got {bad} values that are not")
     base = 0.35 + 0.5 * _tensor(_canvas(image, scale)).mean(0, keepdim=True)  # colour is left to the heat
     values = heat.detach().float().cpu()[None, None]
-    values = functional.interpolate(values, size=base.shape[1:], mode="bilinear", align_corners=False)[0, 0]
-    values = ((values - low) / (high - low)).clamp(0, 1)
+    values = functional.interpolate(values, size=base.shape[1:], mode="bilinear", align_corners=False)[0, 0].clamp(
+        0, 1
+    )
     colour = torch.from_numpy(matplotlib.colormaps["inferno"](values.numpy())[..., :3]).permute(2, 0, 1).float()
     opacity = 0.65 * values.sqrt()
     return base * (1 - opacity) + colour * opacity
-
-
-def vectors(field: Float[Tensor, "2 h w"], *, scale: int = 4, limit: float = 1.0) -> Float[Tensor, "3 H W"]:
-    """A vector field as colour: direction is hue, length is strength on white.
-
-    Args:
-        field: (x, y) components, y down.
-        scale: enlargement.
-        limit: the length of full colour.
-
-    Raises:
-        ValueError: for values that are not finite or ``limit <= 0``.
-    """
-    finite = bool(field.isfinite().all())
-    expect(limit > 0 and finite, "a finite field and limit > 0", f"limit {limit}", f"finite {finite}")
-    x, y = field.detach().float().cpu()
-    rgb = torch.from_numpy(hues(torch.atan2(y, x).numpy())).permute(2, 0, 1).float()
-    strength = (torch.hypot(x, y) / limit).clamp(0, 1)
-    return resize(1 - strength * (1 - rgb), scale)
 
 
 def skeleton(

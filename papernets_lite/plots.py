@@ -143,39 +143,22 @@ def curves(
     return ax
 
 
-def bars(
-    values: Mapping[str, float],
-    *,
-    errors: Mapping[str, float] | None = None,
-    reference: Mapping[str, float] | None = None,
-    ax: Axes | None = None,
-    ylabel: str = "",
-    digits: int = 2,
-) -> Axes:
+def bars(values: Mapping[str, float], *, ax: Axes | None = None, ylabel: str = "") -> Axes:
     """Bars with their values written on them.
 
     Args:
         values: name -> height.
-        errors: name -> half length of an error bar.
-        reference: name -> another value (the paper's), as a diamond.
         ax: where to draw.
         ylabel: what the height is.
-        digits: decimals of the written values.
 
     Raises:
-        ValueError: for no bars, values that are not finite, or errors and references of unknown bars.
+        ValueError: for no bars, or values that are not finite.
     """
-    unknown = {*(errors or {}), *(reference or {})} - set(values)
-    expect(values and not unknown, "bars, and errors and references of these bars", list(values), unknown)
+    expect(values, "bars", values)
     ax = ax if ax is not None else axes()[1]
     heights = _finite("bars", np.array(list(values.values()), float))
     where = np.arange(len(values))
-    error = [errors.get(name, 0.0) for name in values] if errors else None
-    drawn = ax.bar(where, heights, 0.62, yerr=error, color=COLOURS, ecolor=INK, capsize=3)
-    ax.bar_label(drawn, fmt=f"%.{digits}f", padding=2, fontsize=10)
-    if reference:
-        ax.plot(where, [reference.get(name, np.nan) for name in values], "D", color=INK, ms=5, ls="", label="paper")
-        ax.legend()
+    ax.bar_label(ax.bar(where, heights, 0.62, color=COLOURS), fmt="%.2f", padding=2, fontsize=10)
     ax.set_xticks(where, [textwrap.fill(name, 14) for name in values])
     ax.set_ylabel(ylabel)
     ax.grid(axis="x", visible=False)
@@ -319,7 +302,6 @@ def heat(
     ax: Axes | None = None,
     xlabel: str = "",
     ylabel: str = "",
-    numbers: bool = True,
 ) -> Axes:
     """A matrix as colours with its numbers, such as a confusion matrix.
 
@@ -335,24 +317,19 @@ def heat(
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(visible=False)
-    if numbers:
-        middle = (values.max() + values.min()) / 2
-        for (r, c), value in np.ndenumerate(values):
-            text = f"{value:.2f}" if matrix.is_floating_point() else f"{value:.0f}"
-            ink = "white" if value > middle else INK
-            ax.text(c, r, text, ha="center", va="center", fontsize=9, color=ink)
+    middle = (values.max() + values.min()) / 2
+    for (r, c), value in np.ndenumerate(values):
+        text = f"{value:.2f}" if matrix.is_floating_point() else f"{value:.0f}"
+        ax.text(c, r, text, ha="center", va="center", fontsize=9, color="white" if value > middle else INK)
     return ax
 
 
-def graph(
-    nodes: Mapping[str, bool], arrows: Sequence[tuple[str, str, float]], *, start: float = 90.0, ax: Axes | None = None
-) -> Axes:
-    """A directed graph, its nodes on a circle.
+def graph(nodes: Mapping[str, bool], arrows: Sequence[tuple[str, str, float]], *, ax: Axes | None = None) -> Axes:
+    """A directed graph, its nodes clockwise on a circle, the first on top.
 
     Args:
         nodes: name -> whether it is drawn full.
         arrows: (from, to, thickness in points).
-        start: where the first node lies, in degrees from the right; the others follow clockwise.
         ax: where to draw.
 
     Raises:
@@ -361,7 +338,7 @@ def graph(
     joined = all(a in nodes and b in nodes and a != b for a, b, _ in arrows)
     expect(nodes and joined, "nodes and arrows between two of them", list(nodes), list(arrows))
     ax = ax if ax is not None else axes(width=4.6, height=3)[1]
-    turn = np.deg2rad(start) - np.arange(len(nodes)) * 2 * np.pi / len(nodes)
+    turn = np.pi / 2 - np.arange(len(nodes)) * 2 * np.pi / len(nodes)
     places = dict(zip(nodes, np.stack([np.cos(turn), np.sin(turn)], 1), strict=True))
     look: dict[str, Any] = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.15", "color": COLOURS[1]}
     look |= {"shrinkA": 12, "shrinkB": 12, "mutation_scale": 12}

@@ -42,22 +42,21 @@ def masked_l1(
 
 
 def detail_correlation(
-    first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], masks: Bool[Tensor, "b h w"], window: int = 5
+    first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], masks: Bool[Tensor, "b h w"]
 ) -> float:
-    """The correlation of fine detail over all masked pixels: of grey pictures minus their local mean.
+    """The correlation of fine detail over all masked pixels: of grey pictures minus their mean over 5x5.
 
     Args:
         first: pictures.
         second: the pictures that they are compared with.
-        masks: where.
-        window: side of the squares of the local mean, odd; at the border only what lies inside counts.
+        masks: where. At the border only those of the 5x5 count that lie inside.
 
     Raises:
         ValueError: for fewer than two masked pixels.
     """
     expect(masks.sum() >= 2, "at least two masked pixels", int(masks.sum()))
     grey = [pictures.mean(1, keepdim=True) for pictures in (first, second)]
-    means = [avg_pool2d(g, window, 1, window // 2, count_include_pad=False) for g in grey]
+    means = [avg_pool2d(g, 5, 1, 2, count_include_pad=False) for g in grey]
     fine = torch.stack([(g - mean)[:, 0][masks] for g, mean in zip(grey, means, strict=True)])
     return float(torch.corrcoef(fine)[0, 1])
 

@@ -58,6 +58,9 @@ def test_sizes_are_roots_of_areas():
     assert score["AP small"] == pytest.approx(1)
     assert score["AP large"] == 0
     assert math.isnan(score["AP huge"])
+    nothing = box_ap(found([]), known(BOXES), sizes=sizes)
+    assert nothing["AP small"] == nothing["AP"] == nothing["AR"] == 0
+    assert math.isnan(nothing["AP huge"])
 
 
 def test_padding_does_not_count():
