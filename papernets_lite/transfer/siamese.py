@@ -20,10 +20,11 @@ Guessed:
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+
+from papernets_lite.ops.checks import expect
 
 # The paper's net for shifted digits (its Section 3): maps and kernel sizes of C1 and C3.
 CHANNELS, KERNELS = (15, 30), (6, 9)
@@ -54,7 +55,6 @@ class Mapping(nn.Module):
         pool: how many times the subsampling makes its maps smaller.
         dim: outputs.
         squash: the activation after every layer but the last.
-        in_channels: of the images.
 
     Raises:
         ValueError: when the image is too small for the kernels.
@@ -70,14 +70,12 @@ class Mapping(nn.Module):
         pool: int = 3,
         dim: int = 2,
         squash: type[nn.Module] = nn.Tanh,
-        in_channels: int = 1,
     ) -> None:
         super().__init__()
         last = ((side - kernels[0]) // stride + 1) // pool - kernels[1] + 1
-        if last < 1:
-            raise ValueError(f"expected images larger than the kernels, got side {side}, kernels {tuple(kernels)}")
+        expect(last >= 1, f"images larger than the kernels, got side {side}, kernels {tuple(kernels)}")
         self.side, self.squash = side, squash()
-        self.c1 = nn.Conv2d(in_channels, channels[0], kernels[0], stride)
+        self.c1 = nn.Conv2d(1, channels[0], kernels[0], stride)
         self.s2 = Subsample(channels[0], pool)
         self.c3 = nn.Conv2d(channels[0], channels[1], kernels[1])
         self.f4 = nn.Linear(channels[1] * last**2, dim)
@@ -88,8 +86,8 @@ class Mapping(nn.Module):
         Raises:
             ValueError: for no images, or images of another size.
         """
-        if not len(images) or images.shape[2:] != (self.side, self.side):
-            raise ValueError(f"expected images of {self.side}x{self.side} pixels, got {tuple(images.shape)}")
+        side, right = self.side, len(images) > 0 and images.shape[2:] == (self.side, self.side)
+        expect(right, f"images of {side}x{side} pixels", images.shape)
         x = self.squash(self.c1(images))
         x = self.squash(self.s2(x))
         return self.f4(self.squash(self.c3(x)).flatten(1))
@@ -108,8 +106,7 @@ class Siamese(nn.Module):
 
     def forward(self, pairs: Float[Tensor, "b 2 c h w"]) -> Float[Tensor, "b 2 d"]:
         """The embeddings of each pair's images."""
-        outputs = self.mapping(rearrange(pairs, "b two c h w -> (b two) c h w"))
-        return rearrange(outputs, "(b two) d -> b two d", two=2)
+        return self.mapping(pairs.flatten(0, 1)).unflatten(0, (-1, 2))
 
     @torch.no_grad()
     def embed(self, views: Float[Tensor, "n v c h w"]) -> Float[Tensor, "n v d"]:
@@ -140,8 +137,7 @@ def loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, margin
     Raises:
         ValueError: for a negative margin.
     """
-    if margin < 0:
-        raise ValueError(f"expected margin >= 0, got {margin}")
+    expect(margin >= 0, "margin >= 0", margin)
     d = distance(outputs)
     short = (margin - d).clamp(min=0)
     pull = torch.where(similar, d.square() / 2, 0.0).mean()
@@ -249,8 +245,8 @@ def shifted(
         ValueError: when the sides differ by an odd number or the images are too large.
     """
     left, top = side - images.shape[3], side - images.shape[2]
-    if min(left, top) < 0 or left % 2 or top % 2:
-        raise ValueError(f"expected images smaller than {side} by even numbers, got {tuple(images.shape[2:])}")
+    even = min(left, top) >= 0 and left % 2 == top % 2 == 0
+    expect(even, f"images smaller than {side} by even numbers", images.shape[2:])
     return torch.stack([functional.pad(images, (left // 2 + s, left // 2 - s, top // 2, top // 2)) for s in shifts], 1)
 
 
@@ -265,8 +261,7 @@ def neighbourhood(points: Float[Tensor, "n p"], k: int = 5) -> Bool[Tensor, "n n
     Raises:
         ValueError: for fewer than ``k + 1`` points.
     """
-    if not 0 < k < len(points):
-        raise ValueError(f"expected 0 < k < {len(points)}, the number of points, got {k}")
+    expect(0 < k < len(points), f"0 < k < {len(points)}, the number of points", k)
     nearest = torch.cdist(points, points).fill_diagonal_(-1.0).topk(k + 1, largest=False).indices
     found = torch.zeros(len(points), len(points), dtype=torch.bool, device=points.device)
     found.scatter_(1, nearest, value=True)
@@ -298,11 +293,9 @@ class Pairs:
         same_view: bool = False,
     ) -> None:
         counts = similar.sum(1)
-        if len(similar) != len(views) or not ((counts > 0) & (counts < len(similar))).all():
-            raise ValueError(
-                f"expected similar and dissimilar samples for each of {len(views)}, got {tuple(similar.shape)}"
-                f" with {int(counts.min())} to {int(counts.max())} similar ones"
-            )
+        both = len(similar) == len(views) and ((counts > 0) & (counts < len(similar))).all()
+        found = f"{tuple(similar.shape)} with {int(counts.min())} to {int(counts.max())} similar ones"
+        expect(both, f"similar and dissimilar samples for each of {len(views)}, got {found}")
         self.views, self.same_view, self.batch_size, self.generator = views, same_view, batch_size, generator
         # For dissimilar and similar partners: all of them row after row, where each row starts, how many it has.
         tables = [(fits.nonzero()[:, 1].int(), fits.sum(1)) for fits in (~similar, similar)]
@@ -357,10 +350,9 @@ def episodes(labels: Int[Tensor, " n"], count: int, generator: torch.Generator) 
         ValueError: for fewer than two samples of a class.
     """
     members = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
-    if min(map(len, members), default=0) < 2:
-        raise ValueError(f"expected two samples of each class, got {[len(m) for m in members]}")
-    picks = [torch.rand(count, len(m), generator=generator).topk(2).indices for m in members]
-    return torch.stack([m[pick] for m, pick in zip(members, picks, strict=True)], 1)
+    counts = [len(m) for m in members]
+    expect(min(counts, default=0) >= 2, "two samples of each class", counts)
+    return torch.stack([m[torch.rand(count, len(m), generator=generator).topk(2).indices] for m in members], 1)
 
 
 def hits(
