@@ -289,8 +289,8 @@ def trunk_statistics(net: ResNet, images: Float[Tensor, "b c h w"], labels: Int[
         for handle in handles:
             handle.remove()
     gradients = torch.autograd.grad(value, trunk)
-    spreads = (torch.stack([x.detach().std() for x in outputs]).cpu() for outputs in (trunk, branch))
-    return Trunk(*spreads, torch.stack([g.norm() for g in gradients]).cpu())
+    outputs_std, changes_std = (torch.stack([x.detach().std() for x in outputs]).cpu() for outputs in (trunk, branch))
+    return Trunk(outputs_std, changes_std, torch.stack([g.norm() for g in gradients]).cpu())
 
 
 def table(depth: int) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class SEResNet(resnet.ResNet):
         placement: of the blocks, see ``place``.
         reduction, squeeze, bias: see ``SqueezeExcitation``.
         per_position: answer at every position.
-        settings: of ``resnet.ResNet``.
+        settings: of ``resnet.ResNet``; the ordering is the original one.
 
     Raises:
         ValueError: for a wrong placement, squeeze or reduction, and what ``resnet.ResNet`` refuses.

@@ -181,8 +181,7 @@ def nearest_two(instances: Int[Tensor, "h w"]) -> Float[Tensor, "2 h w"]:
         cell = instances == number
         # The nearest pixel of a cell is always one at its rim, where not all around is cell.
         rim = cell & (functional.max_pool2d(1 - cell[None].float(), 3, 1, 1)[0] > 0)
-        points = rim.nonzero().float()
-        distances.append(torch.cdist(here, points, compute_mode="donot_use_mm_for_euclid_dist").amin(1))
+        distances.append(torch.cdist(here, rim.nonzero().float(), compute_mode="donot_use_mm_for_euclid_dist").amin(1))
     out = torch.zeros(2, *instances.shape, device=instances.device)
     out[:, free] = torch.stack(distances).topk(2, dim=0, largest=False).values
     return out

@@ -29,6 +29,7 @@ from papernets_lite.ops.checks import expect
 # The paper's net for shifted digits (its Section 3): maps and kernel sizes of C1 and C3.
 CHANNELS, KERNELS = (15, 30), (6, 9)
 EPSILON = 1e-12  # squared units of the output space
+Tensors = dict[str, Tensor]  # a batch by its parts, or a loss and its terms
 
 
 class Subsample(nn.Module):
@@ -120,7 +121,7 @@ def distance(pairs: Float[Tensor, "b 2 d"]) -> Float[Tensor, " b"]:
     return ((pairs[:, 0] - pairs[:, 1]).square().sum(1) + EPSILON).sqrt()
 
 
-def loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, margin: float = 1.0) -> dict[str, Tensor]:
+def loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, margin: float = 1.0) -> Tensors:
     r"""The contrastive loss, Eq. 4 of the paper: a spring for similar pairs, a bumper for the others.
 
     The mean over pairs of :math:`\frac12 D_W^2` where similar and :math:`\frac12\max(0, m - D_W)^2` where not. Label
@@ -146,7 +147,7 @@ def loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, margin
     return {"loss": pull + push, "pull": pull, "push": push, "active": active}
 
 
-def energy_loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, bound: float) -> dict[str, Tensor]:
+def energy_loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, bound: float) -> Tensors:
     r"""The predecessor of 2005: energy :math:`E=\lVert\cdot\rVert_1`, and a push that fades but never ends.
 
     The mean over pairs of :math:`\frac2Q E^2` where similar and :math:`2Q\exp(-\frac{2.77}{Q}E)` where not.
@@ -165,7 +166,7 @@ def energy_loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *,
     return {"loss": pull + push, "pull": pull, "push": push}
 
 
-def pair_loss(outputs: Float[Tensor, "b 2 d"], batch: dict[str, Tensor], *, margin: float = 1.0) -> dict[str, Tensor]:
+def pair_loss(outputs: Float[Tensor, "b 2 d"], batch: Tensors, *, margin: float = 1.0) -> Tensors:
     """``loss`` of a batch of ``Pairs``.
 
     Args:
@@ -188,9 +189,7 @@ class Classifier(nn.Module):
         return self.head(self.twins(pairs))
 
 
-def class_loss(
-    outputs: Float[Tensor, "b 2 k"], batch: dict[str, Tensor], *, labels: Int[Tensor, " n"]
-) -> dict[str, Tensor]:
+def class_loss(outputs: Float[Tensor, "b 2 k"], batch: Tensors, *, labels: Int[Tensor, " n"]) -> Tensors:
     """Cross-entropy of both images of each pair: what the rival is trained by.
 
     Args:
@@ -203,12 +202,8 @@ def class_loss(
 
 
 def make_step(
-    module: nn.Module,
-    objective: Callable[[Tensor, dict[str, Tensor]], dict[str, Tensor]],
-    *,
-    steps: int,
-    rate: float = 5e-3,
-) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    module: nn.Module, objective: Callable[[Tensor, Tensors], Tensors], *, steps: int, rate: float = 5e-3
+) -> Callable[[Tensors], Tensors]:
     """One update by Adam, whose rate rises and falls once over ``steps``; a classifier's is made in the same way.
 
     Args:
@@ -220,7 +215,7 @@ def make_step(
     optimizer = torch.optim.Adam(module.parameters(), rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
 
-    def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def step(batch: Tensors) -> Tensors:
         losses = objective(module(batch["images"]), batch)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
@@ -301,10 +296,10 @@ class Pairs:
         tables = [(fits.nonzero()[:, 1].int(), fits.sum(1)) for fits in (~similar, similar)]
         self.tables = [(partners, counts.cumsum(0) - counts, counts) for partners, counts in tables]
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Tensors]:
         return self
 
-    def __next__(self) -> dict[str, Tensor]:
+    def __next__(self) -> Tensors:
         """``images`` (b, 2, c, h, w), ``similar`` (b,), and which samples and views these are, (b, 2) each."""
         size, draw = self.batch_size, self.generator
         wanted = torch.arange(size) % 2 == 0

@@ -127,9 +127,8 @@ class Transfer(nn.Module):
 
     def __init__(self, sources: int, decoder: Decoder, *, hidden: int) -> None:
         super().__init__()
-        plan = [(hidden, 3, 1), (CODE, 3, 1)]
-        self.bridge = resnet.sequence(["bn", "conv", "bn", "relu", "conv"], plan, sources * CODE)
-        self.decoder = decoder
+        layers = resnet.sequence(["bn", "conv", "bn", "relu", "conv"], [(hidden, 3, 1), (CODE, 3, 1)], sources * CODE)
+        self.bridge, self.decoder = layers, decoder
 
     def forward(self, codes: Float[Tensor, "b d k l"]) -> Float[Tensor, "b c h w"]:
         """The target's map."""
@@ -263,13 +262,12 @@ def programme(
     count, tasks = len(edges), len(costs)
     targets = sorted({edge.target for edge in edges})
     gain = torch.cat([affinity * weights[[edge.target for edge in edges]], torch.zeros(tasks)])
-    needs, serves, spend = torch.zeros(count, count + tasks), torch.zeros(len(targets), count + tasks), gain * 0
+    needs, serves = torch.zeros(count, count + tasks), torch.zeros(len(targets), count + tasks)
     for number, edge in enumerate(edges):
         needs[number, number] = len(edge.sources)
         needs[number, [count + source for source in edge.sources]] = -1
         serves[targets.index(edge.target), number] = 1
-    spend[count:] = costs
-    rows = torch.cat([needs, serves, spend[None].float()])
+    rows = torch.cat([needs, serves, torch.cat([torch.zeros(count), costs])[None].float()])
     low = torch.cat([torch.full((count,), -torch.inf), torch.ones(len(targets)), torch.tensor([-torch.inf])])
     high = torch.cat([torch.zeros(count), torch.ones(len(targets)), torch.tensor([float(budget)])])
     bits = programmes.binary(gain, rows, low, high)
