@@ -17,6 +17,7 @@ Guessed:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.layers.init import he_init_
+from papernets_lite.ops.checks import expect
 
 # Blocks per stage (Table 1 of the first paper), and which block.
 IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -64,8 +66,7 @@ def shortcut(option: str, in_channels: int, out_channels: int, stride: int, *, n
     Raises:
         ValueError: for another option.
     """
-    if option not in ("A", "B", "C", "none"):
-        raise ValueError(f"expected a shortcut 'A', 'B', 'C' or 'none', got {option!r}")
+    expect(option in ("A", "B", "C", "none"), "a shortcut 'A', 'B', 'C' or 'none'", option)
     same = in_channels == out_channels and stride == 1
     if option == "none" or (same and option != "C"):
         return nn.Identity()
@@ -101,8 +102,7 @@ def words(ordering: str) -> tuple[list[str], list[str], list[str]]:
     Raises:
         ValueError: for an unknown ordering.
     """
-    if ordering not in ORDERINGS:
-        raise ValueError(f"expected an ordering from {list(ORDERINGS)}, got {ordering!r}")
+    expect(ordering in ORDERINGS, f"an ordering from {list(ORDERINGS)}", ordering)
     branch, after = (layers.split() for layers in ORDERINGS[ordering])
     first = branch.index("conv")
     return branch[:first], branch[first:], after
@@ -159,6 +159,42 @@ class Unit(nn.Module):
         return self.after(self.shortcut(ready if projects else x) + change)
 
 
+def first_layers(kind: str, channels: int, stride: int = 2) -> nn.Sequential:
+    """The first layers: 7x7 of stride 2 and max-pooling for ``"imagenet"``, else one 3x3.
+
+    Args:
+        kind: of the stem.
+        channels: of the output.
+        stride: of the 3x3.
+    """
+    if kind == "imagenet":
+        return sequence(["conv", "bn", "relu"], [(channels, 7, 2)], 3).append(nn.MaxPool2d(3, 2, 1))
+    return sequence(["conv", "bn", "relu"], [(channels, 3, stride)], 3)
+
+
+def stages(
+    blocks: Sequence[int], widths: Sequence[int], strides: Sequence[int], **settings: Any
+) -> tuple[nn.Sequential, int]:
+    """Units in a row behind a stem of ``widths[0]`` channels, and the channels of the last one's output.
+
+    Args:
+        blocks: units per stage.
+        widths: channels inside the units of each stage.
+        strides: of each stage's first unit.
+        settings: of each ``Unit``.
+
+    Raises:
+        ValueError: for unequally many of them.
+    """
+    units, channels = nn.Sequential(), widths[0]
+    for count, width, first in zip(blocks, widths, strides, strict=True):
+        for block in range(count):
+            unit = Unit(channels, width, stride=1 if block else first, activated=not units, **settings)
+            units.append(unit)
+            channels = unit.out_channels
+    return units, channels
+
+
 class ResNet(nn.Module):
     """A stem, stages of units, global average pooling and one linear layer.
 
@@ -167,9 +203,9 @@ class ResNet(nn.Module):
         widths: channels inside the units of each stage.
         stem: ``"imagenet"`` (7x7 stride 2, then max-pooling) or ``"cifar"`` (one 3x3).
         stem_stride: of the CIFAR stem.
-        ordering, bottleneck, option, stride_on_3x3: see ``Unit``.
         num_classes: outputs.
-        in_channels: of the images.
+        ordering: see ``Unit``.
+        settings: ``bottleneck``, ``option`` and ``stride_on_3x3`` of each ``Unit``.
 
     Raises:
         ValueError: for another stem, ordering or option, or unequally many ``blocks`` and ``widths``.
@@ -182,39 +218,18 @@ class ResNet(nn.Module):
         widths: Sequence[int],
         stem: str = "cifar",
         stem_stride: int = 1,
-        ordering: str = "original",
-        bottleneck: bool = False,
-        option: str = "B",
-        stride_on_3x3: bool = False,
         num_classes: int = 10,
-        in_channels: int = 3,
+        ordering: str = "original",
+        **settings: Any,
     ) -> None:
         super().__init__()
-        if stem not in ("imagenet", "cifar"):
-            raise ValueError(f"expected a stem 'imagenet' or 'cifar', got {stem!r}")
-        channels, pre = widths[0], words(ordering)[0]
-        first = (channels, 7, 2) if stem == "imagenet" else (channels, 3, stem_stride)
+        expect(stem in ("imagenet", "cifar"), "a stem 'imagenet' or 'cifar'", stem)
         # The first activation stands right after this convolution, before the paths split, in every ordering; units
         # that start with one need it again after the last addition (appendix of the second paper).
-        self.stem = sequence(["conv", "bn", "relu"], [first], in_channels)
-        if stem == "imagenet":
-            self.stem.append(nn.MaxPool2d(3, 2, 1))
-        self.units = nn.ModuleList()
-        for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
-            for block in range(count):
-                unit = Unit(
-                    channels,
-                    width,
-                    stride=2 if stage and not block else 1,
-                    ordering=ordering,
-                    bottleneck=bottleneck,
-                    option=option,
-                    stride_on_3x3=stride_on_3x3,
-                    activated=not self.units,
-                )
-                self.units.append(unit)
-                channels = unit.out_channels
-        self.last = sequence(pre, [], channels)
+        self.stem = first_layers(stem, widths[0], stem_stride)
+        strides = [1] + [2] * (len(widths) - 1)
+        self.units, channels = stages(blocks, widths, strides, ordering=ordering, **settings)
+        self.last = sequence(words(ordering)[0], [], channels)
         self.head = nn.Linear(channels, num_classes)
         he_init_(self)
 
@@ -224,11 +239,8 @@ class ResNet(nn.Module):
         Raises:
             ValueError: for a batch without images.
         """
-        if not len(images):
-            raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
-        x = self.stem(images)
-        for unit in self.units:
-            x = unit(x)
+        expect(len(images) > 0, "at least one image", images.shape)
+        x = self.units(self.stem(images))
         return self.head(self.last(x).mean((2, 3)))
 
 
@@ -267,42 +279,38 @@ def trunk_statistics(net: ResNet, images: Float[Tensor, "b c h w"], labels: Int[
     Returns:
         The statistics, on the CPU.
     """
-    trunk: list[Tensor] = []
-    branch: list[Tensor] = []
-    handles = [unit.register_forward_hook(lambda module, inputs, output: trunk.append(output)) for unit in net.units]
-    handles += [
-        unit.get_submodule("branch").register_forward_hook(lambda module, inputs, output: branch.append(output))
-        for unit in net.units
-    ]
+    trunk, branch, handles = list[Tensor](), list[Tensor](), []
+    for unit in net.units:
+        for part, outputs in ((unit, trunk), (unit.get_submodule("branch"), branch)):
+            handles.append(part.register_forward_hook(lambda module, inputs, output, to=outputs: to.append(output)))
     try:
         value = loss(net(images), labels)["loss"]
     finally:
         for handle in handles:
             handle.remove()
     gradients = torch.autograd.grad(value, trunk)
-    return Trunk(
-        torch.stack([x.detach().std() for x in trunk]).cpu(),
-        torch.stack([x.detach().std() for x in branch]).cpu(),
-        torch.stack([g.norm() for g in gradients]).cpu(),
-    )
+    outputs_std, changes_std = (torch.stack([x.detach().std() for x in outputs]).cpu() for outputs in (trunk, branch))
+    return Trunk(outputs_std, changes_std, torch.stack([g.norm() for g in gradients]).cpu())
 
 
-def imagenet(depth: int, **overrides: object) -> ResNet:
-    """The ImageNet net of ``depth`` 18, 34, 50, 101 or 152 (Table 1).
+def table(depth: int) -> dict[str, Any]:
+    """The settings of the ImageNet net of ``depth`` 18, 34, 50, 101 or 152 (Table 1).
 
     Raises:
         ValueError: for another depth.
     """
-    if depth not in IMAGENET:
-        raise ValueError(f"expected a depth from {list(IMAGENET)}, got {depth}")
-    settings: dict = {
-        "blocks": IMAGENET[depth],
-        "widths": (64, 128, 256, 512),
-        "stem": "imagenet",
-        "bottleneck": depth >= BOTTLENECK_FROM,
-        "num_classes": 1000,
-    }
-    return ResNet(**(settings | overrides))
+    expect(depth in IMAGENET, f"a depth from {list(IMAGENET)}", depth)
+    settings = {"blocks": IMAGENET[depth], "widths": (64, 128, 256, 512), "bottleneck": depth >= BOTTLENECK_FROM}
+    return {**settings, "stem": "imagenet", "num_classes": 1000}
+
+
+def imagenet(depth: int, **overrides: object) -> ResNet:
+    """The ImageNet net of ``depth`` 18, 34, 50, 101 or 152.
+
+    Raises:
+        ValueError: for another depth.
+    """
+    return ResNet(**(table(depth) | overrides))
 
 
 def cifar(depth: int, **overrides: object) -> ResNet:
@@ -312,8 +320,7 @@ def cifar(depth: int, **overrides: object) -> ResNet:
         ValueError: for another depth.
     """
     step = 9 if overrides.get("bottleneck") else 6
-    if depth < step + 2 or (depth - 2) % step:
-        raise ValueError(f"expected a depth of {step}n + 2, got {depth}")
+    expect(depth >= step + 2 and (depth - 2) % step == 0, f"a depth of {step}n + 2", depth)
     settings: dict = {"blocks": ((depth - 2) // step,) * 3, "widths": (16, 32, 64), "option": "A"}
     return ResNet(**(settings | overrides))
 

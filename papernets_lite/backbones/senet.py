@@ -18,7 +18,6 @@ Guessed:
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -28,6 +27,7 @@ from torch.nn import functional
 
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.init import he_init_
+from papernets_lite.ops.checks import expect
 
 REDUCTION = 16  # r, Table 10
 SQUEEZES = ("mean", "max", "none")  # Tables 11 and 16
@@ -51,16 +51,12 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, channels: int, reduction: int = REDUCTION, *, squeeze: str = "mean", bias: bool = True) -> None:
         super().__init__()
-        if squeeze not in SQUEEZES or reduction < 1:
-            raise ValueError(f"expected a squeeze from {SQUEEZES} and reduction >= 1, got {squeeze!r}, {reduction}")
+        right = squeeze in SQUEEZES and reduction >= 1
+        expect(right, f"a squeeze from {SQUEEZES} and reduction >= 1", squeeze, reduction)
         self.squeeze, hidden = squeeze, max(1, channels // reduction)
         # On a map of one position a 1x1 convolution is a fully connected layer.
-        self.excite = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1, bias=bias),
-            nn.ReLU(),
-            nn.Conv2d(hidden, channels, 1, bias=bias),
-            nn.Sigmoid(),
-        )
+        down, up = nn.Conv2d(channels, hidden, 1, bias=bias), nn.Conv2d(hidden, channels, 1, bias=bias)
+        self.excite = nn.Sequential(down, nn.ReLU(), up, nn.Sigmoid())
         he_init_(self)
 
     def gate(self, u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c k l"]:
@@ -86,8 +82,7 @@ def place(unit: resnet.Unit, where: str, **settings: Any) -> None:
     Raises:
         ValueError: for another place.
     """
-    if where not in PLACEMENTS:
-        raise ValueError(f"expected a place from {PLACEMENTS}, got {where!r}")
+    expect(where in PLACEMENTS, f"a place from {PLACEMENTS}", where)
     convolutions = [layer for layer in unit.branch if isinstance(layer, nn.Conv2d)]
     block = SqueezeExcitation(convolutions[0].in_channels if where == "pre" else unit.out_channels, **settings)
     if where == "standard":
@@ -121,8 +116,7 @@ class SEResNet(resnet.ResNet):
         placement: of the blocks, see ``place``.
         reduction, squeeze, bias: see ``SqueezeExcitation``.
         per_position: answer at every position.
-        settings: ``blocks``, ``widths``, ``stem``, ``stem_stride``, ``bottleneck``, ``option``, ``stride_on_3x3``,
-            ``num_classes`` and ``in_channels`` of ``resnet.ResNet``; the ordering is the original one.
+        settings: of ``resnet.ResNet``; the ordering is the original one.
 
     Raises:
         ValueError: for a wrong placement, squeeze or reduction, and what ``resnet.ResNet`` refuses.
@@ -150,36 +144,30 @@ class SEResNet(resnet.ResNet):
         Raises:
             ValueError: for a batch without images.
         """
-        if not self.per_position:
-            return super().forward(images)
-        return answer(self.head, nn.Sequential(*self.units)(self.stem(_some(images))), per_position=True)
+        expect(len(images) > 0, "at least one image", images.shape)
+        return answer(self.head, self.last(self.units(self.stem(images))), per_position=self.per_position)
 
 
 class Inception(nn.Module):
-    """Four ways to look, side by side: 1x1, 3x3, two 3x3, and an average over 3x3; then, if any, the block.
+    """Four ways to look, side by side: 1x1, 3x3, two 3x3, and an average over 3x3; then ``block``, which may be set.
 
     Args:
         in_channels: of the input.
         channels: of the output, a quarter from each way.
-        block: what follows the concatenation.
 
     Raises:
         ValueError: for channels that four does not divide.
     """
 
-    def __init__(self, in_channels: int, channels: int, block: nn.Module | None = None) -> None:
+    def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        if channels % 4:
-            raise ValueError(f"expected a multiple of 4 channels, got {channels}")
-        each = channels // 4
-        plans = [(1,), (1, 3), (1, 3, 3), (1,)]
-        ways = [
-            resnet.sequence(["conv", "bn", "relu"] * len(sizes), [(each, size, 1) for size in sizes], in_channels)
-            for sizes in plans
-        ]
-        ways[3].insert(0, nn.AvgPool2d(3, 1, 1, count_include_pad=False))
-        self.ways = nn.ModuleList(ways)
-        self.block = block if block is not None else nn.Identity()
+        expect(channels % 4 == 0, "a multiple of 4 channels", channels)
+        self.ways = nn.ModuleList()
+        for sizes in ((1,), (1, 3), (1, 3, 3), (1,)):
+            plan = [(channels // 4, size, 1) for size in sizes]
+            self.ways.append(resnet.sequence(["conv", "bn", "relu"] * len(plan), plan, in_channels))
+        cast("nn.Sequential", self.ways[3]).insert(0, nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+        self.block: nn.Module = nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """The concatenation, gated."""
@@ -192,9 +180,9 @@ class SEInception(nn.Module):
     Args:
         depth: how many units.
         channels: of the stem and of every unit.
-        gated, reduction, squeeze, bias, per_position: see ``SEResNet``.
+        gated, per_position: see ``SEResNet``.
         num_classes: outputs.
-        in_channels: of the images.
+        settings: of each ``SqueezeExcitation``.
 
     Raises:
         ValueError: for a wrong squeeze or reduction, or channels that four does not divide.
@@ -206,25 +194,21 @@ class SEInception(nn.Module):
         depth: int,
         channels: int,
         gated: bool = True,
-        reduction: int = REDUCTION,
-        squeeze: str = "mean",
-        bias: bool = True,
         per_position: bool = False,
         num_classes: int = 10,
-        in_channels: int = 3,
+        **settings: Any,
     ) -> None:
         super().__init__()
-        self.stem = resnet.sequence(["conv", "bn", "relu"], [(channels, 3, 2)], in_channels)
+        self.stem = resnet.first_layers("cifar", channels)
         self.units = nn.Sequential(*(Inception(channels, channels) for _ in range(depth)))
         self.head = nn.Linear(channels, num_classes)
         self.per_position = per_position
         he_init_(self)
         # Last, so that a net without blocks starts from the same weights.
         if gated:
-            block = partial(SqueezeExcitation, channels, reduction, squeeze=squeeze, bias=bias)
-            self.stem.append(block())
+            self.stem.append(SqueezeExcitation(channels, **settings))
             for unit in self.units:
-                cast("Inception", unit).block = block()
+                cast("Inception", unit).block = SqueezeExcitation(channels, **settings)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k ..."]:
         """Class scores (logits), of the picture or of every position.
@@ -232,13 +216,8 @@ class SEInception(nn.Module):
         Raises:
             ValueError: for a batch without images.
         """
-        return answer(self.head, self.units(self.stem(_some(images))), per_position=self.per_position)
-
-
-def _some(images: Tensor) -> Tensor:
-    if not len(images):
-        raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
-    return images
+        expect(len(images) > 0, "at least one image", images.shape)
+        return answer(self.head, self.units(self.stem(images)), per_position=self.per_position)
 
 
 def loss(outputs: Float[Tensor, "b k *s"], labels: Int[Tensor, "b *s"]) -> dict[str, Tensor]:
@@ -288,13 +267,13 @@ def gates(net: nn.Module, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor
         One tensor per block, on the CPU.
     """
     found: list[Tensor] = []
-    regated(net, images, partial(_keep, found))
-    return [s.mean((2, 3)).cpu() for s in found]
 
+    def keep(s: Tensor) -> Tensor:
+        found.append(s.mean((2, 3)).cpu())
+        return s
 
-def _keep(found: list[Tensor], s: Tensor) -> Tensor:
-    found.append(s)
-    return s
+    regated(net, images, keep)
+    return found
 
 
 def tiny(depth: int = 2, **overrides: object) -> SEInception:
@@ -316,8 +295,4 @@ def paper(depth: int = 50, **overrides: object) -> SEResNet:
     Raises:
         ValueError: for another depth.
     """
-    if depth not in resnet.IMAGENET:
-        raise ValueError(f"expected a depth from {list(resnet.IMAGENET)}, got {depth}")
-    settings: dict = {"blocks": resnet.IMAGENET[depth], "widths": (64, 128, 256, 512), "stem": "imagenet"}
-    settings |= {"bottleneck": depth >= resnet.BOTTLENECK_FROM, "num_classes": 1000}
-    return SEResNet(**(settings | overrides))
+    return SEResNet(**(resnet.table(depth) | overrides))

@@ -16,6 +16,7 @@ Guessed:
 """
 
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,10 +24,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from papernets_lite.layers.init import normal_init_
+from papernets_lite.ops.checks import expect
 
 CYCLE_WEIGHTS, IDENTITY_WEIGHT = (10.0, 10.0), 0.5  # the second is relative to the first
 BUFFER_SIZE = 50
 Fakes = dict[str, Tensor]  # translations by the domain they imitate: "y" holds G(x), "x" holds F(y)
+Maps = Float[Tensor, "b c h w"]  # images in [0, 1], or what a net makes of them
+Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]  # of the generators, of the discriminators
+Schedules = Iterable[torch.optim.lr_scheduler.LRScheduler]
+
+
+def normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
+    """A convolution with instance norm and ReLU. The norm has no weights, so the bias is kept, as released."""
+    return [conv, nn.InstanceNorm2d(conv.out_channels), nn.ReLU()]
+
+
+def check_sides(images: Maps, multiple: int) -> None:
+    """Raise ``ValueError`` unless there are images whose sides are divisible by ``multiple``."""
+    batch, _, height, width = images.shape
+    fits = batch > 0 and height % multiple == width % multiple == 0
+    expect(fits, f"at least one image with sides divisible by {multiple}", images.shape)
 
 
 class ResidualBlock(nn.Module):
@@ -34,12 +51,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.InstanceNorm2d(channels), nn.ReLU()),
-            *(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.InstanceNorm2d(channels)),
-        )
+        first, second = (normed(nn.Conv2d(channels, channels, 3)) for _ in range(2))
+        self.body = nn.Sequential(nn.ReflectionPad2d(1), *first, nn.ReflectionPad2d(1), *second[:-1])
 
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, features: Maps) -> Maps:
         """The features plus a change to them."""
         return features + self.body(features)
 
@@ -53,48 +68,33 @@ class Generator(nn.Module):
         halvings: strided convolutions on the way down, transposed ones on the way up.
         unshuffle: side of the pixel blocks that become channels before the first layer, and pixels after the last.
         kernel_size: of the first and last layer.
-        image_channels: in and out.
     """
 
     def __init__(
-        self,
-        *,
-        channels: int = 64,
-        blocks: int = 9,
-        halvings: int = 2,
-        unshuffle: int = 1,
-        kernel_size: int = 7,
-        image_channels: int = 3,
+        self, *, channels: int = 64, blocks: int = 9, halvings: int = 2, unshuffle: int = 1, kernel_size: int = 7
     ) -> None:
         super().__init__()
-        self.multiple = unshuffle * 2**halvings
-        pixels = image_channels * unshuffle**2
-        # Instance norm has no weights of its own, so the convolutions before it keep their bias, as released.
+        self.multiple, pixels = unshuffle * 2**halvings, 3 * unshuffle**2
         layers: list[nn.Module] = [nn.PixelUnshuffle(unshuffle)] if unshuffle > 1 else []
-        layers += [nn.ReflectionPad2d(kernel_size // 2), nn.Conv2d(pixels, channels, kernel_size)]
-        layers += [nn.InstanceNorm2d(channels), nn.ReLU()]
+        layers += [nn.ReflectionPad2d(kernel_size // 2), *normed(nn.Conv2d(pixels, channels, kernel_size))]
         for _ in range(halvings):
-            layers += [nn.Conv2d(channels, 2 * channels, 3, 2, 1), nn.InstanceNorm2d(2 * channels), nn.ReLU()]
+            layers += normed(nn.Conv2d(channels, 2 * channels, 3, 2, 1))
             channels *= 2
         layers += [ResidualBlock(channels) for _ in range(blocks)]
         for _ in range(halvings):
-            layers.append(nn.ConvTranspose2d(channels, channels // 2, 3, 2, 1, output_padding=1))
+            layers += normed(nn.ConvTranspose2d(channels, channels // 2, 3, 2, 1, output_padding=1))
             channels //= 2
-            layers += [nn.InstanceNorm2d(channels), nn.ReLU()]
         layers += [nn.ReflectionPad2d(kernel_size // 2), nn.Conv2d(channels, pixels, kernel_size)]
         layers += [nn.PixelShuffle(unshuffle)] if unshuffle > 1 else []
         self.net = nn.Sequential(*layers, nn.Tanh())
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, images: Maps) -> Maps:
         """Translate images in [0, 1] into images in [0, 1]; the net itself works on [-1, 1].
 
         Raises:
             ValueError: for no images, or sides that the halvings do not divide.
         """
-        batch, _, height, width = images.shape
-        if not batch or height % self.multiple or width % self.multiple:
-            expected = f"at least one image with sides divisible by {self.multiple}"
-            raise ValueError(f"expected {expected}, got {tuple(images.shape)}")
+        check_sides(images, self.multiple)
         return self.net(2 * images - 1) / 2 + 0.5
 
 
@@ -105,26 +105,24 @@ class PatchDiscriminator(nn.Module):
         channels: of the first layer, which has no norm.
         halvings: strided 4x4 convolutions; each but the first doubles the channels. Then come one 4x4 of stride 1
             that doubles them again, and the scores.
-        image_channels: in.
     """
 
-    def __init__(self, *, channels: int = 64, halvings: int = 3, image_channels: int = 3) -> None:
+    def __init__(self, *, channels: int = 64, halvings: int = 3) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(image_channels, channels, 4, 2, 1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [nn.Conv2d(3, channels, 4, 2, 1), nn.LeakyReLU(0.2)]
         for stride in [2] * (halvings - 1) + [1]:
             layers += [nn.Conv2d(channels, 2 * channels, 4, stride, 1), nn.InstanceNorm2d(2 * channels)]
             layers.append(nn.LeakyReLU(0.2))
             channels *= 2
         self.net = nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, 1, 1))
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 k l"]:
+    def forward(self, images: Maps) -> Float[Tensor, "b 1 k l"]:
         """Scores of the patches of images in [0, 1]: towards 1 for real, towards 0 for translated.
 
         Raises:
             ValueError: for no images.
         """
-        if not len(images):
-            raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
+        expect(len(images) > 0, "at least one image", images.shape)
         return self.net(2 * images - 1)
 
 
@@ -150,7 +148,7 @@ class CycleGAN(nn.Module):
         """What the discriminators' optimiser updates."""
         return [*self.discriminator_x.parameters(), *self.discriminator_y.parameters()]
 
-    def forward(self, x: Float[Tensor, "b c h w"] | None = None, y: Float[Tensor, "b c h w"] | None = None) -> Fakes:
+    def forward(self, x: Maps | None = None, y: Maps | None = None) -> Fakes:
         """The translations of what is given: ``y`` holds G(x), ``x`` holds F(y)."""
         fakes = {} if x is None else {"y": self.generator_xy(x)}
         return fakes if y is None else {**fakes, "x": self.generator_yx(y)}
@@ -171,12 +169,11 @@ class Buffer:
     """
 
     def __init__(self, size: int = BUFFER_SIZE, *, generator: torch.Generator) -> None:
-        if size < 0:
-            raise ValueError(f"expected size >= 0, got {size}")
+        expect(size >= 0, "size >= 0", size)
         self.size, self.generator = size, generator
         self.images: list[Tensor] = []
 
-    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def __call__(self, images: Maps) -> Maps:
         """As many images as came, some of them older, none with a gradient."""
         out = []
         for image in images.detach():
@@ -198,8 +195,8 @@ class Buffer:
         Raises:
             ValueError: when more images were stored than this buffer holds.
         """
-        if len(state["images"]) > self.size:
-            raise ValueError(f"expected at most {self.size} stored images, got {len(state['images'])}")
+        count = len(state["images"])
+        expect(count <= self.size, f"at most {self.size} stored images", count)
         self.images = list(state["images"])
         self.generator.set_state(state["generator"])
 
@@ -211,8 +208,8 @@ def lsgan(scores: Tensor, target: float) -> Float[Tensor, ""]:
 
 def generator_loss(
     nets: CycleGAN,
-    x: Float[Tensor, "b c h w"],
-    y: Float[Tensor, "b c h w"],
+    x: Maps,
+    y: Maps,
     fakes: Fakes,
     *,
     cycle_weights: tuple[float, float] = CYCLE_WEIGHTS,
@@ -235,8 +232,8 @@ def generator_loss(
         ValueError: without fakes, or for a cycle whose first half is missing.
     """
     cycle_x, cycle_y = cycle_weights
-    if not fakes or (cycle_x and "y" not in fakes) or (cycle_y and "x" not in fakes):
-        raise ValueError(f"expected the fakes that cycle_weights {cycle_weights} start from, got {sorted(fakes)}")
+    enough = fakes and ("y" in fakes or not cycle_x) and ("x" in fakes or not cycle_y)
+    expect(enough, f"the fakes that cycle_weights {cycle_weights} start from", sorted(fakes))
     terms = {}
     if "y" in fakes:
         terms["fool_y"] = lsgan(nets.discriminator_y(fakes["y"]), 1.0)
@@ -253,9 +250,7 @@ def generator_loss(
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
-def discriminator_loss(
-    nets: CycleGAN, x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"], fakes: Fakes
-) -> dict[str, Tensor]:
+def discriminator_loss(nets: CycleGAN, x: Maps, y: Maps, fakes: Fakes) -> dict[str, Tensor]:
     r"""What D_X and D_Y minimise: :math:`\frac12 [E (D(\text{real}) - 1)^2 + E D(\text{fake})^2]`, each.
 
     The half slows the discriminators down, relative to the generators.
@@ -276,13 +271,20 @@ def discriminator_loss(
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
+def learn(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""]) -> None:
+    """One update by the gradient of ``loss``."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
 def alternating_step(
     nets: CycleGAN,
-    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    optimizers: Optimizers,
     buffers: dict[str, Buffer],
     *,
     sources: Collection[str] = ("x", "y"),
-    schedules: Iterable[torch.optim.lr_scheduler.LRScheduler] = (),
+    schedules: Schedules = (),
     cycle_weights: tuple[float, float] = CYCLE_WEIGHTS,
     identity_weight: float = IDENTITY_WEIGHT,
 ) -> Callable[[tuple[dict[str, Tensor], dict[str, Tensor]]], dict[str, Tensor]]:
@@ -308,16 +310,12 @@ def alternating_step(
         nets.discriminator_y.requires_grad_(False)
         fakes = nets(x if "x" in sources else None, y if "y" in sources else None)
         fooling = generator_loss(nets, x, y, fakes, cycle_weights=cycle_weights, identity_weight=identity_weight)
-        for_generators.zero_grad(set_to_none=True)
-        fooling["loss"].backward()
-        for_generators.step()
+        learn(for_generators, fooling["loss"])
 
         nets.discriminator_x.requires_grad_(True)
         nets.discriminator_y.requires_grad_(True)
         telling = discriminator_loss(nets, x, y, {name: buffers[name](fake) for name, fake in fakes.items()})
-        for_discriminators.zero_grad(set_to_none=True)
-        telling.pop("loss").backward()
-        for_discriminators.step()
+        learn(for_discriminators, telling.pop("loss"))
         for schedule in schedules:
             schedule.step()
         return fooling | telling
@@ -333,10 +331,9 @@ def linear_decay(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr
 def tiny(**overrides: Any) -> CycleGAN:
     """The book's scale, for 32x32 images; ``overrides`` go to the generators."""
     settings = {"channels": 48, "blocks": 3, "halvings": 0, "unshuffle": 4, "kernel_size": 3, **overrides}
-    discriminator = {"channels": 32, "halvings": 2, "image_channels": settings.get("image_channels", 3)}
-    return CycleGAN(lambda: Generator(**settings), lambda: PatchDiscriminator(**discriminator))
+    return CycleGAN(partial(Generator, **settings), partial(PatchDiscriminator, channels=32, halvings=2))
 
 
 def paper(**overrides: Any) -> CycleGAN:
     """The paper's scale: 256x256 images with nine residual blocks (128x128 with ``blocks=6``)."""
-    return CycleGAN(lambda: Generator(**overrides), PatchDiscriminator)
+    return CycleGAN(partial(Generator, **overrides), PatchDiscriminator)

@@ -21,7 +21,7 @@ Guessed:
     what it knows. (Released: label maps resized to the nearest pixel in its own training, pooled inside G2.)
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -29,16 +29,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from papernets_lite.generative.cyclegan import ResidualBlock, lsgan
+from papernets_lite.generative import cyclegan
+from papernets_lite.generative.cyclegan import Maps, ResidualBlock, check_sides, learn, lsgan, normed
 from papernets_lite.layers.init import normal_init_
+from papernets_lite.ops.checks import expect
 
 MATCHING_WEIGHT = 10.0
-STYLES, CLUSTERS, LEAST = 3, 10, 1 / 64  # numbers per instance; centres per class; smallest instance that votes
+STYLES = 3  # numbers per instance: as many as a picture has channels, so that E ends as G1 does
+CLUSTERS, LEAST = 10, 1 / 64  # centres per class; smallest instance that votes
 WIDEST = 512  # channels of a discriminator
+Labels = Int[Tensor, "b h w"]  # the class of each pixel, or the instance that it belongs to
+Images = Float[Tensor, "b 3 h w"]
 Features = list[list[Tensor]]  # of the discriminators: scale by scale, layer by layer, the scores last
 
 
-def boundary_map(instances: Int[Tensor, "b h w"]) -> Float[Tensor, "b 1 h w"]:
+def boundary_map(instances: Labels) -> Float[Tensor, "b 1 h w"]:
     """1 where one of a pixel's four neighbours belongs to another instance: both sides of a border are marked."""
     edge = torch.zeros_like(instances, dtype=torch.bool)
     across, down = instances[:, :, 1:] != instances[:, :, :-1], instances[:, 1:] != instances[:, :-1]
@@ -49,9 +54,7 @@ def boundary_map(instances: Int[Tensor, "b h w"]) -> Float[Tensor, "b 1 h w"]:
     return edge[:, None].float()
 
 
-def encode(
-    labels: Int[Tensor, "b h w"], instances: Int[Tensor, "b h w"], *, num_classes: int, boundary: bool = True
-) -> Float[Tensor, "b c h w"]:
+def encode(labels: Labels, instances: Labels, *, num_classes: int, boundary: bool = True) -> Maps:
     """What generator and discriminators are told: the label map, one-hot, and the boundary map.
 
     Args:
@@ -64,14 +67,9 @@ def encode(
     return torch.cat([onehot, boundary_map(instances)], 1) if boundary else onehot
 
 
-def halve(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c k l"]:
+def halve(maps: Maps) -> Float[Tensor, "b c k l"]:
     """The pyramid's next level: a mean over 3x3 pixels, every second one; pixels outside do not count."""
     return functional.avg_pool2d(maps, 3, 2, 1, count_include_pad=False)
-
-
-def normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
-    """A convolution with instance norm and ReLU."""
-    return [conv, nn.InstanceNorm2d(conv.out_channels), nn.ReLU()]
 
 
 def wide(in_channels: int, channels: int, kernel_size: int) -> tuple[nn.Module, nn.Conv2d]:
@@ -115,15 +113,9 @@ def back(channels: int, halvings: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def head(channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
-    """The last layers: a wide convolution and tanh.
-
-    Args:
-        channels: of the features.
-        out_channels: of the picture.
-        kernel_size: of the convolution.
-    """
-    return nn.Sequential(*wide(channels, out_channels, kernel_size), nn.Tanh())
+def head(channels: int, kernel_size: int) -> nn.Sequential:
+    """The last layers: a wide convolution to a picture's three channels, or a style's three numbers, and tanh."""
+    return nn.Sequential(*wide(channels, 3, kernel_size), nn.Tanh())
 
 
 class GlobalGenerator(nn.Module):
@@ -135,33 +127,25 @@ class GlobalGenerator(nn.Module):
         halvings: strided convolutions on the way down, transposed ones on the way up.
         blocks: residual blocks at the smallest size.
         kernel_size: of the first and last layer.
-        out_channels: of the result, in [-1, 1].
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        *,
-        channels: int = 64,
-        halvings: int = 4,
-        blocks: int = 9,
-        kernel_size: int = 7,
-        out_channels: int = 3,
+        self, in_channels: int, *, channels: int = 64, halvings: int = 4, blocks: int = 9, kernel_size: int = 7
     ) -> None:
         super().__init__()
         self.multiple = 1 << halvings
         down = front(in_channels, channels, halvings, kernel_size)
         self.features = nn.Sequential(down, back(channels, halvings, blocks))
-        self.head = head(channels, out_channels, kernel_size)
+        self.head = head(channels, kernel_size)
         normal_init_(self, 0.02)
 
-    def forward(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+    def forward(self, inputs: Maps) -> Float[Tensor, "b d h w"]:
         """The picture, in [-1, 1].
 
         Raises:
             ValueError: for no inputs, or sides that the halvings do not divide.
         """
-        _check(inputs, self.multiple)
+        check_sides(inputs, self.multiple)
         return self.head(self.features(inputs))
 
 
@@ -177,18 +161,12 @@ class LocalEnhancer(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        coarse: GlobalGenerator,
-        *,
-        channels: int = 32,
-        blocks: int = 3,
-        kernel_size: int = 7,
+        self, in_channels: int, coarse: GlobalGenerator, *, channels: int = 32, blocks: int = 3, kernel_size: int = 7
     ) -> None:
         super().__init__()
         self.multiple = 2 * coarse.multiple
         self.front, self.back = front(in_channels, channels, 1, kernel_size), back(channels, 1, blocks)
-        self.head = head(channels, 3, kernel_size)
+        self.head = head(channels, kernel_size)
         normal_init_(self, 0.02)
         self.coarse = coarse.features
 
@@ -196,20 +174,14 @@ class LocalEnhancer(nn.Module):
         """Keep G1 as it is, as in the first epochs of G2, or let it learn on."""
         self.coarse.requires_grad_(not frozen)
 
-    def forward(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
+    def forward(self, inputs: Maps) -> Images:
         """The picture, in [-1, 1].
 
         Raises:
             ValueError: for no inputs, or sides that the halvings do not divide.
         """
-        _check(inputs, self.multiple)
+        check_sides(inputs, self.multiple)
         return self.head(self.back(self.front(inputs) + self.coarse(halve(inputs))))
-
-
-def _check(inputs: Tensor, multiple: int) -> None:
-    batch, _, height, width = inputs.shape
-    if not batch or height % multiple or width % multiple:
-        raise ValueError(f"expected at least one map with sides divisible by {multiple}, got {tuple(inputs.shape)}")
 
 
 class PatchDiscriminator(nn.Module):
@@ -230,7 +202,7 @@ class PatchDiscriminator(nn.Module):
             self.layers.append(nn.Sequential(conv, nn.InstanceNorm2d(channels), nn.LeakyReLU(0.2)))
         self.layers.append(nn.Conv2d(channels, 1, 4, 1, 2))
 
-    def forward(self, inputs: Float[Tensor, "b c h w"]) -> list[Tensor]:
+    def forward(self, inputs: Maps) -> list[Tensor]:
         """The outputs of all layers, the scores of the patches last."""
         outputs = [inputs]
         for layer in self.layers:
@@ -252,13 +224,13 @@ class MultiscaleDiscriminator(nn.Module):
         self.scales = nn.ModuleList(PatchDiscriminator(in_channels, **settings) for _ in range(scales))
         normal_init_(self, 0.02)
 
-    def forward(self, inputs: Float[Tensor, "b c h w"]) -> Features:
+    def forward(self, inputs: Maps) -> Features:
         """Features of all layers at all scales.
 
         Raises:
             ValueError: for no inputs.
         """
-        _check(inputs, 1)
+        expect(len(inputs) > 0, "at least one picture", inputs.shape)
         outputs = []
         for level, discriminator in enumerate(self.scales):
             inputs = halve(inputs) if level else inputs
@@ -266,14 +238,13 @@ class MultiscaleDiscriminator(nn.Module):
         return outputs
 
 
-def number(instances: Int[Tensor, "b h w"]) -> tuple[Int[Tensor, "b h w"], Int[Tensor, " k"]]:
+def number(instances: Labels) -> tuple[Labels, Int[Tensor, " k"]]:
     """Instances of a whole batch as 0, 1, ..., k - 1, and how many pixels each has.
 
     Raises:
         ValueError: for no picture.
     """
-    if not len(instances):
-        raise ValueError(f"expected at least one map of instances, got {tuple(instances.shape)}")
+    expect(len(instances) > 0, "at least one map of instances", instances.shape)
     first = instances.amin()
     image = torch.arange(len(instances), device=instances.device)[:, None, None]
     apart = instances - first + image * (instances.amax() - first + 1)
@@ -281,9 +252,7 @@ def number(instances: Int[Tensor, "b h w"]) -> tuple[Int[Tensor, "b h w"], Int[T
     return index, counts
 
 
-def instance_means(
-    maps: Float[Tensor, "b c h w"], index: Int[Tensor, "b h w"], counts: Int[Tensor, " k"]
-) -> Float[Tensor, "k c"]:
+def instance_means(maps: Maps, index: Labels, counts: Int[Tensor, " k"]) -> Float[Tensor, "k c"]:
     """The mean over each instance.
 
     Args:
@@ -296,9 +265,7 @@ def instance_means(
     return sums / counts[:, None]
 
 
-def instance_classes(
-    labels: Int[Tensor, "b h w"], index: Int[Tensor, "b h w"], counts: Int[Tensor, " k"]
-) -> Int[Tensor, " k"]:
+def instance_classes(labels: Labels, index: Labels, counts: Int[Tensor, " k"]) -> Int[Tensor, " k"]:
     """The class of each instance.
 
     Args:
@@ -318,9 +285,9 @@ class InstanceEncoder(nn.Module):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self.net = GlobalGenerator(3, **{"channels": 16, "blocks": 0, "out_channels": STYLES, **settings})
+        self.net = GlobalGenerator(3, **{"channels": 16, "blocks": 0, **settings})
 
-    def forward(self, images: Float[Tensor, "b 3 h w"], instances: Int[Tensor, "b h w"]) -> Float[Tensor, "b s h w"]:
+    def forward(self, images: Images, instances: Labels) -> Float[Tensor, "b s h w"]:
         """Style maps in [-1, 1]: the same few numbers all over an instance.
 
         Args:
@@ -356,22 +323,15 @@ def kmeans(
 
 
 def style_centres(
-    styles: Float[Tensor, "b s h w"],
-    labels: Int[Tensor, "b h w"],
-    instances: Int[Tensor, "b h w"],
-    *,
-    generator: torch.Generator,
-    clusters: int = CLUSTERS,
-    least: float = LEAST,
+    styles: Maps, labels: Labels, instances: Labels, *, generator: torch.Generator, least: float = LEAST
 ) -> dict[int, Float[Tensor, "k s"]]:
-    """K-means centres of the instances' styles, class by class.
+    """K-means centres of the instances' styles, ten for each class.
 
     Args:
         styles: the encoder's maps of training pictures.
         labels: their classes.
         instances: of the same pictures.
         generator: of ``kmeans``.
-        clusters: per class.
         least: instances that cover a smaller share of a picture are left out.
 
     Returns:
@@ -379,19 +339,13 @@ def style_centres(
     """
     index, counts = number(instances)
     vectors = instance_means(styles, index, counts)
-    classes = instance_classes(labels, index, counts)
     large = counts >= least * labels[0].numel()
-    return {
-        int(k): kmeans(vectors[large & (classes == k)], clusters, generator=generator) for k in classes[large].unique()
-    }
+    vectors, classes = vectors[large], instance_classes(labels, index, counts)[large]
+    return {k: kmeans(vectors[classes == k], CLUSTERS, generator=generator) for k in classes.unique().tolist()}
 
 
 def sample_styles(
-    labels: Int[Tensor, "b h w"],
-    instances: Int[Tensor, "b h w"],
-    centres: Mapping[int, Float[Tensor, "k s"]],
-    *,
-    generator: torch.Generator,
+    labels: Labels, instances: Labels, centres: Mapping[int, Float[Tensor, "k s"]], *, generator: torch.Generator
 ) -> Float[Tensor, "b s h w"]:
     """Style maps without a picture: each instance gets a random centre of its class, zeros where there is none.
 
@@ -424,9 +378,7 @@ class Pix2PixHD(nn.Module):
         super().__init__()
         self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
 
-    def forward(
-        self, conditions: Float[Tensor, "b c h w"], styles: Float[Tensor, "b s h w"] | None = None
-    ) -> Float[Tensor, "b 3 h w"]:
+    def forward(self, conditions: Maps, styles: Float[Tensor, "b s h w"] | None = None) -> Images:
         """Pictures in [0, 1] for conditions from ``encode`` and, with an encoder, style maps."""
         inputs = conditions if styles is None else torch.cat([conditions, styles], 1)
         return self.generator(inputs) / 2 + 0.5
@@ -437,7 +389,7 @@ class Pix2PixHD(nn.Module):
         if self.encoder is not None:
             self.encoder.requires_grad_(False)
 
-    def judge(self, conditions: Float[Tensor, "b c h w"], images: Float[Tensor, "b 3 h w"]) -> Features:
+    def judge(self, conditions: Maps, images: Images) -> Features:
         """What the discriminators make of pictures in [0, 1]."""
         return self.discriminator(torch.cat([conditions, 2 * images - 1], 1))
 
@@ -452,12 +404,7 @@ def matching_loss(real: Features, fake: Features) -> Float[Tensor, "scales layer
 
 
 def generator_loss(
-    nets: Pix2PixHD,
-    conditions: Float[Tensor, "b c h w"],
-    images: Float[Tensor, "b 3 h w"],
-    fakes: Float[Tensor, "b 3 h w"],
-    *,
-    matching_weight: float = MATCHING_WEIGHT,
+    nets: Pix2PixHD, conditions: Maps, images: Images, fakes: Images, *, matching_weight: float = MATCHING_WEIGHT
 ) -> dict[str, Tensor]:
     """What generator and encoder minimise (Eq. 5): fool the discriminators at all scales, and match their features.
 
@@ -482,12 +429,7 @@ def generator_loss(
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
-def discriminator_loss(
-    nets: Pix2PixHD,
-    conditions: Float[Tensor, "b c h w"],
-    images: Float[Tensor, "b 3 h w"],
-    fakes: Float[Tensor, "b 3 h w"],
-) -> dict[str, Tensor]:
+def discriminator_loss(nets: Pix2PixHD, conditions: Maps, images: Images, fakes: Images) -> dict[str, Tensor]:
     """What the discriminators minimise: half the sum of squares over all scales. Matching features is not their task.
 
     Args:
@@ -501,9 +443,7 @@ def discriminator_loss(
     return {"loss": torch.stack(each).sum()}
 
 
-def optimizers(
-    nets: Pix2PixHD, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+def optimizers(nets: Pix2PixHD, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> cyclegan.Optimizers:
     """One for what learns of generator and encoder, one for the discriminators."""
     players = [p for part in (nets.generator, nets.encoder) if part is not None for p in part.parameters()]
     return make([p for p in players if p.requires_grad]), make(list(nets.discriminator.parameters()))
@@ -511,11 +451,11 @@ def optimizers(
 
 def alternating_step(
     nets: Pix2PixHD,
-    pair: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    pair: cyclegan.Optimizers,
     *,
     coarse: bool = False,
     matching_weight: float = MATCHING_WEIGHT,
-    schedules: Iterable[torch.optim.lr_scheduler.LRScheduler] = (),
+    schedules: cyclegan.Schedules = (),
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """One update of generator and encoder, with the discriminators frozen, then one of the discriminators.
 
@@ -540,15 +480,11 @@ def alternating_step(
         nets.discriminator.requires_grad_(False)
         fakes = nets(conditions, styles)
         fooling = generator_loss(nets, conditions, images, fakes, matching_weight=matching_weight)
-        for_generator.zero_grad(set_to_none=True)
-        fooling["loss"].backward()
-        for_generator.step()
+        learn(for_generator, fooling["loss"])
 
         nets.discriminator.requires_grad_(True)
         telling = discriminator_loss(nets, conditions, images, fakes)["loss"]
-        for_discriminator.zero_grad(set_to_none=True)
-        telling.backward()
-        for_discriminator.step()
+        learn(for_discriminator, telling)
         for schedule in schedules:
             schedule.step()
         return {**fooling, "tell": telling}
@@ -575,9 +511,7 @@ def tiny(num_classes: int = 8, *, boundary: bool = True, styles: bool = True, co
     return Pix2PixHD(generator, discriminator, encoder)
 
 
-def paper(
-    num_classes: int = 35, *, boundary: bool = True, styles: bool = False, coarse: bool = False, scales: int = 3
-) -> Pix2PixHD:
+def paper(num_classes: int = 35, *, boundary: bool = True, styles: bool = False, coarse: bool = False) -> Pix2PixHD:
     """The paper's scale, for Cityscapes at 2048x1024.
 
     Args:
@@ -585,10 +519,11 @@ def paper(
         boundary: the conditions include a boundary map.
         styles: with an instance encoder.
         coarse: G1 alone, for the first stage, instead of G2 around it.
-        scales: of the discriminators; the paper takes 2 up to 1024x512.
     """
     conditions = num_classes + boundary
-    first = GlobalGenerator(conditions + STYLES * styles)
-    generator = first if coarse else LocalEnhancer(conditions + STYLES * styles, first)
+    inputs = conditions + STYLES * styles
+    first = GlobalGenerator(inputs)
+    generator = first if coarse else LocalEnhancer(inputs, first)
     encoder = InstanceEncoder() if styles else None
-    return Pix2PixHD(generator, MultiscaleDiscriminator(conditions + 3, scales=scales), encoder)
+    # Two scales are enough up to 1024x512.
+    return Pix2PixHD(generator, MultiscaleDiscriminator(conditions + 3, scales=3), encoder)

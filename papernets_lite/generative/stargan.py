@@ -17,7 +17,8 @@ Guessed:
     Nothing that matters: paper and released code agree, and the code fixes what the paper leaves out.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +26,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from papernets_lite.generative.cyclegan import linear_decay
+from papernets_lite.generative.cyclegan import Optimizers, Schedules, check_sides, learn, linear_decay
+from papernets_lite.ops.checks import expect
 from papernets_lite.ops.losses import gradient_penalty
 
 __all__ = ["Discriminator", "Generator", "Group", "StarGAN", "linear_decay"]
@@ -46,9 +48,9 @@ CELEBA = Group(5)  # black, blond, brown hair; male; young
 RAFD = Group(8, exclusive=True)  # expressions
 
 
-def normed(layer: nn.Module, channels: int) -> list[nn.Module]:
+def normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
     """A convolution without bias, instance norm with weights of its own, ReLU."""
-    return [layer, nn.InstanceNorm2d(channels, affine=True), nn.ReLU()]
+    return [conv, nn.InstanceNorm2d(conv.out_channels, affine=True), nn.ReLU()]
 
 
 class ResidualBlock(nn.Module):
@@ -56,8 +58,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        first, second = (nn.Conv2d(channels, channels, 3, 1, 1, bias=False) for _ in range(2))
-        self.body = nn.Sequential(*normed(first, channels), *normed(second, channels)[:-1])
+        first, second = (normed(nn.Conv2d(channels, channels, 3, 1, 1, bias=False)) for _ in range(2))
+        self.body = nn.Sequential(*first, *second[:-1])
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The features plus a change to them."""
@@ -92,13 +94,13 @@ class Generator(nn.Module):
         super().__init__()
         self.unshuffle, self.multiple, pad = unshuffle, unshuffle * 2**halvings, kernel_size // 2
         pixels = 3 * unshuffle**2
-        layers = normed(nn.Conv2d(pixels + num_labels, channels, kernel_size, 1, pad, bias=False), channels)
+        layers = normed(nn.Conv2d(pixels + num_labels, channels, kernel_size, 1, pad, bias=False))
         for _ in range(halvings):
-            layers += normed(nn.Conv2d(channels, 2 * channels, 4, 2, 1, bias=False), 2 * channels)
+            layers += normed(nn.Conv2d(channels, 2 * channels, 4, 2, 1, bias=False))
             channels *= 2
         layers += [ResidualBlock(channels) for _ in range(blocks)]
         for _ in range(halvings):
-            layers += normed(nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1, bias=False), channels // 2)
+            layers += normed(nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1, bias=False))
             channels //= 2
         self.net = nn.Sequential(*layers, nn.Conv2d(channels, pixels, kernel_size, 1, pad, bias=False), nn.Tanh())
 
@@ -108,9 +110,7 @@ class Generator(nn.Module):
         Raises:
             ValueError: for no images, or sides that the halvings do not divide.
         """
-        if not len(images) or any(side % self.multiple for side in images.shape[2:]):
-            got = tuple(images.shape)
-            raise ValueError(f"expected at least one image with sides divisible by {self.multiple}, got {got}")
+        check_sides(images, self.multiple)
         x = functional.pixel_unshuffle(2 * images - 1, self.unshuffle)
         planes = vector[:, :, None, None].expand(-1, -1, *x.shape[2:])
         return functional.pixel_shuffle(self.net(torch.cat([x, planes], 1)), self.unshuffle) / 2 + 0.5
@@ -145,8 +145,7 @@ class Discriminator(nn.Module):
         Raises:
             ValueError: for no images.
         """
-        if not len(images):
-            raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
+        expect(len(images) > 0, "at least one image", images.shape)
         features = self.trunk(2 * images - 1)
         return self.source(features), self.label(features).flatten(1)
 
@@ -282,11 +281,11 @@ def discriminator_loss(
 
 def adversarial_step(
     nets: StarGAN,
-    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    optimizers: Optimizers,
     *,
     generator: torch.Generator,
     critic_steps: int = CRITIC_STEPS,
-    schedules: Iterable[torch.optim.lr_scheduler.LRScheduler] = (),
+    schedules: Schedules = (),
     classify_weight: float = CLASSIFY_WEIGHT,
     reconstruct_weight: float = RECONSTRUCT_WEIGHT,
 ) -> Callable[[Sequence[Batch]], dict[str, Tensor]]:
@@ -306,13 +305,8 @@ def adversarial_step(
         returns the terms of the last update, averaged over the groups.
     """
     for_generator, for_discriminator = optimizers
-    weights = {"classify_weight": classify_weight}
-
-    def update(optimizer: torch.optim.Optimizer, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        optimizer.zero_grad(set_to_none=True)
-        losses.pop("loss").backward()
-        optimizer.step()
-        return {name: value.detach() for name, value in losses.items()}
+    tell = partial(discriminator_loss, nets, generator=generator, classify_weight=classify_weight)
+    fool = partial(generator_loss, nets, classify_weight=classify_weight, reconstruct_weight=reconstruct_weight)
 
     def step(batches: Sequence[Batch]) -> dict[str, Tensor]:
         told: dict[str, list[Tensor]] = {}
@@ -324,15 +318,14 @@ def adversarial_step(
                 with torch.no_grad():
                     fakes = nets(images, targets, group)
                 nets.discriminator.requires_grad_(True)
-                losses = discriminator_loss(nets, images, labels, fakes, group=group, generator=generator, **weights)
-                terms = update(for_discriminator, losses)
+                terms = tell(images, labels, fakes, group=group)
+                learn(for_discriminator, terms.pop("loss"))
                 if part == critic_steps - 1:
                     nets.discriminator.requires_grad_(False)
-                    losses = generator_loss(
-                        nets, images, labels, targets, group=group, reconstruct_weight=reconstruct_weight, **weights
-                    )
-                    for name, value in (terms | update(for_generator, losses)).items():
-                        told.setdefault(name, []).append(value)
+                    terms |= fool(images, labels, targets, group=group)
+                    learn(for_generator, terms.pop("loss"))
+                    for name, value in terms.items():
+                        told.setdefault(name, []).append(value.detach())
         for schedule in schedules:
             schedule.step()
         return {name: torch.stack(values).mean() for name, values in told.items()}
@@ -349,15 +342,10 @@ def tiny(groups: Sequence[Group] = (Group(5),), *, masked: bool | None = None, *
         overrides: of the generator's arguments.
     """
     settings: dict[str, Any] = {"channels": 32, "blocks": 2, "halvings": 0, "unshuffle": 2, "kernel_size": 3}
-    discriminator = {"size": 32, "channels": 32, "halvings": 3, "unshuffle": 2}
-    return StarGAN(
-        groups,
-        lambda labels: Generator(labels, **(settings | overrides)),
-        lambda labels: Discriminator(labels, **discriminator),
-        masked=masked,
-    )
+    discriminator = partial(Discriminator, size=32, channels=32, halvings=3, unshuffle=2)
+    return StarGAN(groups, partial(Generator, **(settings | overrides)), discriminator, masked=masked)
 
 
 def paper(groups: Sequence[Group] = (CELEBA,), *, size: int = 128) -> StarGAN:
     """The paper's scale: 128x128 images and CelebA's five labels (with RaFD: ``(CELEBA, RAFD)``)."""
-    return StarGAN(groups, Generator, lambda labels: Discriminator(labels, size=size))
+    return StarGAN(groups, Generator, partial(Discriminator, size=size))

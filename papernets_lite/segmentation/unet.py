@@ -26,6 +26,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from papernets_lite.ops.checks import expect
+
 WIDTHS = (64, 128, 256, 512, 1024)  # channels of each level, Fig. 1
 W0, SIGMA = 10.0, 5.0  # Eq. 2, sigma in pixels
 STD = 10.0  # of the displacements, in pixels of images of 512 (Section 3.1)
@@ -80,8 +82,7 @@ class UNet(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if len(widths) < 2 or padding not in (0, 1):
-            raise ValueError(f"expected two widths or more and padding 0 or 1, got {widths} and {padding}")
+        expect(len(widths) >= 2 and padding in (0, 1), "two widths or more and padding 0 or 1", widths, padding)
         self.depth, self.padding = len(widths) - 1, padding
         levels = list(zip([in_channels, *widths[:-1]], widths, strict=True))
         self.down = nn.ModuleList(block(above, width, padding) for above, width in levels)
@@ -99,9 +100,9 @@ class UNet(nn.Module):
     def check(self, size: Sequence[int]) -> None:
         """Raise ``ValueError`` unless every pooling of an image of ``size`` sees an even size, and a pixel is left."""
         fold = 2**self.depth
-        least, rest = (fold, 0) if self.padding else (2 * margin(self.depth) + 1, fold - 4 % fold)
-        if any(side < least or side % fold != rest % fold for side in size):
-            raise ValueError(f"expected sides of {rest % fold} + k {fold} and at least {least}, got {tuple(size)}")
+        least, rest = (fold, 0) if self.padding else (2 * margin(self.depth) + 1, -4 % fold)
+        fits = all(side >= least and side % fold == rest for side in size)
+        expect(fits, f"sides of {rest} + k {fold} and at least {least}", tuple(size))
 
     def forward(self, images: Float[Tensor, "b c H W"]) -> Float[Tensor, "b k h w"]:
         """Class scores (logits) of the pixels in the middle of ``images``.
@@ -109,8 +110,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: for a batch without images, or images of a size that does not fit, see ``check``.
         """
-        if not len(images):
-            raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
+        expect(len(images) > 0, "at least one image", images.shape)
         self.check(images.shape[-2:])
         x, skips = images, []
         for level, down in enumerate(self.down):
@@ -179,11 +179,9 @@ def nearest_two(instances: Int[Tensor, "h w"]) -> Float[Tensor, "2 h w"]:
     distances = [here.new_full((len(here),), float("inf")) for _ in range(2)]
     for number in instances[~free].unique():
         cell = instances == number
-        # The nearest pixel of a cell is always one at its rim.
-        inside = -functional.max_pool2d(-cell[None].float(), (3, 1), 1, (1, 0))
-        rim = cell & (torch.minimum(inside, -functional.max_pool2d(-cell[None].float(), (1, 3), 1, (0, 1))) < 1)[0]
-        points = rim.nonzero().float()
-        distances.append(torch.cdist(here, points, compute_mode="donot_use_mm_for_euclid_dist").amin(1))
+        # The nearest pixel of a cell is always one at its rim, where not all around is cell.
+        rim = cell & (functional.max_pool2d(1 - cell[None].float(), 3, 1, 1)[0] > 0)
+        distances.append(torch.cdist(here, rim.nonzero().float(), compute_mode="donot_use_mm_for_euclid_dist").amin(1))
     out = torch.zeros(2, *instances.shape, device=instances.device)
     out[:, free] = torch.stack(distances).topk(2, dim=0, largest=False).values
     return out
@@ -200,8 +198,7 @@ def weight_map(instances: Int[Tensor, "b h w"], w0: float = W0, sigma: float = S
     Raises:
         ValueError: unless ``sigma > 0``.
     """
-    if sigma <= 0:
-        raise ValueError(f"expected sigma > 0, got {sigma}")
+    expect(sigma > 0, "sigma > 0", sigma)
     reach = torch.stack([nearest_two(image).sum(0) for image in instances])
     border = w0 * torch.exp(-(reach**2) / (2 * sigma**2))
     return class_balance(instances) + torch.where(instances == 0, border, 0)
@@ -297,8 +294,7 @@ def predict(
     around, (height, width) = margin(net.depth), images.shape[-2:]
     net.check([tile + 2 * around])
     stride = tile - tile % 2**net.depth  # the pools' grid must not shift from tile to tile
-    if not stride:
-        raise ValueError(f"expected a tile of at least {2**net.depth} pixels, got {tile}")
+    expect(stride > 0, f"a tile of at least {2**net.depth} pixels", tile)
     edges = (around, around + tile)  # before and after, along both axes
     wide = mirror(images, *edges) if mirrored else functional.pad(images, 2 * edges)
     rows = []

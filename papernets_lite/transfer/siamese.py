@@ -20,14 +20,16 @@ Guessed:
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from papernets_lite.ops.checks import expect
+
 # The paper's net for shifted digits (its Section 3): maps and kernel sizes of C1 and C3.
 CHANNELS, KERNELS = (15, 30), (6, 9)
 EPSILON = 1e-12  # squared units of the output space
+Tensors = dict[str, Tensor]  # a batch by its parts, or a loss and its terms
 
 
 class Subsample(nn.Module):
@@ -54,7 +56,6 @@ class Mapping(nn.Module):
         pool: how many times the subsampling makes its maps smaller.
         dim: outputs.
         squash: the activation after every layer but the last.
-        in_channels: of the images.
 
     Raises:
         ValueError: when the image is too small for the kernels.
@@ -70,14 +71,12 @@ class Mapping(nn.Module):
         pool: int = 3,
         dim: int = 2,
         squash: type[nn.Module] = nn.Tanh,
-        in_channels: int = 1,
     ) -> None:
         super().__init__()
         last = ((side - kernels[0]) // stride + 1) // pool - kernels[1] + 1
-        if last < 1:
-            raise ValueError(f"expected images larger than the kernels, got side {side}, kernels {tuple(kernels)}")
+        expect(last >= 1, f"images larger than the kernels, got side {side}, kernels {tuple(kernels)}")
         self.side, self.squash = side, squash()
-        self.c1 = nn.Conv2d(in_channels, channels[0], kernels[0], stride)
+        self.c1 = nn.Conv2d(1, channels[0], kernels[0], stride)
         self.s2 = Subsample(channels[0], pool)
         self.c3 = nn.Conv2d(channels[0], channels[1], kernels[1])
         self.f4 = nn.Linear(channels[1] * last**2, dim)
@@ -88,8 +87,8 @@ class Mapping(nn.Module):
         Raises:
             ValueError: for no images, or images of another size.
         """
-        if not len(images) or images.shape[2:] != (self.side, self.side):
-            raise ValueError(f"expected images of {self.side}x{self.side} pixels, got {tuple(images.shape)}")
+        side, right = self.side, len(images) > 0 and images.shape[2:] == (self.side, self.side)
+        expect(right, f"images of {side}x{side} pixels", images.shape)
         x = self.squash(self.c1(images))
         x = self.squash(self.s2(x))
         return self.f4(self.squash(self.c3(x)).flatten(1))
@@ -108,8 +107,7 @@ class Siamese(nn.Module):
 
     def forward(self, pairs: Float[Tensor, "b 2 c h w"]) -> Float[Tensor, "b 2 d"]:
         """The embeddings of each pair's images."""
-        outputs = self.mapping(rearrange(pairs, "b two c h w -> (b two) c h w"))
-        return rearrange(outputs, "(b two) d -> b two d", two=2)
+        return self.mapping(pairs.flatten(0, 1)).unflatten(0, (-1, 2))
 
     @torch.no_grad()
     def embed(self, views: Float[Tensor, "n v c h w"]) -> Float[Tensor, "n v d"]:
@@ -123,7 +121,7 @@ def distance(pairs: Float[Tensor, "b 2 d"]) -> Float[Tensor, " b"]:
     return ((pairs[:, 0] - pairs[:, 1]).square().sum(1) + EPSILON).sqrt()
 
 
-def loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, margin: float = 1.0) -> dict[str, Tensor]:
+def loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, margin: float = 1.0) -> Tensors:
     r"""The contrastive loss, Eq. 4 of the paper: a spring for similar pairs, a bumper for the others.
 
     The mean over pairs of :math:`\frac12 D_W^2` where similar and :math:`\frac12\max(0, m - D_W)^2` where not. Label
@@ -140,8 +138,7 @@ def loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, margin
     Raises:
         ValueError: for a negative margin.
     """
-    if margin < 0:
-        raise ValueError(f"expected margin >= 0, got {margin}")
+    expect(margin >= 0, "margin >= 0", margin)
     d = distance(outputs)
     short = (margin - d).clamp(min=0)
     pull = torch.where(similar, d.square() / 2, 0.0).mean()
@@ -150,7 +147,7 @@ def loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, margin
     return {"loss": pull + push, "pull": pull, "push": push, "active": active}
 
 
-def energy_loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, bound: float) -> dict[str, Tensor]:
+def energy_loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, bound: float) -> Tensors:
     r"""The predecessor of 2005: energy :math:`E=\lVert\cdot\rVert_1`, and a push that fades but never ends.
 
     The mean over pairs of :math:`\frac2Q E^2` where similar and :math:`2Q\exp(-\frac{2.77}{Q}E)` where not.
@@ -169,7 +166,7 @@ def energy_loss(outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *,
     return {"loss": pull + push, "pull": pull, "push": push}
 
 
-def pair_loss(outputs: Float[Tensor, "b 2 d"], batch: dict[str, Tensor], *, margin: float = 1.0) -> dict[str, Tensor]:
+def pair_loss(outputs: Float[Tensor, "b 2 d"], batch: Tensors, *, margin: float = 1.0) -> Tensors:
     """``loss`` of a batch of ``Pairs``.
 
     Args:
@@ -192,9 +189,7 @@ class Classifier(nn.Module):
         return self.head(self.twins(pairs))
 
 
-def class_loss(
-    outputs: Float[Tensor, "b 2 k"], batch: dict[str, Tensor], *, labels: Int[Tensor, " n"]
-) -> dict[str, Tensor]:
+def class_loss(outputs: Float[Tensor, "b 2 k"], batch: Tensors, *, labels: Int[Tensor, " n"]) -> Tensors:
     """Cross-entropy of both images of each pair: what the rival is trained by.
 
     Args:
@@ -207,12 +202,8 @@ def class_loss(
 
 
 def make_step(
-    module: nn.Module,
-    objective: Callable[[Tensor, dict[str, Tensor]], dict[str, Tensor]],
-    *,
-    steps: int,
-    rate: float = 5e-3,
-) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    module: nn.Module, objective: Callable[[Tensor, Tensors], Tensors], *, steps: int, rate: float = 5e-3
+) -> Callable[[Tensors], Tensors]:
     """One update by Adam, whose rate rises and falls once over ``steps``; a classifier's is made in the same way.
 
     Args:
@@ -224,7 +215,7 @@ def make_step(
     optimizer = torch.optim.Adam(module.parameters(), rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
 
-    def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def step(batch: Tensors) -> Tensors:
         losses = objective(module(batch["images"]), batch)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
@@ -249,8 +240,8 @@ def shifted(
         ValueError: when the sides differ by an odd number or the images are too large.
     """
     left, top = side - images.shape[3], side - images.shape[2]
-    if min(left, top) < 0 or left % 2 or top % 2:
-        raise ValueError(f"expected images smaller than {side} by even numbers, got {tuple(images.shape[2:])}")
+    even = min(left, top) >= 0 and left % 2 == top % 2 == 0
+    expect(even, f"images smaller than {side} by even numbers", images.shape[2:])
     return torch.stack([functional.pad(images, (left // 2 + s, left // 2 - s, top // 2, top // 2)) for s in shifts], 1)
 
 
@@ -265,8 +256,7 @@ def neighbourhood(points: Float[Tensor, "n p"], k: int = 5) -> Bool[Tensor, "n n
     Raises:
         ValueError: for fewer than ``k + 1`` points.
     """
-    if not 0 < k < len(points):
-        raise ValueError(f"expected 0 < k < {len(points)}, the number of points, got {k}")
+    expect(0 < k < len(points), f"0 < k < {len(points)}, the number of points", k)
     nearest = torch.cdist(points, points).fill_diagonal_(-1.0).topk(k + 1, largest=False).indices
     found = torch.zeros(len(points), len(points), dtype=torch.bool, device=points.device)
     found.scatter_(1, nearest, value=True)
@@ -298,20 +288,18 @@ class Pairs:
         same_view: bool = False,
     ) -> None:
         counts = similar.sum(1)
-        if len(similar) != len(views) or not ((counts > 0) & (counts < len(similar))).all():
-            raise ValueError(
-                f"expected similar and dissimilar samples for each of {len(views)}, got {tuple(similar.shape)}"
-                f" with {int(counts.min())} to {int(counts.max())} similar ones"
-            )
+        both = len(similar) == len(views) and ((counts > 0) & (counts < len(similar))).all()
+        found = f"{tuple(similar.shape)} with {int(counts.min())} to {int(counts.max())} similar ones"
+        expect(both, f"similar and dissimilar samples for each of {len(views)}, got {found}")
         self.views, self.same_view, self.batch_size, self.generator = views, same_view, batch_size, generator
         # For dissimilar and similar partners: all of them row after row, where each row starts, how many it has.
         tables = [(fits.nonzero()[:, 1].int(), fits.sum(1)) for fits in (~similar, similar)]
         self.tables = [(partners, counts.cumsum(0) - counts, counts) for partners, counts in tables]
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Tensors]:
         return self
 
-    def __next__(self) -> dict[str, Tensor]:
+    def __next__(self) -> Tensors:
         """``images`` (b, 2, c, h, w), ``similar`` (b,), and which samples and views these are, (b, 2) each."""
         size, draw = self.batch_size, self.generator
         wanted = torch.arange(size) % 2 == 0
@@ -357,10 +345,9 @@ def episodes(labels: Int[Tensor, " n"], count: int, generator: torch.Generator) 
         ValueError: for fewer than two samples of a class.
     """
     members = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
-    if min(map(len, members), default=0) < 2:
-        raise ValueError(f"expected two samples of each class, got {[len(m) for m in members]}")
-    picks = [torch.rand(count, len(m), generator=generator).topk(2).indices for m in members]
-    return torch.stack([m[pick] for m, pick in zip(members, picks, strict=True)], 1)
+    counts = [len(m) for m in members]
+    expect(min(counts, default=0) >= 2, "two samples of each class", counts)
+    return torch.stack([m[torch.rand(count, len(m), generator=generator).topk(2).indices] for m in members], 1)
 
 
 def hits(

@@ -30,6 +30,7 @@ from torch.nn import functional
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops import programmes
+from papernets_lite.ops.checks import expect
 
 # The released decoder: channels of each layer, and whether it doubles the size.
 DECODER = (
@@ -47,9 +48,7 @@ class Encoder(nn.Module):
         blocks, widths: units of each stage, and channels inside them.
         strides: of each stage.
         stem: ``"imagenet"`` (7x7 of stride 2, then max-pooling) or ``"small"`` (3x3 of stride 2).
-        bottleneck: see ``resnet.Unit``.
-        stride_on_3x3: see ``resnet.Unit``.
-        code: channels of the code.
+        bottleneck: see ``resnet.Unit``; the stride is its 3x3 convolution's.
     """
 
     def __init__(
@@ -60,23 +59,11 @@ class Encoder(nn.Module):
         strides: Sequence[int],
         stem: str = "imagenet",
         bottleneck: bool = True,
-        stride_on_3x3: bool = True,
-        code: int = CODE,
     ) -> None:
         super().__init__()
-        channels = widths[0]
-        kernel_size = 7 if stem == "imagenet" else 3
-        self.stem = resnet.sequence(["conv", "bn", "relu"], [(channels, kernel_size, 2)], 3)
-        if stem == "imagenet":
-            self.stem.append(nn.MaxPool2d(3, 2, 1))
-        self.units = nn.Sequential()
-        for count, width, stride in zip(blocks, widths, strides, strict=True):
-            for block in range(count):
-                first = 1 if block else stride
-                unit = resnet.Unit(channels, width, stride=first, bottleneck=bottleneck, stride_on_3x3=stride_on_3x3)
-                self.units.append(unit)
-                channels = unit.out_channels
-        self.squeeze = resnet.sequence(["conv", "bn", "relu"], [(code, 3, 1)], channels)
+        self.stem = resnet.first_layers(stem, widths[0])
+        self.units, channels = resnet.stages(blocks, widths, strides, bottleneck=bottleneck, stride_on_3x3=True)
+        self.squeeze = resnet.sequence(["conv", "bn", "relu"], [(CODE, 3, 1)], channels)
         he_init_(self)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d k l"]:
@@ -85,8 +72,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: for a batch without images.
         """
-        if not len(images):
-            raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
+        expect(len(images) > 0, "at least one image", images.shape)
         return self.squeeze(self.units(self.stem(images)))
 
 
@@ -137,12 +123,11 @@ class Transfer(nn.Module):
         sources: how many codes it reads, its order; they are concatenated.
         hidden: channels between the two convolutions.
         decoder: for the target, freshly initialised.
-        code: channels of one code.
     """
 
-    def __init__(self, sources: int, decoder: Decoder, *, hidden: int, code: int = CODE) -> None:
+    def __init__(self, sources: int, decoder: Decoder, *, hidden: int) -> None:
         super().__init__()
-        layers = resnet.sequence(["bn", "conv", "bn", "relu", "conv"], [(hidden, 3, 1), (code, 3, 1)], sources * code)
+        layers = resnet.sequence(["bn", "conv", "bn", "relu", "conv"], [(hidden, 3, 1), (CODE, 3, 1)], sources * CODE)
         self.bridge, self.decoder = layers, decoder
 
     def forward(self, codes: Float[Tensor, "b d k l"]) -> Float[Tensor, "b c h w"]:
@@ -277,13 +262,12 @@ def programme(
     count, tasks = len(edges), len(costs)
     targets = sorted({edge.target for edge in edges})
     gain = torch.cat([affinity * weights[[edge.target for edge in edges]], torch.zeros(tasks)])
-    needs, serves, spend = torch.zeros(count, count + tasks), torch.zeros(len(targets), count + tasks), gain * 0
+    needs, serves = torch.zeros(count, count + tasks), torch.zeros(len(targets), count + tasks)
     for number, edge in enumerate(edges):
         needs[number, number] = len(edge.sources)
         needs[number, [count + source for source in edge.sources]] = -1
         serves[targets.index(edge.target), number] = 1
-    spend[count:] = costs
-    rows = torch.cat([needs, serves, spend[None].float()])
+    rows = torch.cat([needs, serves, torch.cat([torch.zeros(count), costs])[None].float()])
     low = torch.cat([torch.full((count,), -torch.inf), torch.ones(len(targets)), torch.tensor([-torch.inf])])
     high = torch.cat([torch.zeros(count), torch.ones(len(targets)), torch.tensor([float(budget)])])
     bits = programmes.binary(gain, rows, low, high)
@@ -332,8 +316,8 @@ def higher_order(
     Raises:
         ValueError: for an order above the beam.
     """
-    if not 1 <= order <= min(beam, len(singles)):
-        raise ValueError(f"expected an order from 1 to {min(beam, len(singles))}, got {order}")
+    most = min(beam, len(singles))
+    expect(1 <= order <= most, f"an order from 1 to {most}", order)
     best = affinities([losses[edge] for edge in singles]).argsort(descending=True, stable=True)[:beam].tolist()
     chosen = itertools.combinations([singles[k] for k in best], order)
     return [Edge(tuple(edge.sources[0] for edge in some), some[0].target) for some in chosen]
