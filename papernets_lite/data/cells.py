@@ -75,9 +75,8 @@ def sample(
     check_range("density", (density, 1), 0)
     check_range("membranes", membranes, 0, 1)
     check_range("noise", (0, noise), 0)
-    # The side of a grid that covers the image however it is turned.
-    side = 2 * int(np.ceil(across[1] * np.sqrt(stretch[1]) * np.sqrt(0.5) + 0.5)) + 1
-    m = side**2
+    # The places of a square grid that covers the image however it is turned.
+    m = (2 * int(np.ceil(across[1] * np.sqrt(stretch[1]) * np.sqrt(0.5) + 0.5)) + 1) ** 2
     low, high = (round(bound * (TONES - 1)) for bound in membranes)
     tones = draws.integers(0, TONES, m, 3)
     tones[..., 0] = low + tones[..., 0] * (high - low + 1) // TONES
@@ -168,15 +167,14 @@ def _tables(scene: Scene) -> np.ndarray:
     n, inks = len(scene), _NUCLEUS + TONES
     brown, blue = scene.stains.numpy()[:, :, None].transpose(1, 0, 2)
     tone = np.linspace(0, 1, TONES, dtype=np.float32)[:, None]
-    colours, alpha = np.zeros((n, inks, 3), np.float32), np.ones(inks)
+    colours = np.zeros((n, inks, 3), np.float32)
     dark, cold = _PALE + brown * (_BROWN - _PALE), _PALE + blue * (_BLUE - _PALE)
     colours[:, _FIBRE] = 0.5 * (_PALE + dark)
     colours[:, _FIBRE + 1] = cold
     colours[:, _MEMBRANE:_BODY] = _PALE + tone * (dark[:, None] - _PALE)
     colours[:, _BODY:_NUCLEUS] = _PALE + (tone - 0.5) * np.array([16, 22, 14], np.float32)
     colours[:, _NUCLEUS:] = _PALE + (0.35 + 0.65 * tone) * (cold[:, None] - _PALE)
-    alpha[[0, _FIBRE, _FIBRE + 1]] = 0, 0.6, 0.7
-    alpha[_MEMBRANE:] = 0.85  # the slide's grain shines through
+    alpha = np.array([0, 0.6, 0.7] + [0.85] * (inks - _MEMBRANE))  # the slide's grain shines through
     return canvas.inkwell(colours, colours, np.zeros((n, inks), np.int64), alpha)
 
 

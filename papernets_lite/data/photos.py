@@ -96,10 +96,9 @@ def material(name: str, tint: tuple[int, int, int]) -> np.ndarray:
         grey = cv2.resize(_read(name), (256, 256), interpolation=cv2.INTER_AREA)[..., 0] / 255
         grey = 0.85 + 0.75 * (grey - grey.mean())
     elif name == "planks":
-        tone = rng.random((8, 64))
-        board = y // 32
-        grey = 0.72 + 0.28 * tone[board, (x + 90 * board) // 128] + 0.08 * np.sin(y / 3 + 6 * cloud(6))
-        grey[(y % 32 < 2) | ((x + 90 * board) % 128 < 2)] *= 0.6
+        board, along = y // 32, x + 90 * (y // 32)
+        grey = 0.72 + 0.28 * rng.random((8, 64))[board, along // 128] + 0.08 * np.sin(y / 3 + 6 * cloud(6))
+        grey[(y % 32 < 2) | (along % 128 < 2)] *= 0.6
     elif name == "tiles":
         grey = 0.85 + 0.2 * ((x // 32 + y // 32) % 2) - 0.12 * cloud(40)
         grey[(x % 32 < 2) | (y % 32 < 2)] *= 0.75

@@ -145,7 +145,7 @@ def _outlines(inset: float) -> Float[np.ndarray, "classes corners 2"]:
     outer, inner = rays(40, [0.95 - inset]), rays(40, [0.5 + inset / 2])
     ring = np.concatenate([outer, outer[:1], inner[:1], inner[::-1]])
     shapes = [(1 - inset) * s for s in solid] + [ring, (1 - inset) * (heart / 17 - (0, 0.1))]
-    return np.stack([np.concatenate([s, np.repeat(s[-1:], 82 - len(s), 0)]) for s in shapes])
+    return np.stack([np.pad(s, ((0, 82 - len(s)), (0, 0)), "edge") for s in shapes])
 
 
 _BEVEL = (0.0, 0.14, 0.3)  # insets of the rim, the body and the highlight

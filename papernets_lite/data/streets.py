@@ -112,18 +112,17 @@ def sample(
     side = torch.cat([torch.tensor([-1.0] * 4 + [1.0] * 4).expand(n, 8), 2.0 * draws.integers(0, 2, 5) - 1], 1)
     friends = (2.0 * draws.integers(0, 2, 3) - 1).repeat_interleave(2, 1)  # people come in pairs
     standing = draws.uniform(5.6, 12, 3).repeat_interleave(2, 1) + draws.uniform(0, 0.5, 6)
-    x = torch.cat([side[:, 8:] * draws.uniform(4.4, 5.6, 5), 1.45 * lane + draws.uniform(-0.25, 0.25, 6)], 1)
-    walking = draws.uniform(3.2, 3.7, 3).repeat_interleave(2, 1) + torch.tensor([0.0, 0.56] * 3)
-    x = torch.cat([x, friends * walking], 1)
-    z = torch.cat([8 * draws.uniform(0, 1.15, 5).exp(), queue.flatten(1), standing], 1)
-    people_sizes = draws.uniform(0.85, 1.12, 6, 1).expand(-1, -1, 2)
+    x = [before.flatten(1), side[:, 8:] * draws.uniform(4.4, 5.6, 5), 1.45 * lane + draws.uniform(-0.25, 0.25, 6)]
+    x.append(friends * (draws.uniform(3.2, 3.7, 3).repeat_interleave(2, 1) + torch.tensor([0.0, 0.56] * 3)))
+    z = [row.flatten(1), 8 * draws.uniform(0, 1.15, 5).exp(), queue.flatten(1), standing]
+    tall = draws.uniform(0.85, 1.12, 6)  # people, who are as much wider
     sizes = [draws.uniform(0.18, 0.4, 8), draws.uniform(4.4, 8.2, 8), draws.uniform(0.75, 1.15, 5)]
-    sizes += [draws.uniform(0.85, 1.25, 5), draws.uniform(0.95, 1.1, 6), draws.uniform(0.92, 1.3, 6)]
+    sizes += [draws.uniform(0.85, 1.25, 5), draws.uniform(0.95, 1.1, 6), draws.uniform(0.92, 1.3, 6), tall, tall]
     return Scene(
         valid=torch.cat(valid, 1),
-        places=torch.cat([torch.stack([before, row], -1).flatten(1, 2), torch.stack([x, z], -1)], 1),
+        places=torch.stack([torch.cat(x, 1), torch.cat(z, 1)], -1),
         sides=torch.cat([side, lane.expand(n, 6), friends], 1),
-        sizes=torch.cat([*(torch.stack(sizes[k : k + 2], -1) for k in (0, 2, 4)), people_sizes], 1),
+        sizes=torch.stack([torch.cat(sizes[::2], 1), torch.cat(sizes[1::2], 1)], -1),
         colours=torch.cat(colours, 1),
         tones=draws.uniform(0.88, 1.08, len(_SLOT)),
         centres=torch.stack([draws.uniform(0.4, 0.6), draws.uniform(0.38, 0.48)], -1),
@@ -140,7 +139,7 @@ def sample(
 def _polygon(corners: Sequence[Sequence[float]]) -> np.ndarray:
     """Corners (x, y[, z]) filled up to ``_CORNERS`` by repeating the last."""
     points = np.array([(*corner, 0.0)[:3] for corner in corners], np.float32)
-    return np.concatenate([points, np.repeat(points[-1:], _CORNERS - len(points), 0)])
+    return np.pad(points, ((0, _CORNERS - len(points)), (0, 0)), "edge")
 
 
 def _box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
