@@ -75,7 +75,8 @@ def sample(
     check_range("density", (density, 1), 0)
     check_range("membranes", membranes, 0, 1)
     check_range("noise", (0, noise), 0)
-    m = _side(across[1], stretch[1]) ** 2
+    # The places of a square grid that covers the image however it is turned.
+    m = (2 * int(np.ceil(across[1] * np.sqrt(stretch[1]) * np.sqrt(0.5) + 0.5)) + 1) ** 2
     low, high = (round(bound * (TONES - 1)) for bound in membranes)
     tones = draws.integers(0, TONES, m, 3)
     tones[..., 0] = low + tones[..., 0] * (high - low + 1) // TONES
@@ -99,23 +100,13 @@ def sample(
     )
 
 
-def _side(across: float, stretch: float) -> int:
-    """How many places a grid's side needs to cover the image however it is turned."""
-    return 2 * int(np.ceil(across * np.sqrt(stretch) * np.sqrt(0.5) + 0.5)) + 1
+def _outlines(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Each cell as a star around its centre: a wobbly circle, cut off at the bisector between it and a neighbour.
 
-
-@dataclass(frozen=True)
-class _Cells:
-    """The cells that reach into their image, image after image; positions in pixels."""
-
-    owner: np.ndarray  # (c,) image
-    index: np.ndarray  # (c,) cell of that image
-    centres: np.ndarray  # (c, 2)
-    rays: np.ndarray  # (c, corners, 2) from the centre to the outline
-
-
-def _outlines(scene: Scene, size: int) -> _Cells:
-    """Each cell as a star around its centre: a wobbly circle, cut off at the bisector between it and a neighbour."""
+    Returns:
+        Of the c cells that reach into their image, image after image: the image (c,), the cell's number in it (c,),
+        the centre (c, 2) in pixels and the way from there to each corner of the outline (c, corners, 2).
+    """
     n, m = scene.radii.shape
     k = round(m**0.5)
     places = np.stack(np.meshgrid(np.arange(k), np.arange(k)), -1).reshape(1, m, 2) - (k - 1) / 2
@@ -137,7 +128,7 @@ def _outlines(scene: Scene, size: int) -> _Cells:
     a, p, b, q = scene.wobble.numpy()[owner, index].T[..., None]
     bumps = 1 + 0.07 * a * np.cos(2 * _TURN + 6.3 * p) + 0.05 * b * np.cos(3 * _TURN + 6.3 * q)
     reach = np.minimum(scene.radii.numpy()[owner, index][:, None] * bumps, border).astype(np.float32)
-    return _Cells(owner, index, centres[owner, index], reach[..., None] * (_AROUND @ matrix)[owner])
+    return owner, index, centres[owner, index], reach[..., None] * (_AROUND @ matrix)[owner]
 
 
 def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
@@ -147,14 +138,14 @@ def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
 
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
-    cells = _outlines(scene, size)
-    step = (size / scene.across.numpy())[cells.owner, None, None]
-    long = np.linalg.norm(cells.rays, axis=-1, keepdims=True)
-    inner = cells.rays * np.maximum(1 - 0.075 * step / np.maximum(long, 1e-6), 0.1)
-    nuclei = scene.nuclei.numpy()[cells.owner, cells.index][:, None]
-    inside = (0.38 + 0.2 * nuclei[..., :1]) * cells.rays + 0.12 * step * (nuclei[..., 1:] - 0.5)
-    layers = np.stack([cells.rays, inner, inside], 1) + cells.centres[:, None, None]
-    polygons, inks = canvas.fixed(layers), scene.tones.numpy()[cells.owner, cells.index] + _FIRST
+    owner, index, centres, rays = _outlines(scene, size)
+    step = (size / scene.across.numpy())[owner, None, None]
+    long = np.linalg.norm(rays, axis=-1, keepdims=True)
+    inner = rays * np.maximum(1 - 0.075 * step / np.maximum(long, 1e-6), 0.1)
+    nuclei = scene.nuclei.numpy()[owner, index][:, None]
+    inside = (0.38 + 0.2 * nuclei[..., :1]) * rays + 0.12 * step * (nuclei[..., 1:] - 0.5)
+    polygons = canvas.fixed(np.stack([rays, inner, inside], 1) + centres[:, None, None])
+    inks = (scene.tones.numpy()[owner, index] + _FIRST).tolist()
     x, y, length, turn, kind = scene.fibres.numpy().transpose(2, 0, 1)
     half = (0.02 + 0.05 * length)[..., None] * np.stack([np.cos(6.3 * turn), np.sin(6.3 * turn)], -1)
     ends = np.stack([x, y], -1)[:, :, None] + half[:, :, None] * np.array([-1.0, 1.0])[:, None]
@@ -162,14 +153,13 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     strokes = canvas.fixed(canvas.hulls(ends * size, thick * size))
     kinds = (_FIBRE + (kind > 0.5)).astype(int).tolist()
     drawn = [canvas.stamp(canvas.blank(size), strokes[i], kinds[i]) for i in range(n)]
-    for i, shapes, ink in zip(cells.owner.tolist(), polygons, inks.tolist(), strict=True):
-        for layer in range(3):  # membrane, body, nucleus
-            cv2.fillPoly(drawn[i], [shapes[layer]], ink[layer], cv2.LINE_8, canvas.SHIFT)
+    for i, cell, tones in zip(owner.tolist(), polygons, inks, strict=True):
+        for corners, ink in zip(cell, tones, strict=True):  # membrane, body, nucleus
+            cv2.fillPoly(drawn[i], [corners], ink, cv2.LINE_8, canvas.SHIFT)
     paint = np.stack([canvas.colour(one, table) for one, table in zip(drawn, _tables(scene), strict=True)])
     ground = photos.crops(("gravel",), scene.backgrounds, size) * np.float32(0.28) + _SLIDE
-    canvas.photograph(
-        paint, ground.astype(np.uint8), Camera(scene.gains, torch.ones(n), scene.noise, scene.grain), out
-    )
+    camera = Camera(scene.gains, torch.ones(n), scene.noise, scene.grain)
+    canvas.photograph(paint, ground.astype(np.uint8), camera, out)
 
 
 def _tables(scene: Scene) -> np.ndarray:
@@ -177,16 +167,14 @@ def _tables(scene: Scene) -> np.ndarray:
     n, inks = len(scene), _NUCLEUS + TONES
     brown, blue = scene.stains.numpy()[:, :, None].transpose(1, 0, 2)
     tone = np.linspace(0, 1, TONES, dtype=np.float32)[:, None]
-    colours, alpha = np.zeros((n, inks, 3), np.float32), np.ones(inks)
-    body = _PALE + (tone - 0.5) * np.array([16, 22, 14], np.float32)
+    colours = np.zeros((n, inks, 3), np.float32)
     dark, cold = _PALE + brown * (_BROWN - _PALE), _PALE + blue * (_BLUE - _PALE)
     colours[:, _FIBRE] = 0.5 * (_PALE + dark)
     colours[:, _FIBRE + 1] = cold
     colours[:, _MEMBRANE:_BODY] = _PALE + tone * (dark[:, None] - _PALE)
-    colours[:, _BODY:_NUCLEUS] = body
+    colours[:, _BODY:_NUCLEUS] = _PALE + (tone - 0.5) * np.array([16, 22, 14], np.float32)
     colours[:, _NUCLEUS:] = _PALE + (0.35 + 0.65 * tone) * (cold[:, None] - _PALE)
-    alpha[[0, _FIBRE, _FIBRE + 1]] = 0, 0.6, 0.7
-    alpha[_MEMBRANE:] = 0.85  # the slide's grain shines through
+    alpha = np.array([0, 0.6, 0.7] + [0.85] * (inks - _MEMBRANE))  # the slide's grain shines through
     return canvas.inkwell(colours, colours, np.zeros((n, inks), np.int64), alpha)
 
 
@@ -198,16 +186,13 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
         neighbours without a gap; ``count`` (n,): how many there are.
     """
     check_size(size)
-    cells = _outlines(scene, size)
-    polygons = canvas.fixed(cells.centres[:, None] + cells.rays)
-    drawn = np.zeros((len(scene), size * canvas.OVER, size * canvas.OVER), np.uint16)
-    for i, j, corners in zip(cells.owner.tolist(), cells.index.tolist(), polygons, strict=True):
+    n, m = scene.there.shape
+    owner, index, centres, rays = _outlines(scene, size)
+    drawn = np.zeros((n, size * canvas.OVER, size * canvas.OVER), np.uint16)
+    for i, j, corners in zip(owner.tolist(), index.tolist(), canvas.fixed(centres[:, None] + rays), strict=True):
         cv2.fillPoly(drawn[i], [corners], j + 1, cv2.LINE_8, canvas.SHIFT)
-    instances, count = np.zeros((len(scene), size, size), np.int64), []
-    for i, fine in enumerate(drawn):
-        seen = canvas.at_centres(fine)
-        there = np.bincount(seen.ravel(), minlength=scene.there.shape[1] + 1) > 0
-        there[0] = False
-        instances[i] = (there.cumsum() * there)[seen]
-        count.append(int(there.sum()))
-    return {"instances": torch.from_numpy(instances), "count": torch.tensor(count)}
+    seen = torch.from_numpy(np.stack([canvas.at_centres(fine) for fine in drawn]).astype(np.int64)).flatten(1)
+    there = torch.zeros(n, m + 1, dtype=torch.bool).scatter(1, seen, True)
+    there[:, 0] = False
+    numbers = there.cumsum(1)
+    return {"instances": numbers.gather(1, seen).unflatten(1, (size, size)), "count": numbers[:, -1].clone()}

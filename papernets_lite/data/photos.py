@@ -11,20 +11,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from papernets_lite.data.canvas import Draws, check_size
+from papernets_lite.ops.checks import expect
 
 # Only what lies in scikit-image's wheel: its other pictures would be downloaded.
-NAMES = {
-    "astronaut": "astronaut.png",
-    "brick": "brick.png",
-    "cat": "chelsea.png",
-    "coffee": "coffee.png",
-    "grass": "grass.png",
-    "gravel": "gravel.png",
-    "rocket": "rocket.jpg",
-}
+NAMES = ("astronaut", "brick", "cat", "coffee", "grass", "gravel", "rocket")
 # No background: stained tissue under a microscope (immunohistochemistry, 512 x 512, by the CMMI; no known copyright).
-MICROGRAPHS = {"tissue": "ihc.png"}
-SCENERY = ("brick", "cat", "coffee", "grass", "gravel", "rocket")  # no people: backgrounds for `people`
+MICROGRAPHS = ("tissue",)
+SCENERY = NAMES[1:]  # no people: backgrounds for `people`
+_FILES = {"cat": "chelsea.png", "rocket": "rocket.jpg", "tissue": "ihc.png"}  # those not called NAME.png
 # Wall, its tint; floor, its tint. Grey photographs of materials get their colour here.
 _STAGES = (
     ("sky", (255, 255, 255), "grass", (146, 190, 88)),
@@ -40,10 +34,9 @@ _STAGES = (
 
 @lru_cache(maxsize=len(NAMES) + len(MICROGRAPHS))
 def _read(name: str) -> np.ndarray:
-    known = NAMES | MICROGRAPHS
-    if name not in known:
-        raise ValueError(f"expected one of {sorted(known)}, got {name!r}")
-    path = Path(skimage.__file__).parent / "data" / known[name]
+    known = NAMES + MICROGRAPHS
+    expect(name in known, f"one of {sorted(known)}", name)
+    path = Path(skimage.__file__).parent / "data" / _FILES.get(name, f"{name}.png")
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise FileNotFoundError(f"scikit-image's picture {path.name} is missing; reinstall scikit-image")
@@ -87,7 +80,7 @@ def backgrounds(n: int, size: int, generator: torch.Generator) -> Float[Tensor, 
     """
     check_size(size)
     draws = Draws.start(n, generator).uniform(0, 1, 4)
-    return torch.from_numpy(crops(tuple(NAMES), draws, size)).permute(0, 3, 1, 2) / 255
+    return torch.from_numpy(crops(NAMES, draws, size)).permute(0, 3, 1, 2) / 255
 
 
 @lru_cache(maxsize=32)
@@ -103,10 +96,9 @@ def material(name: str, tint: tuple[int, int, int]) -> np.ndarray:
         grey = cv2.resize(_read(name), (256, 256), interpolation=cv2.INTER_AREA)[..., 0] / 255
         grey = 0.85 + 0.75 * (grey - grey.mean())
     elif name == "planks":
-        tone = rng.random((8, 64))
-        board = y // 32
-        grey = 0.72 + 0.28 * tone[board, (x + 90 * board) // 128] + 0.08 * np.sin(y / 3 + 6 * cloud(6))
-        grey[(y % 32 < 2) | ((x + 90 * board) % 128 < 2)] *= 0.6
+        board, along = y // 32, x + 90 * (y // 32)
+        grey = 0.72 + 0.28 * rng.random((8, 64))[board, along // 128] + 0.08 * np.sin(y / 3 + 6 * cloud(6))
+        grey[(y % 32 < 2) | (along % 128 < 2)] *= 0.6
     elif name == "tiles":
         grey = 0.85 + 0.2 * ((x // 32 + y // 32) % 2) - 0.12 * cloud(40)
         grey[(x % 32 < 2) | (y % 32 < 2)] *= 0.75
@@ -134,18 +126,16 @@ def stages(draws: Float[Tensor, "n 4"], horizon: Float[Tensor, " n"], size: int)
         wall, wall_tint, floor, floor_tint = _STAGES[int(which * len(_STAGES))]
         row = min(max(round(edge * size), 1), size - 2)
         tall = max(8, round(150 * edge))
-        top, left = int(down * (255 - tall)), int(across * 106)
-        piece = material(wall, wall_tint)
-        piece = piece[:tall] if wall == "sky" else piece[top : top + tall]
-        image[:row] = cv2.resize(piece[:, left : left + 150], (size, row))
-        near, far = 60 + 30 * down, 255
-        source = np.array([(0, 0), (far, 0), (128 + near, 255), (128 - near, 255)], np.float32)
-        target = corner * np.array([size, size - row], np.float32)
-        matrix = cv2.getPerspectiveTransform(source, target)
+        top, left = 0 if wall == "sky" else int(down * (255 - tall)), int(across * 106)
+        piece = material(wall, wall_tint)[top : top + tall, left : left + 150]
+        image[:row] = cv2.resize(piece, (size, row))
+        near = 60 + 30 * down
+        source = np.array([(0, 0), (255, 0), (128 + near, 255), (128 - near, 255)], np.float32)
+        matrix = cv2.getPerspectiveTransform(source, corner * np.array([size, size - row], np.float32))
         image[row:] = cv2.warpPerspective(material(floor, floor_tint), matrix, (size, size - row))
-        edge_rows = image[row - max(1, size // 40) : row]
-        if wall in ("brick", "plaster"):  # a skirting board
-            edge_rows[:] = edge_rows // 2 + 20
+        if wall in ("brick", "plaster"):
+            skirting = image[row - max(1, size // 40) : row]
+            skirting[:] = skirting // 2 + 20
         # Darker away from the light and on the wall, so that the figures stand out.
         cv2.convertScaleAbs(image, image, 0.76 + 0.26 * bright, 6)
     return out

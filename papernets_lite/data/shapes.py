@@ -11,6 +11,7 @@ from torch import Tensor
 
 from papernets_lite.data import canvas, photos
 from papernets_lite.data.canvas import LIGHT, PALETTE, PATTERNS, Camera, Draws, Range, check_range, check_size
+from papernets_lite.ops.checks import expect
 
 CLASSES = ("circle", "square", "triangle", "star", "hexagon", "cross", "ring", "heart")
 COLOURS = tuple(PALETTE)
@@ -79,21 +80,15 @@ def sample(
     check_range("radius", radius, 0.01, 0.49)
     check_range("clutter", (0, clutter), 0)
     check_range("noise", (0, noise), 0)
-    for name, known, chosen in (
-        ("classes", CLASSES, classes),
-        ("colours", COLOURS, colours),
-        ("textures", TEXTURES, textures),
-        ("grounds", GROUNDS, grounds),
-    ):
-        if not chosen or not set(chosen) <= set(known):
-            raise ValueError(f"expected {name} from {known}, got {tuple(chosen)}")
+    names = {"classes": CLASSES, "colours": COLOURS, "textures": TEXTURES, "grounds": GROUNDS}
+    for (name, known), chosen in zip(names.items(), (classes, colours, textures, grounds), strict=True):
+        expect(chosen and set(chosen) <= set(known), f"{name} from {known}", tuple(chosen))
     pairs = [(a, b) for a in classes for b in colours if (a, b) not in held_out]
-    if not pairs:
-        raise ValueError(f"expected a (class, colour) pair that is not held out, got {sorted(held_out)}")
-
+    expect(pairs, "a (class, colour) pair that is not held out", sorted(held_out))
     most = objects[1]
-    if distinct and (held_out or min(len(classes), len(colours)) < most):
-        raise ValueError(f"expected {most} classes and colours and nothing held out, got {classes} and {colours}")
+    enough = not held_out and min(len(classes), len(colours)) >= most
+    expect(enough or not distinct, f"{most} classes and colours and nothing held out", classes, colours)
+
     pair = torch.tensor([(CLASSES.index(a), COLOURS.index(b)) for a, b in pairs])[draws.integers(0, len(pairs), most)]
     radii = draws.uniform(*radius, most)
     scene = Scene(
@@ -114,8 +109,8 @@ def sample(
     )
     # What follows draws last, so that the factors above stay what they are without it.
     if distinct:
-        names = [torch.tensor([CLASSES.index(a) for a in classes]), torch.tensor([COLOURS.index(a) for a in colours])]
-        labels, hues = (every[draws.uniform(0, 1, len(every)).argsort(1)[:, :most]] for every in names)
+        every = torch.tensor([CLASSES.index(a) for a in classes]), torch.tensor([COLOURS.index(a) for a in colours])
+        labels, hues = (one[draws.uniform(0, 1, len(one)).argsort(1)[:, :most]] for one in every)
         scene = replace(scene, labels=labels, colours=hues)
     if apart:
         room = (1 - 2 * radii)[..., None, None] * draws.uniform(0, 1, most, TRIES, 2)
@@ -127,9 +122,8 @@ def _spread(tries: Float[Tensor, "n m t 2"], radii: Float[Tensor, "n m"]) -> Flo
     """Of each object's places the first that is clear of all earlier objects, or else the clearest."""
     image, centres = torch.arange(len(radii)), tries[:, :, 0].clone()
     for j in range(1, radii.shape[1]):
-        gaps = (tries[:, j, :, None] - centres[:, None, :j]).norm(dim=-1) - (
-            radii[:, None, :j] + radii[:, j, None, None]
-        )
+        reach = radii[:, None, :j] + radii[:, j, None, None]
+        gaps = (tries[:, j, :, None] - centres[:, None, :j]).norm(dim=-1) - reach
         clear = gaps.min(2).values.clamp(max=0.02)  # a small gap is as good as a wide one: then the first is taken
         centres[:, j] = tries[image, j, (clear + 1e-6 * torch.arange(clear.shape[1], 0, -1)).argmax(1)]
     return centres
@@ -144,21 +138,14 @@ def _outlines(inset: float) -> Float[np.ndarray, "classes corners 2"]:
 
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     heart = np.stack([16 * np.sin(t) ** 3, 5 * np.cos(2 * t) + 2 * np.cos(3 * t) + np.cos(4 * t) - 13 * np.cos(t)], 1)
-    a, b = 0.34, 0.94
-    arm = np.array([(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)])
-    solid = [
-        rays(40, [0.95]),
-        rays(4, [1.1]) @ np.array([(0.5, 0.5), (-0.5, 0.5)]) * 2**0.5,
-        rays(3, [1.0]),
-        rays(10, [1.0, 0.44]),
-        rays(6, [0.98]),
-        np.concatenate([arm, -arm]),
-    ]
+    arm = np.array([(-0.34, -0.94), (0.34, -0.94), (0.34, -0.34), (0.94, -0.34), (0.94, 0.34), (0.34, 0.34)])
+    cross, square = np.concatenate([arm, -arm]), rays(4, [1.1]) @ np.array([(0.5, 0.5), (-0.5, 0.5)]) * 2**0.5
+    solid = [rays(40, [0.95]), square, rays(3, [1.0]), rays(10, [1.0, 0.44]), rays(6, [0.98]), cross]
     # The hole of a ring shrinks it from inside; one line joins the two circles.
     outer, inner = rays(40, [0.95 - inset]), rays(40, [0.5 + inset / 2])
     ring = np.concatenate([outer, outer[:1], inner[:1], inner[::-1]])
     shapes = [(1 - inset) * s for s in solid] + [ring, (1 - inset) * (heart / 17 - (0, 0.1))]
-    return np.stack([np.concatenate([s, np.repeat(s[-1:], 82 - len(s), 0)]) for s in shapes])
+    return np.stack([np.pad(s, ((0, 82 - len(s)), (0, 0)), "edge") for s in shapes])
 
 
 _BEVEL = (0.0, 0.14, 0.3)  # insets of the rim, the body and the highlight
@@ -196,9 +183,8 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     ends = np.stack([x, y], -1)[:, :, None] + reach[:, :, None] * np.array([-1.0, 1.0])[:, None]
     strokes = canvas.fixed(canvas.hulls(ends * size, np.full(ends.shape[:-1], 0.012 * size)))
     hues = (_STROKES + (hue * len(PALETTE)).astype(int)).tolist()
-    tables, counts = _tables(scene), scene.valid.sum(1).tolist()
-    paint = np.empty((n, size, size, 4), np.uint8)
-    for i, count in enumerate(counts):
+    paint, tables = np.empty((n, size, size, 4), np.uint8), _tables(scene)
+    for i, count in enumerate(scene.valid.sum(1).tolist()):
         drawn = canvas.stamp(canvas.blank(size), strokes[i], hues[i])
         shadows = [(j, layer, ink) for j in range(count) for layer, ink in enumerate(_SHADOWS)]
         bodies = [(j, 2 + level, _FIRST + 3 * j + level) for j in range(count) for level in range(3)]

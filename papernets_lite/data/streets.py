@@ -5,7 +5,7 @@ and a thin dark line runs where objects meet. Lengths are metres: x to the right
 from us.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from papernets_lite.data import canvas, photos
-from papernets_lite.data.canvas import LIGHT, OVER, Camera, Draws, Range, check_range, check_size
+from papernets_lite.data.canvas import LIGHT, OVER, Camera, Draws, check_range, check_size
+from papernets_lite.ops.checks import expect
 
 CLASSES = ("sky", "grass", "pavement", "road", "house", "tree", "car", "person")
 THINGS = dict(zip(CLASSES[4:], (8, 5, 6, 6), strict=True))  # the most of each in an image: their slots
@@ -25,7 +26,8 @@ FOCAL, EYE, FAR = 1.1, 2.6, 200.0  # image sides; height of the camera; distance
 _ROAD, _PAVEMENT, _WALL, _DEEP = 2.9, 4.3, 6.2, 7.0  # half widths of the street, and how deep a house is
 _FIRST, _EACH, _CORNERS = 16, 8, 10  # inks before the objects', inks of an object, corners of every polygon
 _SLOT = np.repeat(np.arange(4), list(THINGS.values()))  # kind of each slot
-_START = dict(zip(THINGS, np.cumsum([0, *THINGS.values()]), strict=False))
+_SLOTS = [slice(*np.searchsorted(_SLOT, [kind, kind + 1])) for kind in range(4)]  # of each kind
+_LAST = _FIRST + _EACH * len(_SLOT)  # the ink after the objects'
 
 _SKY_TOP = np.array([(92, 156, 224), (142, 186, 222), (98, 98, 164), (164, 174, 188)], np.float32)
 _SKY_LOW = np.array([(212, 232, 244), (254, 226, 194), (252, 190, 138), (216, 220, 224)], np.float32)
@@ -44,10 +46,8 @@ def _colours(words: str) -> np.ndarray:
     return np.array([tuple(bytes.fromhex(word)) for word in words.split()], np.float32)
 
 
-_MAIN, _SECOND = (
-    [_colours(w) for w in words]
-    for words in ((_HOUSES, _TREES, _CARS, _CLOTHES), (_ROOFS, _TRUNKS, _ROOFS, _TROUSERS))
-)
+_MAIN = [_colours(words) for words in (_HOUSES, _TREES, _CARS, _CLOTHES)]
+_SECOND = [_colours(words) for words in (_ROOFS, _TRUNKS, _ROOFS, _TROUSERS)]
 
 
 @dataclass(frozen=True)
@@ -95,39 +95,34 @@ def sample(
             ``n < 1`` or a wrong generator.
     """
     draws = Draws.start(n, generator)
-    bounds: dict[str, Range] = dict(zip(THINGS, (houses, trees, cars, people), strict=True))
-    for name, most in THINGS.items():
-        check_range(name, bounds[name], 0, most)
     check_range("noise", (0, noise), 0)
-    if not skies or not set(skies) <= set(SKIES):
-        raise ValueError(f"expected skies from {SKIES}, got {tuple(skies)}")
+    expect(skies and set(skies) <= set(SKIES), f"skies from {SKIES}", tuple(skies))
     valid, colours = [], []
-    for kind, (name, most) in enumerate(THINGS.items()):
+    for kind, (bounds, (name, most)) in enumerate(zip((houses, trees, cars, people), THINGS.items(), strict=True)):
+        check_range(name, bounds, 0, most)
         rank = draws.uniform(0, 1, most).argsort(1).argsort(1)  # any of its slots
-        low, high = bounds[name]
-        valid.append(rank < draws.integers(int(low), int(high) + 1, 1))
-        choices = [len(_MAIN[kind]), len(_SECOND[kind])]
+        valid.append(rank < draws.integers(bounds[0], bounds[1] + 1, 1))
+        choices = len(_MAIN[kind]), len(_SECOND[kind])
         colours.append(torch.stack([draws.integers(0, count, most) for count in choices], -1))
 
-    row = (draws.uniform(7, 9.5, 2, 1) * draws.uniform(1.36, 1.66, 2, 4).cumprod(-1)).flatten(1)
-    before = torch.cat([row[:, :1] / 1.5, row[:, :3], row[:, 4:5] / 1.5, row[:, 4:7]], 1)
+    row = draws.uniform(7, 9.5, 2, 1) * draws.uniform(1.36, 1.66, 2, 4).cumprod(-1)  # where houses end, left and right
+    before = torch.cat([row[..., :1] / 1.5, row[..., :3]], -1)
     queue = draws.uniform(5.4, 8, 2, 1) + draws.uniform(2.8, 5.5, 2, 3).cumsum(-1) - 2.8
     lane = torch.tensor([1.0, 1, 1, -1, -1, -1])
-    side = torch.cat([torch.tensor([-1.0] * 4 + [1.0] * 4).expand(n, 8), _signs(draws, 5)], 1)
-    friends = _signs(draws, 3).repeat_interleave(2, 1)  # people come in pairs
+    side = torch.cat([torch.tensor([-1.0] * 4 + [1.0] * 4).expand(n, 8), 2.0 * draws.integers(0, 2, 5) - 1], 1)
+    friends = (2.0 * draws.integers(0, 2, 3) - 1).repeat_interleave(2, 1)  # people come in pairs
     standing = draws.uniform(5.6, 12, 3).repeat_interleave(2, 1) + draws.uniform(0, 0.5, 6)
-    x = torch.cat([side[:, 8:] * draws.uniform(4.4, 5.6, 5), 1.45 * lane + draws.uniform(-0.25, 0.25, 6)], 1)
-    walking = draws.uniform(3.2, 3.7, 3).repeat_interleave(2, 1) + torch.tensor([0.0, 0.56] * 3)
-    x = torch.cat([x, friends * walking], 1)
-    z = torch.cat([8 * draws.uniform(0, 1.15, 5).exp(), queue.flatten(1), standing], 1)
-    people_sizes = draws.uniform(0.85, 1.12, 6, 1).expand(-1, -1, 2)
+    x = [before.flatten(1), side[:, 8:] * draws.uniform(4.4, 5.6, 5), 1.45 * lane + draws.uniform(-0.25, 0.25, 6)]
+    x.append(friends * (draws.uniform(3.2, 3.7, 3).repeat_interleave(2, 1) + torch.tensor([0.0, 0.56] * 3)))
+    z = [row.flatten(1), 8 * draws.uniform(0, 1.15, 5).exp(), queue.flatten(1), standing]
+    tall = draws.uniform(0.85, 1.12, 6)  # people, who are as much wider
     sizes = [draws.uniform(0.18, 0.4, 8), draws.uniform(4.4, 8.2, 8), draws.uniform(0.75, 1.15, 5)]
-    sizes += [draws.uniform(0.85, 1.25, 5), draws.uniform(0.95, 1.1, 6), draws.uniform(0.92, 1.3, 6)]
+    sizes += [draws.uniform(0.85, 1.25, 5), draws.uniform(0.95, 1.1, 6), draws.uniform(0.92, 1.3, 6), tall, tall]
     return Scene(
         valid=torch.cat(valid, 1),
-        places=torch.cat([torch.stack([before, row], -1), torch.stack([x, z], -1)], 1),
+        places=torch.stack([torch.cat(x, 1), torch.cat(z, 1)], -1),
         sides=torch.cat([side, lane.expand(n, 6), friends], 1),
-        sizes=torch.cat([*(torch.stack(sizes[k : k + 2], -1) for k in (0, 2, 4)), people_sizes], 1),
+        sizes=torch.stack([torch.cat(sizes[::2], 1), torch.cat(sizes[1::2], 1)], -1),
         colours=torch.cat(colours, 1),
         tones=draws.uniform(0.88, 1.08, len(_SLOT)),
         centres=torch.stack([draws.uniform(0.4, 0.6), draws.uniform(0.38, 0.48)], -1),
@@ -141,14 +136,10 @@ def sample(
     )
 
 
-def _signs(draws: Draws, count: int) -> Tensor:
-    return 2.0 * draws.integers(0, 2, count) - 1
-
-
 def _polygon(corners: Sequence[Sequence[float]]) -> np.ndarray:
     """Corners (x, y[, z]) filled up to ``_CORNERS`` by repeating the last."""
     points = np.array([(*corner, 0.0)[:3] for corner in corners], np.float32)
-    return np.concatenate([points, np.repeat(points[-1:], _CORNERS - len(points), 0)])
+    return np.pad(points, ((0, _CORNERS - len(points)), (0, 0)), "edge")
 
 
 def _box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
@@ -210,17 +201,18 @@ _PARTS = [
 ]
 # Parts that make the outer shape: what the others lie on.
 _SOLID = [(0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 5, 6)]
-_INKS = [np.array([ink for ink, _ in parts]) for parts in _PARTS]
-_SHAPES = [np.stack([shape for _, shape in parts]) for parts in _PARTS]  # (parts, corners, 3)
+_OUTER = [[parts[k] for k in solid] for parts, solid in zip(_PARTS, _SOLID, strict=True)]
 # Inks of the ground, and the class that each shows.
 _CLOUD, _HILL, _GRASS, _PAVED, _TAR, _LINE, _OUTLINE = 1, 2, 3, 4, 5, 6, 255
-_SHADE = {_GRASS: 7, _PAVED: 8, _TAR: 9}
-_GROUND = "000000 ffffff 86b48a 8cc060 e0d2bc 8a8a96 f4f0e4 5c8c50 a49aa0 62627a".split()
+_DARK_GRASS, _DARK_PAVED, _DARK_TAR = 7, 8, 9  # in shadow
+_GROUND = _colours("000000 ffffff 86b48a 8cc060 e0d2bc 8a8a96 f4f0e4 5c8c50 a49aa0 62627a")
 _STUFF = np.array([0, 0, 1, 1, 2, 3, 3, 1, 2, 3], np.int64)
-# The class that an ink shows, and its object, counted from 1.
-_OWNER = np.concatenate([np.zeros(_FIRST, np.uint8), np.repeat(np.arange(1, len(_SLOT) + 1), _EACH).astype(np.uint8)])
-_OWNER = np.pad(_OWNER, (0, 256 - len(_OWNER)))
-_CLASS = np.pad(np.concatenate([np.pad(_STUFF, (0, 6)), 4 + np.repeat(_SLOT, _EACH)]), (0, 40))
+# The object that an ink shows, counted from 1, and its class.
+_OWNER = np.pad(np.repeat(np.arange(1, len(_SLOT) + 1), _EACH), (_FIRST, 256 - _LAST)).astype(np.uint8)
+_CLASS = np.pad(np.concatenate([np.pad(_STUFF, (0, 6)), 4 + np.repeat(_SLOT, _EACH)]), (0, 256 - _LAST))
+# What lies behind the objects, in drawing order; under trees, cars and people are their own shadows.
+_BEHIND = [_CLOUD] * 3 + [_HILL] * 3 + [_GRASS, _PAVED, _TAR] + [_LINE] * 4 + [_DARK_GRASS, _DARK_PAVED, _DARK_TAR]
+_BEHIND += [(_DARK_GRASS, _DARK_TAR, _DARK_PAVED)[kind - 1] for kind in _SLOT[8:]]
 
 
 def _project(scene: Scene, points: np.ndarray, size: int) -> np.ndarray:
@@ -230,24 +222,23 @@ def _project(scene: Scene, points: np.ndarray, size: int) -> np.ndarray:
     return canvas.fixed((centre + flat) * np.float32(size))
 
 
-def _objects(scene: Scene, size: int, solid: bool) -> list[np.ndarray]:
-    """Of each kind, the polygons of all its slots' parts: (n, slots, parts, corners, 2), fixed point."""
-    found = []
-    for kind, shapes in enumerate(_SHAPES):
-        mine = kind == _SLOT
-        shape = shapes[list(_SOLID[kind])] if solid else shapes
+def _objects(scene: Scene, size: int, kinds: list[list[tuple[int, np.ndarray]]]) -> list[np.ndarray]:
+    """Of each slot, the polygons of its kind's parts: (n, parts, corners, 2), fixed point."""
+    found: list[np.ndarray] = []
+    for kind, (parts, mine) in enumerate(zip(kinds, _SLOTS, strict=True)):
         first, second = scene.places.numpy()[:, mine].transpose(2, 0, 1)[..., None, None]
         across, up = scene.sizes.numpy()[:, mine].transpose(2, 0, 1)[..., None, None]
         side = scene.sides.numpy()[:, mine][..., None, None]
-        x, y, z = np.moveaxis(shape, -1, 0)
+        x, y, z = np.moveaxis(np.stack([shape for _, shape in parts]), -1, 0)
         if kind == 0:
             roof = np.where(y > 1, 1 + (y - 1) * across * (10 / 3), y)
             points = side * (_WALL + _DEEP * x), roof * up, first + z * (second - first)
         else:
             # The car's side that we see is the one towards the middle; all else is lit by the scene's light.
             turn = side if kind == 2 else np.where(scene.light.numpy()[:, None, None, None] > 0, -1.0, 1.0)
-            points = first + turn * x * across, y * up, second + 0 * across + z
-        found.append(_project(scene, np.stack(np.broadcast_arrays(*points), -1).astype(np.float32), size))
+            points = first + turn * x * across, y * up, second + z
+        corners = np.stack(np.broadcast_arrays(*points), -1).astype(np.float32)  # (n, slots, parts, corners, 3)
+        found.extend(_project(scene, corners, size).swapaxes(0, 1))
     return found
 
 
@@ -258,8 +249,8 @@ def _strip(x0: np.ndarray | float, x1: np.ndarray | float, z0: float, z1: float,
     return np.stack([x, 0 * x, z], -1)[:, [0, 1, 2, 3] + [3] * (_CORNERS - 4)]
 
 
-def _scenery(scene: Scene, size: int) -> tuple[np.ndarray, list[int]]:
-    """What lies behind the objects: clouds, hills, ground, the row's shadow and the objects' own; and their inks."""
+def _scenery(scene: Scene, size: int) -> np.ndarray:
+    """The clouds, hills, ground, the row's shadow and the objects' own, one polygon for each ink of ``_BEHIND``."""
     n = len(scene)
     x, y, wide, tall = scene.clouds.numpy().transpose(2, 0, 1)
     horizon, hills = scene.centres.numpy()[:, 1:], np.arange(6) > 2
@@ -267,44 +258,34 @@ def _scenery(scene: Scene, size: int) -> tuple[np.ndarray, list[int]]:
     reach = np.stack([0.08 + 0.12 * wide + 0.12 * hills, 0.02 + 0.03 * tall + 0.05 * hills * (0.5 + tall)], -1)
     round_ = _disc(0, 0, 1, 1)[:, :2]
     domes = canvas.fixed((middle[:, :, None] + reach[:, :, None] * round_) * size)
-    near, far, inks = 3.0, FAR, [_GRASS, _PAVED, _TAR]
-    pieces = [_strip(-edge, edge, near, far, n) for edge in (2 * FAR, _PAVEMENT, _ROAD)]
-    for start in (4.5, 7.5, 11.5, 17.0):
-        pieces.append(_strip(-0.09, 0.09, start, 1.3 * start, n))
-        inks.append(_LINE)
+    pieces = [_strip(-edge, edge, 3.0, FAR, n) for edge in (2 * FAR, _PAVEMENT, _ROAD)]
+    pieces += [_strip(-0.09, 0.09, start, 1.3 * start, n) for start in (4.5, 7.5, 11.5, 17.0)]
     dark = -np.sign(scene.light.numpy() + 1e-6)  # the row on the light's side stands in its own shadow, and casts it
     edge = _WALL - scene.reach.numpy()
-    for ink, outer, inner in ((_GRASS, _WALL, _PAVEMENT), (_PAVED, _PAVEMENT, _ROAD), (_TAR, _ROAD, -1.0)):
-        pieces.append(_strip(-dark * outer, -dark * np.clip(edge, inner, outer), near, 40.0, n))
-        inks.append(_SHADE[ink])
+    for outer, inner in ((_WALL, _PAVEMENT), (_PAVEMENT, _ROAD), (_ROAD, -1.0)):
+        pieces.append(_strip(-dark * outer, -dark * np.clip(edge, inner, outer), 3.0, 40.0, n))
     x, z = scene.places.numpy()[:, 8:].transpose(2, 0, 1)
-    across = np.array([1.3, 1.1, 0.42])[_SLOT[8:] - 1], np.array([0.9, 2.2, 0.35])[_SLOT[8:] - 1]
-    spots = np.stack([across[0][:, None] * round_[:, 0], 0 * across[0][:, None] * round_[:, 0]], -1)
-    lying = np.concatenate([spots, (across[1][:, None] * round_[:, 1])[..., None]], -1)
-    where = np.stack([x - 0.25 * scene.light.numpy()[:, None], 0 * x, z + across[1] - 0.35], -1)
+    wide, deep = np.array([(1.3, 1.1, 0.42), (0.9, 2.2, 0.35)])[:, _SLOT[8:] - 1]
+    lying = np.stack([wide[:, None] * round_[:, 0], np.zeros((len(wide), _CORNERS)), deep[:, None] * round_[:, 1]], -1)
+    where = np.stack([x - 0.25 * scene.light.numpy()[:, None], 0 * x, z + deep - 0.35], -1)
     where = np.where(scene.valid.numpy()[:, 8:, None], where, (0.0, 0.0, -1e4))
     shadows = (where[:, :, None] + lying).astype(np.float32)
-    inks += [_SHADE[(_GRASS, _TAR, _PAVED)[kind - 1]] for kind in _SLOT[8:]]
     ground = _project(scene, np.concatenate([np.stack(pieces, 1), shadows], 1), size)
-    return np.concatenate([domes, ground], 1), [_CLOUD] * 3 + [_HILL] * 3 + inks
+    return np.concatenate([domes, ground], 1)
 
 
-def _draw_inks(scene: Scene, size: int, solid: bool) -> list[np.ndarray]:
+def _draw_inks(scene: Scene, size: int, solid: bool) -> Iterator[np.ndarray]:
     """Each image's map of inks, without the outlines; ``solid`` leaves out what lies on other parts of an object."""
-    scenery, inks = _scenery(scene, size)
-    polygons = _objects(scene, size, solid)
-    own = [ink[list(rows)] if solid else ink for ink, rows in zip(_INKS, _SOLID, strict=True)]
-    inks_of = [(_FIRST + _EACH * slot + own[kind]).tolist() for slot, kind in enumerate(_SLOT)]
-    order = np.where(_SLOT == 0, 1e3, 0) + scene.places.numpy()[..., 1]  # houses first, else from far to near
-    order, valid, maps = (-order).argsort(1).tolist(), scene.valid.tolist(), []
-    for i in range(len(scene)):
-        drawn = canvas.stamp(canvas.blank(size), scenery[i], inks)
-        for slot in order[i]:
-            if valid[i][slot]:
-                kind = int(_SLOT[slot])
-                canvas.stamp(drawn, polygons[kind][i, slot - _START[CLASSES[4 + kind]]], inks_of[slot])
-        maps.append(drawn)
-    return maps
+    kinds = _OUTER if solid else _PARTS
+    scenery, polygons = _scenery(scene, size), _objects(scene, size, kinds)
+    inks_of = [[_FIRST + _EACH * slot + ink for ink, _ in kinds[kind]] for slot, kind in enumerate(_SLOT)]
+    distance = np.where(_SLOT == 0, 1e3, 0) + scene.places.numpy()[..., 1]  # houses first, else from far to near
+    for i, (order, valid) in enumerate(zip((-distance).argsort(1).tolist(), scene.valid.tolist(), strict=True)):
+        drawn = canvas.stamp(canvas.blank(size), scenery[i], _BEHIND)
+        for slot in order:
+            if valid[slot]:
+                canvas.stamp(drawn, polygons[slot][i], inks_of[slot])
+        yield drawn
 
 
 @lru_cache(maxsize=8)
@@ -332,22 +313,20 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     corners = (scene.patches * size).int().tolist()
     stones = np.stack([_gravel(size)[down : down + size, across : across + size] for down, across in corners])
     ground = np.where(height < 1, sky, stones)
-    camera = Camera(_GAIN[scene.skies], torch.ones(n), scene.noise, scene.grain)
-    canvas.photograph(paint, ground, camera, out)
+    canvas.photograph(paint, ground, Camera(_GAIN[scene.skies], torch.ones(n), scene.noise, scene.grain), out)
 
 
 def _tables(scene: Scene) -> np.ndarray:
     """The inks' colours in each image."""
     n, evening = len(scene), (scene.skies == SKIES.index("evening")).numpy()
-    colours, alpha, last = np.zeros((n, 256, 3), np.float32), np.ones(256), _FIRST + _EACH * len(_SLOT)
-    colours[:, : len(_GROUND)] = _colours(" ".join(_GROUND))
+    colours, alpha = np.zeros((n, 256, 3), np.float32), np.ones(256)
+    colours[:, : len(_GROUND)] = _GROUND
     colours[:, _OUTLINE] = (46, 38, 50)
     alpha[: len(_GROUND)] = 0, 0.7, 0.85, *[0.84] * 7
-    objects = colours[:, _FIRST:last].reshape(n, len(_SLOT), _EACH, 3)
+    objects = colours[:, _FIRST:_LAST].reshape(n, len(_SLOT), _EACH, 3)  # a view
     main, second = (index.numpy() for index in scene.colours.unbind(-1))
     tones, light = scene.tones.numpy()[..., None], scene.light.numpy()[:, None]
-    for kind in range(4):
-        mine = kind == _SLOT
+    for kind, mine in enumerate(_SLOTS):
         own = objects[:, mine]
         body, other = _MAIN[kind][main[:, mine]] * tones[:, mine], _SECOND[kind][second[:, mine]]
         own[:, :, :3] = body[:, :, None] * LIGHT
@@ -362,9 +341,7 @@ def _tables(scene: Scene) -> np.ndarray:
             shade = np.where(scene.sides.numpy()[:, mine] * light > 0, 1.0, 0.0)[..., None, None]
             own *= 1.04 - shade * np.array([0.26, 0.23, 0.15])
             home = evening[:, None] & ((main[:, mine] + second[:, mine]) % 2 == 0)
-            own[:, :, 6] = np.where(home[..., None], (255, 222, 130), own[:, :, 6])
-        objects[:, mine] = own
-    colours[:, _FIRST:last] = objects.reshape(n, -1, 3)
+            own[home, 6] = (255, 222, 130)
     return canvas.inkwell(colours, colours, np.zeros((n, 256), np.int64), alpha)
 
 
@@ -379,19 +356,17 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     check_size(size)
     inks = np.stack([canvas.at_centres(drawn) for drawn in _draw_inks(scene, size, solid=True)])
     owner, labels = _OWNER[inks].astype(np.int64), _CLASS[inks]
-    n, m = scene.valid.shape
-    count = np.bincount((owner + (m + 1) * np.arange(n)[:, None, None]).ravel(), minlength=n * (m + 1))
+    areas = np.stack([np.bincount(one.ravel(), minlength=1 + len(_SLOT))[1:] for one in owner])
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     across, below = (axis - centre[:, None] for centre in scene.centres.numpy().T)
     ground = np.where(below > FOCAL * EYE / FAR, FOCAL * EYE / np.maximum(below, 1e-6), FAR)[:, :, None]
-    z = np.concatenate([np.zeros((n, 1)), scene.places[..., 1].numpy()], 1)
-    start = np.concatenate([np.zeros((n, 1)), scene.places[..., 0].numpy()], 1)
-    image = np.arange(n)[:, None, None]
-    wall = np.clip(FOCAL * _WALL / np.maximum(np.abs(across), 1e-6)[:, None], start[image, owner], z[image, owner])
-    depth = np.where(owner == 0, np.where(labels == 0, FAR, ground), np.where(labels == 4, wall, z[image, owner]))
+    image = np.arange(len(scene))[:, None, None]
+    x, z = np.moveaxis(np.pad(scene.places.numpy(), ((0, 0), (1, 0), (0, 0)))[image, owner], -1, 0)
+    wall = np.clip(FOCAL * _WALL / np.maximum(np.abs(across), 1e-6)[:, None], x, z)  # between where it begins and ends
+    depth = np.where(owner == 0, np.where(labels == 0, FAR, ground), np.where(labels == 4, wall, z))
     return {
         "labels": torch.from_numpy(labels),
         "instances": torch.from_numpy(np.where(owner > 0, owner + 3, labels)),
         "depth": torch.from_numpy(depth.astype(np.float32)),
-        "areas": torch.from_numpy(count.reshape(n, m + 1)[:, 1:]),
+        "areas": torch.from_numpy(areas),
     }
