@@ -14,6 +14,8 @@ from typing import Any
 
 from scipy import stats
 
+from papernets_lite.ops.checks import expect
+
 MIME = "application/vnd.papernets.claim+json"
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"
 LEAST_SEEDS = 3
@@ -43,10 +45,8 @@ def effect(treatment: Sequence[float], control: Sequence[float], *, higher_is_be
     Raises:
         ValueError: for no seeds, unequal numbers, or values that are not finite.
     """
-    if not treatment or len(treatment) != len(control):
-        raise ValueError(f"expected as many treatments as controls, got {len(treatment)} and {len(control)}")
-    if not all(map(math.isfinite, [*treatment, *control])):
-        raise ValueError(f"expected finite values, got {list(treatment)} and {list(control)}")
+    expect(0 < len(treatment) == len(control), "as many treatments as controls, and any", len(treatment), len(control))
+    expect(all(map(math.isfinite, [*treatment, *control])), "finite values", list(treatment), list(control))
     sign = 1 if higher_is_better else -1
     differences = tuple(sign * (t - c) for t, c in zip(treatment, control, strict=True))
     n = len(differences)
@@ -103,13 +103,9 @@ class Claim:
         effect([float(treatment)], [float(control)])
         return Measurement(self, float(treatment), float(control), seed)
 
-    def stored(self) -> dict[str, Any] | None:
-        """What ``make claims`` found, or None before it ran."""
-        return read_results().get(self.slug, {}).get("claims", {}).get(self.key)
-
     def verdict(self) -> None:
         """Print the verdict over the stored seeds with its spread: the same text on every machine."""
-        stored = self.stored()
+        stored = read_results().get(self.slug, {}).get("claims", {}).get(self.key)
         if stored is None:
             print(f"NOT YET MEASURED: run make claims SLUGS={self.slug}")
             return
@@ -134,27 +130,19 @@ class Measurement:
 
     def record(self) -> dict[str, Any]:
         """What ``make claims`` collects."""
-        return {
-            **asdict(self.claim),
-            "values": {"treatment": self.treatment, "control": self.control},
-            "seed": self.seed,
-        }
-
-    def difference(self) -> float:
-        """In favour of the treatment."""
-        sign = 1 if self.claim.higher_is_better else -1
-        return sign * (self.treatment - self.control)
+        values = {"treatment": self.treatment, "control": self.control}
+        return {**asdict(self.claim), "values": values, "seed": self.seed}
 
     def _outcome(self) -> str:
-        agrees = "reaches" if self.difference() >= self.claim.margin else "does not reach"
-        return f"{number(self.difference())} {agrees} the margin of {self.claim.margin:g}"
+        found = effect([self.treatment], [self.control], higher_is_better=self.claim.higher_is_better)
+        difference = found.differences[0]
+        agrees = "reaches" if difference >= self.claim.margin else "does not reach"
+        return f"{number(difference)} {agrees} the margin of {self.claim.margin:g}"
 
     def __repr__(self) -> str:
         c = self.claim
-        return (
-            f"{c.metric}, this run (seed {self.seed}): {c.treatment} {number(self.treatment)},"
-            f" {c.control} {number(self.control)}; difference in favour {self._outcome()}"
-        )
+        arms = f"{c.treatment} {number(self.treatment)}, {c.control} {number(self.control)}"
+        return f"{c.metric}, this run (seed {self.seed}): {arms}; difference in favour {self._outcome()}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         c = self.claim
@@ -210,19 +198,15 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     records = sorted(records, key=lambda record: record["seed"])
     seeds = [record["seed"] for record in records]
-    if len(set(seeds)) != len(seeds):
-        raise ValueError(f"expected every seed once, got {seeds}")
+    expect(len(set(seeds)) == len(seeds), "every seed once", seeds)
     last = records[-1]
-    treatment = [record["values"]["treatment"] for record in records]
-    control = [record["values"]["control"] for record in records]
-    found = effect(treatment, control, higher_is_better=last["higher_is_better"])
-    words = ("text", "paper_says", "metric", "margin", "higher_is_better")
+    values = {arm: [record["values"][arm] for record in records] for arm in ("treatment", "control")}
+    found = effect(**values, higher_is_better=last["higher_is_better"])
     return {
-        **{word: last[word] for word in words},
-        "names": {"treatment": last["treatment"], "control": last["control"]},
+        **{word: last[word] for word in ("text", "paper_says", "metric", "margin", "higher_is_better")},
+        "names": {arm: last[arm] for arm in values},
         "seeds": seeds,
-        "treatment": treatment,
-        "control": control,
+        **values,
         "mean": found.mean,
         "deviation": found.deviation if len(seeds) > 1 else None,
         "low": found.low,

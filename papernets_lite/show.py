@@ -9,6 +9,8 @@ from typing import Any
 from IPython.display import Markdown, display
 from torch import nn
 
+from papernets_lite.ops.checks import expect
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -37,8 +39,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         ValueError: for a row of another length than ``columns``.
     """
     for row in rows:
-        if len(row) != len(columns):
-            raise ValueError(f"expected rows of {len(columns)} cells, got {list(row)}")
+        expect(len(row) == len(columns), f"rows of {len(columns)} cells", list(row))
     lines = [list(columns), ["---"] * len(columns), *([_cell(cell) for cell in row] for row in rows)]
     display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines)))
 

@@ -8,14 +8,14 @@ stays visible in the paper's file. Under ``torchrun`` the same code runs on seve
 """
 
 import argparse
+import atexit
 import json
 import os
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,43 +23,44 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from IPython.display import display
+from matplotlib.figure import Figure
+from safetensors import torch as safetensors
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm.auto import tqdm
+
+from papernets_lite.ops.checks import expect
 
 Batch = Any  # a dict of tensors, or a tuple of such dicts
 Step = Callable[[Any], Mapping[str, Any]]
+Loss = Callable[[Any, dict[str, Tensor]], dict[str, Tensor]]
+Augment = Callable[[dict[str, Tensor], Generator], dict[str, Tensor]]
+# The generators that a chapter may draw from: how to read each and how to set it.
+GENERATORS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+    "python": (random.getstate, random.setstate),
+    "numpy": (np.random.get_state, np.random.set_state),
+    "torch": (torch.get_rng_state, torch.set_rng_state),
+    "cuda": (torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all),  # one for each device; none without CUDA
+}
 
 
-def device(prefer: str | None = None) -> torch.device:
-    """The device to train on: CUDA when present, else the CPU.
-
-    Args:
-        prefer: a device to use instead, such as ``"mps"`` (never chosen unasked: its results differ).
-    """
-    return torch.device(prefer or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def seed_everything(seed: int) -> torch.Generator:
+def seed_everything(seed: int) -> Generator:
     """Seed Python, NumPy and torch, and return a CPU generator with that seed for data."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries draw from the global state
     torch.manual_seed(seed)
-    return torch.Generator().manual_seed(seed)
+    return Generator().manual_seed(seed)
 
 
-def begin(seed: int) -> tuple[torch.device, torch.Generator]:
-    """What every chapter begins with: its device, one thread on a CPU (budgets are for one core), and its seed."""
-    chosen = device()
-    if chosen.type == "cpu":
+def begin(seed: int) -> tuple[torch.device, Generator]:
+    """What every chapter begins with: its device (CUDA when present, else the CPU, with one thread, because budgets
+    are for one core) and its seed."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
         torch.set_num_threads(1)
-    return chosen, seed_everything(seed)
-
-
-def autocast(device: torch.device) -> AbstractContextManager:
-    """bfloat16 where it pays (CUDA), nothing elsewhere."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+    return device, seed_everything(seed)
 
 
 def world() -> tuple[int, int]:
@@ -67,6 +68,7 @@ def world() -> tuple[int, int]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(dist.destroy_process_group)
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return (dist.get_rank(), size) if size > 1 else (0, 1)
@@ -81,7 +83,7 @@ def parallel(module: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(module) if world()[1] > 1 else module
 
 
-class Batches:
+class Batches(Iterator[dict[str, Tensor]]):
     """Endless shuffled batches over equally long tensors; its position can be saved and restored.
 
     Each epoch is a new permutation; the samples that do not fill a last batch wait for a later epoch. Under
@@ -98,35 +100,22 @@ class Batches:
     """
 
     def __init__(
-        self,
-        tensors: Mapping[str, Tensor],
-        batch_size: int,
-        *,
-        generator: torch.Generator,
-        augment: Callable[[dict[str, Tensor], torch.Generator], dict[str, Tensor]] | None = None,
+        self, tensors: Mapping[str, Tensor], batch_size: int, *, generator: Generator, augment: Augment | None = None
     ) -> None:
         lengths = {name: len(t) for name, t in tensors.items()}
-        if len(set(lengths.values())) != 1:
-            raise ValueError(f"expected at least one tensor and equal lengths, got {lengths}")
+        expect(len(set(lengths.values())) == 1, "at least one tensor and equal lengths", lengths)
         self.rank, self.processes = world()
         self.samples, self.batch_size = next(iter(lengths.values())), batch_size
-        if not 1 <= batch_size * self.processes <= self.samples:
-            raise ValueError(
-                f"expected a batch of 1 to {self.samples} samples, the number there are,"
-                f" got {batch_size} x {self.processes} processes"
-            )
+        self.total = batch_size * self.processes
+        expect(1 <= self.total <= self.samples, f"a batch of 1 to {self.samples} samples, all there are", self.total)
         self.tensors, self.generator, self.augment = dict(tensors), generator, augment
         self.order, self.position = torch.empty(0, dtype=torch.long), 0
 
-    def __iter__(self) -> "Batches":
-        return self
-
     def __next__(self) -> dict[str, Tensor]:
-        total = self.batch_size * self.processes
-        if self.position + total > len(self.order):
+        if self.position + self.total > len(self.order):
             self.order, self.position = torch.randperm(self.samples, generator=self.generator), 0
-        index = self.order[self.position : self.position + total]
-        self.position += total
+        index = self.order[self.position : self.position + self.total]
+        self.position += self.total
         batch = {name: t[index.to(t.device)] for name, t in self.tensors.items()}
         if self.augment:
             batch = self.augment(batch, self.generator)
@@ -166,12 +155,7 @@ class History:
 
 
 def supervised_step(
-    model: nn.Module,
-    loss: Callable[[Any, dict[str, Tensor]], dict[str, Tensor]],
-    optimizer: torch.optim.Optimizer,
-    *,
-    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
-    inputs: str = "images",
+    model: nn.Module, loss: Loss, optimizer: Optimizer, *, schedule: LRScheduler | None = None, inputs: str = "images"
 ) -> Step:
     """The plain step: forward, ``loss(outputs, batch)["loss"]``, backward, update, schedule."""
 
@@ -220,14 +204,14 @@ def train(
         ValueError: for ``steps < 1`` or a checkpoint that does not fit.
         FloatingPointError: at the first value that is not finite, naming run, step and key.
     """
-    if steps < 1:
-        raise ValueError(f"expected steps >= 1, got {steps}")
+    expect(steps >= 1, "steps >= 1", steps)
     rank, processes = world()
     held = dict(state or {})
     if hasattr(batches, "state_dict"):
         held["batches"] = batches
     path = Path(checkpoint) if checkpoint else None
     history = load_checkpoint(path, held) if path and path.exists() else History()
+    start = time.perf_counter() - history.seconds
     pending: list[Mapping[str, Any]] = []
 
     def flush() -> None:
@@ -235,67 +219,56 @@ def train(
         if not pending:
             return
         keys = list(pending[0])
-        table = torch.stack(
-            [torch.stack([torch.as_tensor(p[k]).detach().float().cpu() for k in keys]) for p in pending]
-        )
+        rows = [[torch.as_tensor(values[key]).item() for key in keys] for values in pending]
+        table = torch.tensor(rows, dtype=torch.float32)
         if processes > 1:
             dist.all_reduce(table)
             table /= processes
-        first = history.steps
         pending.clear()
         bad = (~table.isfinite()).nonzero()
         if len(bad):
             row, column = bad[0].tolist()
-            value = table[row, column].item()
-            raise FloatingPointError(f"{name}: {keys[column]} is {value} at step {first + row}; training stopped")
+            where = f"{name}: {keys[column]} is {table[row, column]} at step {history.steps + row}"
+            raise FloatingPointError(f"{where}; training stopped")
         for key, column_values in zip(keys, table.T.tolist(), strict=True):
             history.columns.setdefault(key, []).extend(column_values)
 
-    plot = LivePlot(name) if live and rank == 0 else None
-    every = 20 if torch.cuda.is_available() else 1
-    start, already = time.perf_counter(), history.seconds
-    done = history.steps
-    # `make execute` sets TQDM_DISABLE, so that bars leave no trace in stored outputs (tqdm's notebook bar ignores it).
-    silent = rank > 0 or "TQDM_DISABLE" in os.environ
-    bar = tqdm(total=steps, initial=done, desc=name, leave=False, disable=silent)
-
     def save() -> None:
         flush()
-        history.seconds = already + time.perf_counter() - start
+        history.seconds = time.perf_counter() - start
         if path and rank == 0:
             save_checkpoint(path, held, history)
 
-    try:
-        while done < steps:
-            values = step(to_device(next(batches), device))
-            if not values:
-                raise ValueError(f"{name}: expected the step to return at least one scalar by name, got {values!r}")
-            pending.append(values)
-            done += 1
-            if len(pending) >= every:
-                flush()
-            bar.update()
-            if plot:
+    every = 20 if torch.cuda.is_available() else 1
+    plot = LivePlot(name, shown=live and rank == 0)
+    # `make execute` sets TQDM_DISABLE, so that bars leave no trace in stored outputs (tqdm's notebook bar ignores it).
+    silent = rank > 0 or "TQDM_DISABLE" in os.environ
+    bar = tqdm(total=steps, initial=history.steps, desc=name, leave=False, disable=silent)
+    with bar, closing(plot):
+        try:
+            for done in range(history.steps + 1, steps + 1):
+                values = step(to_device(next(batches), device))
+                expect(values, f"at least one scalar by name from the step of {name!r}", values)
+                pending.append(values)
+                if len(pending) >= every:
+                    flush()
+                bar.update()
                 plot.update(history)
-            if path and done % save_every == 0:
-                save()
-    except KeyboardInterrupt:
-        save()
-        raise
-    finally:
-        bar.close()
-        if plot:
-            plot.close()
+                if path and done % save_every == 0:
+                    save()
+        except KeyboardInterrupt:
+            save()
+            raise
     save()
     return history
 
 
 def fit(
     model: nn.Module,
-    loss: Callable[[Any, dict[str, Tensor]], dict[str, Tensor]],
+    loss: Loss,
     tensors: Mapping[str, Tensor],
     *,
-    optimizer: Callable[..., torch.optim.Optimizer],
+    optimizer: Callable[..., Optimizer],
     steps: int,
     batch_size: int,
     seed: int,
@@ -319,15 +292,13 @@ def fit(
         device: where to train; None leaves the model and the batches where they are.
         options: passed to ``train``.
     """
-    wrapped = parallel(model.to(device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+    layout = torch.channels_last
+    wrapped = parallel(model.to(device, memory_format=layout))  # type: ignore[call-overload]
     made = optimizer(wrapped.parameters())
-    peak = made.param_groups[0]["lr"]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(made, peak, total_steps=steps, pct_start=warm_up)
+    schedule = OneCycleLR(made, made.param_groups[0]["lr"], total_steps=steps, pct_start=warm_up)
     step = supervised_step(wrapped, loss, made, schedule=schedule)
-    layout = {
-        name: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t for name, t in tensors.items()
-    }
-    batches = Batches(layout, batch_size, generator=torch.Generator().manual_seed(seed))
+    tensors = {name: t.contiguous(memory_format=layout) if t.ndim == 4 else t for name, t in tensors.items()}
+    batches = Batches(tensors, batch_size, generator=Generator().manual_seed(seed))
     state = {"model": model, "optimizer": made, "schedule": schedule}
     return train(step, batches, steps=steps, device=device, state=state, **options)
 
@@ -344,26 +315,22 @@ def to_device(batch: Batch, device: torch.device | None) -> Batch:
 
 
 class LivePlot:
-    """Loss curves that are redrawn at most once a second and vanish at the end."""
+    """Loss curves that are redrawn at most once a second and vanish at the end; nothing when not ``shown``."""
 
-    def __init__(self, name: str) -> None:
-        from IPython.display import display
-
-        self.name, self.drawn, self.handle = name, 0.0, display("", display_id=True)
+    def __init__(self, name: str, *, shown: bool) -> None:
+        self.name, self.drawn = name, 0.0
+        self.handle = display("", display_id=True) if shown else None
 
     def update(self, history: History) -> None:
         """Redraw, if the last drawing is old enough."""
         if self.handle is None or time.perf_counter() - self.drawn < 1:
             return
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6, 2.5), layout="constrained")
-        axes = figure.subplots()
+        axes = Figure(figsize=(6, 2.5), layout="constrained").subplots()
         for key, values in history.columns.items():
             axes.plot(values, label=key)
         axes.set(xlabel="step", title=self.name)
         axes.legend()
-        self.handle.update(figure)
+        self.handle.update(axes.figure)
         self.drawn = time.perf_counter()
 
     def close(self) -> None:
@@ -386,31 +353,20 @@ def save_checkpoint(path: Path, held: Mapping[str, Any], history: History) -> No
         if isinstance(module, nn.Module)
         for key, value in module.state_dict().items()
     }
-    rng: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),  # noqa: NPY002
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        rng["cuda"] = torch.cuda.get_rng_state_all()
     rest = {
-        "modules": save_tensors(modules),
+        "modules": safetensors.save(modules),
         "objects": {name: o.state_dict() for name, o in held.items() if not isinstance(o, nn.Module)},
-        "rng": rng,
+        "rng": {name: read() for name, (read, _) in GENERATORS.items()},
         "columns": history.columns,
         "seconds": history.seconds,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.name) as folder:
+        with open(Path(folder, "new"), "wb") as file:
             torch.save(rest, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        os.replace(file.name, path)
 
 
 def load_checkpoint(path: Path, held: Mapping[str, Any]) -> History:
@@ -421,7 +377,7 @@ def load_checkpoint(path: Path, held: Mapping[str, Any]) -> History:
     """
     try:
         rest = torch.load(path, map_location="cpu", weights_only=False)
-        tensors = load_tensors(rest["modules"])
+        tensors = safetensors.load(rest["modules"])
     except Exception as error:
         raise ValueError(f"{path} is no readable checkpoint ({error}); delete it to start afresh") from error
     names = {key.split("/", 1)[0] for key in tensors} | set(rest["objects"])
@@ -436,11 +392,8 @@ def load_checkpoint(path: Path, held: Mapping[str, Any]) -> History:
                 raise ValueError(f"{path} does not fit the module {name!r}: {error}") from error
         else:
             item.load_state_dict(rest["objects"][name])
-    random.setstate(rest["rng"]["python"])
-    np.random.set_state(rest["rng"]["numpy"])  # noqa: NPY002
-    torch.set_rng_state(rest["rng"]["torch"])
-    if "cuda" in rest["rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(rest["rng"]["cuda"])
+    for name, state in rest["rng"].items():
+        GENERATORS[name][1](state)
     return History(rest["columns"], rest["seconds"])
 
 
@@ -471,8 +424,7 @@ def run_notebook(path: Path, parameters: Mapping[str, Any]) -> None:
         except Exception as error:
             raise RuntimeError(f"{path}, cell {number} failed: {error!r}\n{source}") from error
         if "parameters" in tags:
-            unknown = set(parameters) - set(namespace)
-            if unknown:
+            if unknown := set(parameters) - set(namespace):
                 raise ValueError(f"{path} has no parameter {sorted(unknown)}")
             namespace.update(parameters)
 
@@ -483,19 +435,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
     options = parser.parse_args(arguments)
-
-    def value(text: str) -> Any:
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            return text
-
-    try:
-        run_notebook(options.notebook, {name: value(text) for name, text in options.parameters})
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    parameters = dict(options.parameters)
+    for name, text in options.parameters:
+        with suppress(json.JSONDecodeError):  # what is no JSON is a string
+            parameters[name] = json.loads(text)
+    run_notebook(options.notebook, parameters)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

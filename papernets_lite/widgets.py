@@ -18,10 +18,11 @@ import torch
 import traitlets
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from papernets_lite import plots
+from papernets_lite.ops.checks import expect
 
 Frame = Any  # (c, h, w) tensor, PIL image or matplotlib figure
 SMALL = 160  # pictures up to this width are shown enlarged, so that every pixel counts
@@ -73,13 +74,12 @@ def scrubber(
     Raises:
         ValueError: for no frames, another number of labels or descriptions, an empty one, or frames of unequal size.
     """
-    descriptions = [f"{alt}: {label}" for label in labels] if isinstance(alt, str) and alt.strip() else list(alt)
-    if not len(frames) or not len(frames) == len(labels) == len(descriptions) or interval < 1:
-        raise ValueError(
-            f"expected frames, as many labels and alts, and interval >= 1, got {len(frames)}, {len(labels)},"
-            f" {len(descriptions)} and {interval}"
-        )
-    return _frames(frames, descriptions, [(name, list(labels))], scale, interval).add_class("pn-scrubber")
+    alts = [f"{alt}: {label}" for label in labels] if isinstance(alt, str) and alt.strip() else list(alt)
+    counts = (len(frames), len(labels), len(alts))
+    expect(len(frames) and len(set(counts)) == 1, "frames, as many labels and as many alts", counts)
+    expect(interval >= 1, "interval >= 1", interval)
+    axes = [{"name": name, "options": list(labels)}]
+    return _frames(frames, alts, scale, axes, interval).add_class("pn-scrubber")
 
 
 def picker(frames: Mapping[tuple[str, ...], Frame], names: Sequence[str], *, alt: str, scale: float = 1.0) -> Frames:
@@ -95,31 +95,28 @@ def picker(frames: Mapping[tuple[str, ...], Frame], names: Sequence[str], *, alt
         ValueError: when a combination is missing, a key has another length than ``names``, the description is empty,
             or frames differ in size.
     """
-    if not frames or any(isinstance(key, str) or len(key) != len(names) for key in frames):
-        raise ValueError(f"expected frames with keys of {len(names)} options, got {list(frames)[:3]}")
+    fit = all(not isinstance(key, str) and len(key) == len(names) for key in frames)
+    expect(frames and fit, f"frames with keys of {len(names)} options", list(frames)[:3])
     options = [list(dict.fromkeys(key[axis] for key in frames)) for axis in range(len(names))]
     keys = list(itertools.product(*options))
-    if missing := [key for key in keys if key not in frames]:
-        raise ValueError(f"expected a frame for each combination of options, missing {missing[:3]}")
+    missing = [key for key in keys if key not in frames]
+    expect(not missing, f"a frame for each combination of options, missing {missing[:3]}")
     alts = [f"{alt}: {', '.join(key)}" if alt.strip() else "" for key in keys]
-    axes = list(zip(names, options, strict=True))
-    return _frames([frames[key] for key in keys], alts, axes, scale, 0).add_class("pn-picker")
+    axes = [{"name": name, "options": chosen} for name, chosen in zip(names, options, strict=True)]
+    return _frames([frames[key] for key in keys], alts, scale, axes).add_class("pn-picker")
 
 
-def _frames(
-    frames: Sequence[Frame], alts: Sequence[str], axes: Sequence[tuple[str, list[str]]], scale: float, interval: int
-) -> Frames:
-    if not all(alt.strip() for alt in alts):
-        raise ValueError("expected a description of every frame (alt), got none")
+def _frames(frames: Sequence[Frame], alts: list[str], scale: float, axes: list[dict], interval: int = 0) -> Frames:
+    expect(all(alt.strip() for alt in alts), "a description of every frame (alt), got none")
     pictures = [_picture(frame) for frame in frames]
-    if len(sizes := {picture.size for picture in pictures}) > 1:
-        raise ValueError(f"expected frames of one size, got {sorted(sizes)}")
+    sizes = {picture.size for picture in pictures}
+    expect(len(sizes) == 1, "frames of one size", sorted(sizes))
     # Figures are as wide as their inches on the screen, as those of plots.finish.
     unit = plots.INCH / plots.DPI if isinstance(frames[0], Figure) else 1
     return Frames(
-        axes=[{"name": name, "options": options} for name, options in axes],
+        axes=axes,
         frames=[data_url(picture) for picture in pictures],
-        alts=list(alts),
+        alts=alts,
         size=[round(side * scale * unit) for side in pictures[0].size],
         pixelated=scale > 1 and pictures[0].width <= SMALL,
         interval=interval,
@@ -138,9 +135,7 @@ def data_url(picture: Image.Image) -> str:
     small = picture.width <= SMALL
     drawing = picture if small else plots.flat(picture)
     # WebP halves the resolution of colour; doubled beforehand, a small picture keeps the colour of each pixel.
-    photograph = (
-        picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST) if small else picture
-    )
+    photograph = ImageOps.scale(picture, 2, Image.Resampling.NEAREST) if small else picture
     encodings = [_webp(photograph, quality=60, method=6)]
     if drawing:
         encodings.append(_webp(drawing.convert("RGB"), lossless=True, quality=50, method=4))
@@ -199,22 +194,20 @@ def line_integral(
             finite, a limb has no candidate at one of its ends, or the description is empty.
     """
     count, _, rows, columns = field.shape
-    if count != len(limbs) or not 0 <= limb < count:
-        raise ValueError(f"expected one field for each limb, got {count} fields, {len(limbs)} limbs and limb {limb}")
-    stride = image.shape[-1] / columns
-    if image.shape[-2] != rows * stride:
-        raise ValueError(f"expected a grid over the image, got {rows}x{columns} over {tuple(image.shape[-2:])}")
-    if samples < 2 or not alt.strip():
-        raise ValueError(f"expected samples >= 2 and a description (alt), got {samples} and {alt!r}")
-    if not field.isfinite().all() or not all(math.isfinite(point[k]) for point in points for k in ("x", "y")):
-        raise ValueError("expected a finite field and finite points, got values that are not")
+    expect(0 <= limb < count == len(limbs), f"a field per limb, got {count} fields, {len(limbs)} limbs, limb {limb}")
+    height, width = image.shape[-2:]
+    stride = width / columns
+    expect(height == rows * stride, f"a grid over the image, got {rows}x{columns} over {height}x{width}")
+    expect(samples >= 2 and alt.strip(), "samples >= 2 and a description (alt)", samples, alt)
+    finite = field.isfinite().all() and all(math.isfinite(point[k]) for point in points for k in ("x", "y"))
+    expect(finite, "a finite field and finite points, got values that are not")
     there = {point["joint"] for point in points}
-    if lonely := [name for name, ends in limbs.items() if not there.issuperset(ends)]:
-        raise ValueError(f"expected candidates for both ends of every limb, got none for {lonely[:3]}")
+    lonely = [name for name, ends in limbs.items() if not there.issuperset(ends)]
+    expect(not lonely, f"candidates for both ends of every limb, got none for {lonely[:3]}")
     levels = (127 * field.detach().cpu().clamp(-1, 1)).round().to(torch.int8)
     return LineIntegral(
         image=data_url(_picture(image)),
-        size=[image.shape[-1], image.shape[-2]],
+        size=[width, height],
         field=base64.b64encode(levels.numpy().tobytes()).decode(),
         shape=list(field.shape),
         stride=stride,
