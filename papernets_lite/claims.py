@@ -166,6 +166,7 @@ class Measurement:
 
 def number(value: float) -> str:
     """Three digits, without exponents for large numbers."""
+    value += 0.0  # no -0
     return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
 
 

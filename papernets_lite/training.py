@@ -354,6 +354,7 @@ def save_checkpoint(path: Path, held: Mapping[str, Any], history: History) -> No
         for key, value in module.state_dict().items()
     }
     rest = {
+        "names": sorted(held),
         "modules": safetensors.save(modules),
         "objects": {name: o.state_dict() for name, o in held.items() if not isinstance(o, nn.Module)},
         "rng": {name: read() for name, (read, _) in GENERATORS.items()},
@@ -377,12 +378,11 @@ def load_checkpoint(path: Path, held: Mapping[str, Any]) -> History:
     """
     try:
         rest = torch.load(path, map_location="cpu", weights_only=False)
-        tensors = safetensors.load(rest["modules"])
+        tensors, names = safetensors.load(rest["modules"]), rest["names"]
     except Exception as error:
         raise ValueError(f"{path} is no readable checkpoint ({error}); delete it to start afresh") from error
-    names = {key.split("/", 1)[0] for key in tensors} | set(rest["objects"])
-    if names != set(held):
-        raise ValueError(f"{path} holds {sorted(names)}, but this run trains {sorted(held)}")
+    if names != sorted(held):
+        raise ValueError(f"{path} holds {names}, but this run trains {sorted(held)}")
     for name, item in held.items():
         if isinstance(item, nn.Module):
             mine = {key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")}

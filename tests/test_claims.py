@@ -68,7 +68,13 @@ def test_measurement_shows_names_as_they_are():
 
 
 def test_numbers_read_well():
-    assert [claims.number(v) for v in (0.0123456, -12.345, 1234.5, math.inf)] == ["0.0123", "-12.3", "1,234", "inf"]
+    assert [claims.number(v) for v in (0.0123456, -12.345, 1234.5, math.inf, -0.0)] == [
+        "0.0123",
+        "-12.3",
+        "1,234",
+        "inf",
+        "0",
+    ]
     assert claims.spread([1.0, 2.0, 3.0]) == "2 ± 1"
     assert claims.spread([2.0]) == "2"
 

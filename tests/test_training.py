@@ -166,6 +166,15 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
         training.train(step, source, steps=4, state={"net": nn.Linear(2, 2)}, checkpoint=path)
 
 
+def test_a_module_without_tensors_is_resumed_too(tmp_path):
+    path, source = tmp_path / "x.ckpt", batches()
+    step = lambda b: {"loss": 1.0}  # noqa: E731
+    for steps in (2, 4):
+        state = {"model": nn.Linear(2, 2), "activation": nn.ReLU()}
+        history = training.train(step, source, steps=steps, state=state, checkpoint=path)
+    assert history.steps == 4
+
+
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "x.ckpt"
     job(path, 4)
