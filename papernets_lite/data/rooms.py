@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from papernets_lite.data import canvas, photos
 from papernets_lite.data.canvas import PALETTE, Camera, Draws, check_range, check_size
+from papernets_lite.ops.checks import expect
 
 # Width, depth and height of each kind of furniture; those of the second line stand or hang with their back to a wall.
 _SIZES = {"chair": (0.5, 0.5, 0.95), "table": (1.3, 0.8, 0.75), "lamp": (0.45, 0.45, 1.6)} | {
@@ -37,28 +38,33 @@ _MATERIALS = ("planks", "gravel", "tiles", "plaster", "brick")  # the first thre
 CLOSE = 0.05  # nothing nearer is seen
 
 
-def _legs(a: float, top: float) -> list[tuple]:
-    corners = ((-0.5, a - 0.5), (0.5 - a, 0.5))
-    return [(*x, *y, 0, top, _WOOD) for x in corners for y in corners]
+def _ends(wide: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Both ends of a side, each ``wide`` of it."""
+    return (-0.5, wide - 0.5), (0.5 - wide, 0.5)
+
+
+def _legs(wide: float, top: float) -> list[tuple]:
+    return [(*x, *y, 0, top, _WOOD) for x in _ends(wide) for y in _ends(wide)]
 
 
 # Pieces of each kind: from and to in x, y (units of width and depth, back at y = 0.5) and z (of height), and paint.
 _FULL = (-0.5, 0.5)
+_BASE = (*_FULL, *_FULL)
 _PIECES: dict[str, list[tuple]] = {
-    "chair": [(*_FULL, *_FULL, 0.45, 0.53, 0), (*_FULL, 0.38, 0.5, 0.53, 1, 0), *_legs(0.14, 0.45)],
-    "table": [(*_FULL, *_FULL, 0.91, 1, 0), *_legs(0.09, 0.91)],
+    "chair": [(*_BASE, 0.45, 0.53, 0), (*_FULL, 0.38, 0.5, 0.53, 1, 0), *_legs(0.14, 0.45)],
+    "table": [(*_BASE, 0.91, 1, 0), *_legs(0.09, 0.91)],
     "lamp": [
         (-0.35, 0.35, -0.35, 0.35, 0, 0.03, _WOOD),
         (-0.06, 0.06, -0.06, 0.06, 0, 0.7, _WOOD),
-        (*_FULL, *_FULL, 0.7, 1, 0),
+        (*_BASE, 0.7, 1, 0),
     ],
     "sofa": [
-        (*_FULL, *_FULL, 0.06, 0.5, 0),
+        (*_BASE, 0.06, 0.5, 0),
         (*_FULL, 0.2, 0.5, 0.5, 1, 0),
-        *((x, x + 0.12, -0.5, 0.2, 0.5, 0.75, 0) for x in (-0.5, 0.38)),
+        *((*x, -0.5, 0.2, 0.5, 0.75, 0) for x in _ends(0.12)),
     ],
     "shelf": [
-        *((x, x + 0.05, *_FULL, 0, 1, 0) for x in (-0.5, 0.45)),
+        *((*x, *_FULL, 0, 1, 0) for x in _ends(0.05)),
         (-0.45, 0.45, 0.4, 0.5, 0, 1, _WOOD),
         *((-0.45, 0.45, -0.5, 0.4, z, z + 0.03, 0) for z in (0.05, 0.5, 0.97)),
     ],
@@ -68,11 +74,10 @@ _PIECES: dict[str, list[tuple]] = {
         (*_FULL, 0.45, 0.5, 0, 1, 0),
         (-0.35, 0.35, 0.2, 0.42, 0.55, 0.66, _WHITE),
     ],
-    "picture": [(*_FULL, *_FULL, 0.6, 1, _WOOD), (-0.42, 0.42, -0.7, -0.5, 0.64, 0.96, 0)],
+    "picture": [(*_BASE, 0.6, 1, _WOOD), (-0.42, 0.42, -0.7, -0.5, 0.64, 0.96, 0)],
 }
-_TABLE = np.array(
-    [pieces + [(0,) * 7] * (6 - len(pieces)) for pieces in _PIECES.values()], np.float32
-)  # (kinds, 6, 7)
+# (kinds, 6, 7)
+_TABLE = np.array([pieces + [(0,) * 7] * (6 - len(pieces)) for pieces in _PIECES.values()], np.float32)
 _FREE = 3  # the first kinds stand anywhere
 
 
@@ -120,8 +125,7 @@ def sample(
     check_range("objects", objects, 1, MOST)
     check_range("noise", (0, noise), 0)
     for name, known, wanted in (("kinds", KINDS, kinds), ("colours", COLOURS, colours)):
-        if not wanted or not set(wanted) <= set(known):
-            raise ValueError(f"expected {name} from {known}, got {tuple(wanted)}")
+        expect(wanted and set(wanted) <= set(known), f"{name} from {known}", tuple(wanted))
     most, tries = objects[1], 12
     sizes = torch.tensor([3.6, 3.6, 2.4]) + draws.uniform(0, 1, 3) * torch.tensor([2.4, 2.4, 0.5])
     kind = torch.tensor([KINDS.index(k) for k in kinds])[draws.integers(0, len(kinds), most)]
@@ -263,37 +267,32 @@ def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
     view = _cast(scene, size * _OVER)
-    palette = np.array(list(PALETTE.values()), np.float32)[scene.colours.numpy()] / 255
-    wood, white = np.array([[0.2, 0.14, 0.09], [0.93, 0.92, 0.88]], np.float32)
-    paints = np.stack([palette, palette * 0.25 + wood, palette * 0 + white], 2)  # (n, m, 3 paints, 3)
-    which = _TABLE[scene.kinds.numpy()][..., 6, None].astype(int)
-    pieces = np.take_along_axis(paints, which, 2).reshape(n, -1, 1, 3).repeat(6, 2)
-    tints = scene.tints.numpy()[:, None, [0, 1, 1, 1, 1, 2]]
-    colours = np.concatenate([tints, pieces], 1) * np.array([1.03, 1.0, 0.94], np.float32)  # a warm lamp
-    # Light from everywhere, a little more on the ceiling and from one side.
-    ambient = 0.5 + 0.06 * view.normals[..., 0]
-    ambient[:, 0, 5] = 0.75
-    facing = (view.normals * scene.lights.numpy()[:, None, None]).sum(-1) - view.offsets
-    material = np.full(ambient.shape, _MATERIALS.index("plaster"))
-    material[:, 0, :5] = scene.materials.numpy()[:, [0, 1, 1, 1, 1]]
-    ground = np.empty((n, size, size, 3), np.uint8)
-    for i in range(n):
-        tables = (colours[i].reshape(-1, 3), ambient[i].ravel(), facing[i].clip(0).ravel(), material[i].ravel() << 16)
-        ground[i] = cv2.resize(_shade(scene, view, i, *tables), (size, size), interpolation=cv2.INTER_AREA)
+    fine = (_shade(scene, view, i) for i in range(n))
+    ground = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in fine])
     nothing, ones = np.zeros((n, size, size, 4), np.uint8), torch.ones(n, 3)
-    canvas.photograph(nothing, ground, Camera(ones, ones[:, 0], scene.noise, scene.grain), out)
+    camera = Camera(ones, ones[:, 0], scene.noise, scene.grain)
+    canvas.photograph(nothing, ground.astype(np.uint8), camera, out)
 
 
-def _shade(
-    scene: Scene,
-    view: _View,
-    i: int,
-    colours: Float[np.ndarray, "faces 3"],
-    ambient: Float[np.ndarray, " faces"],
-    facing: Float[np.ndarray, " faces"],
-    material: Int[np.ndarray, " faces"],
-) -> Float[np.ndarray, "h w 3"]:
-    """Light on what one agent sees; ``facing`` is how far the lamp is in front of each face."""
+def _paint(scene: Scene, i: int) -> Float[np.ndarray, "faces 3"]:
+    """The colours of all faces in one room."""
+    own = np.array(list(PALETTE.values()), np.float32)[scene.colours[i].numpy(), None] / 255
+    wood, white = np.array([[0.2, 0.14, 0.09], [0.93, 0.92, 0.88]], np.float32)
+    paints = np.concatenate([own, own * 0.25 + wood, own * 0 + white], 1)  # (m, 3 paints, 3)
+    which = _TABLE[scene.kinds[i].numpy(), :, 6, None].astype(int)
+    pieces = np.take_along_axis(paints, which, 1).reshape(-1, 3).repeat(6, 0)
+    tints = scene.tints[i, [0, 1, 1, 1, 1, 2]].numpy()
+    return np.concatenate([tints, pieces]) * np.array([1.03, 1.0, 0.94], np.float32)  # a warm lamp
+
+
+def _shade(scene: Scene, view: _View, i: int) -> Float[np.ndarray, "h w 3"]:
+    """Light on what one agent sees."""
+    # Light from everywhere, a little more on the ceiling and from one side; how far the lamp is in front of each face.
+    ambient = 0.5 + 0.06 * view.normals[i, ..., 0].ravel()
+    ambient[5] = 0.75
+    facing = ((view.normals[i] * scene.lights[i].numpy()).sum(-1) - view.offsets[i]).clip(0)
+    material = np.full(ambient.shape, _MATERIALS.index("plaster"))
+    material[:5] = scene.materials[i, [0, 1, 1, 1, 1]]
     depth, face, horizon = view.depth[i], view.face[i], int(np.argmin(view.slopes > 0))
     eye, room, lamp = scene.poses[i].tolist(), scene.sizes[i].tolist(), scene.lights[i].tolist()
     index = view.box[i].astype(np.int32) * 6 + face
@@ -303,7 +302,7 @@ def _shade(
     level, bare = (face == 0) | (face == 5), index < 6
     u, v = np.where(level, x, x + y), np.where(level, y, -z)
     place = (((v * 110).astype(np.int32) & 255) << 8) + ((u * 110).astype(np.int32) & 255)
-    grain = (_textures().take(place + material.take(index)) - 1) / (0.1 * depth + 1) + 1
+    grain = (_textures().take(place + (material << 16).take(index)) - 1) / (0.1 * depth + 1) + 1
     # The lamp: Lambert's law, falling off gently with distance.
     far = (x - lamp[0]) ** 2 + (y - lamp[1]) ** 2 + (z - lamp[2]) ** 2
     light = ambient.take(index) + facing.take(index) * 0.75 / (np.sqrt(far) * (0.035 * far + 1))
@@ -324,7 +323,7 @@ def _shade(
         dx = (np.abs(cos * fx + sin * fy) - wide / 2).clip(0)
         dy = (np.abs(cos * fy - sin * fx) - deep / 2).clip(0)
         onto *= 1 - floor * (np.float32(0.42) / (45 * (dx * dx + dy * dy) + 1))
-    return (colours.take(index, 0) * (255 * grain * light)[..., None]).clip(0, 255)
+    return (_paint(scene, i).take(index, 0) * (255 * grain * light)[..., None]).clip(0, 255)
 
 
 def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
@@ -338,11 +337,7 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     """
     check_size(size)
     view, n = _cast(scene, size), len(scene)
-    depth, box, face = (
-        torch.from_numpy(view.depth),
-        torch.from_numpy(view.box).long(),
-        torch.from_numpy(view.face).long(),
-    )
+    box, face = (torch.from_numpy(grid).long() for grid in (view.box, view.face))
     cos, sin = scene.poses[:, 2, None, None].cos(), scene.poses[:, 2, None, None].sin()
     x, y, z = torch.from_numpy(view.normals).unbind(-1)
     facets = torch.stack([sin * x - cos * y, -z, cos * x + sin * y], 1).flatten(2)  # (n, 3, boxes x 6)
@@ -353,9 +348,10 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     for axis in (1, 2):  # pieces side by side in one plane do not count
         apart = (planes.diff(dim=axis).abs() > 0.02) | ((normals.diff(dim=axis + 1).abs() > 0.1).any(1))
         edges.narrow(axis, 0, size - 1).logical_or_(apart)
-    objects = torch.where(box > 0, (box - 1) // 6 + 1, 0)
+    objects = (box + 5) // 6  # six pieces each
     kind = scene.kinds.gather(1, (objects.flatten(1) - 1).clamp(min=0)).reshape(objects.shape) + 3
     labels = torch.where(box > 0, kind, torch.tensor([0, 1, 1, 1, 1, 2])[face])
+    depth = torch.from_numpy(view.depth)
     return {"depth": depth, "normals": normals, "edges": edges, "labels": labels, "objects": objects}
 
 
@@ -390,8 +386,8 @@ def step(scene: Scene, actions: Int[Tensor, " n"]) -> tuple[Scene, Bool[Tensor, 
     Raises:
         ValueError: for an action that does not exist.
     """
-    if not ((actions >= 0) & (actions < len(ACTIONS))).all():
-        raise ValueError(f"expected actions from 0 to {len(ACTIONS) - 1}, got {actions.tolist()}")
+    exist = ((actions >= 0) & (actions < len(ACTIONS))).all()
+    expect(exist, f"actions from 0 to {len(ACTIONS) - 1}", actions.tolist())
     heading = scene.poses[:, 2]
     goal = scene.poses[:, :2] + STRIDE * torch.stack([heading.cos(), heading.sin()], 1)
     goes, fits = actions == 0, free(scene, goal)
