@@ -25,7 +25,7 @@ BEARDS = ("none", "moustache", "full")
 MAKEUP = ("none", "red", "pink", "plum", "coral", "berry")
 PARTS = ("background", "clothes", "skin", "hair", "brow", "eye", "nose", "lips", "mouth", "beard", "glasses")
 # Right and left are the portrayed person's; the first five are CelebA's, in its order.
-LANDMARKS = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
+LANDMARKS: tuple[str, ...] = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
 LANDMARKS += ("right brow", "left brow", "upper lip", "lower lip", "chin")
 FLIP = (1, 0, 2, 4, 3, 6, 5, 7, 8, 9)
 
@@ -88,11 +88,10 @@ def appearance(identity: Int[Tensor, " n"]) -> dict[str, Tensor]:
     """
     draws = Draws(identity)
     colours = {"skin": len(_SKIN), "iris": len(_IRIS), "frame": len(_FRAME)}
-    about_one = dict.fromkeys(("jaw", "nose", "lips"), 0.22) | {"width": 0.08, "eyes": 0.15, "brows": 0.35}
-    about_zero = {"apart": 0.04, "high": 0.04, "parting": 0.35}
+    ranges = dict.fromkeys(("jaw", "nose", "lips"), (0.78, 1.22)) | {"width": (0.92, 1.08), "eyes": (0.85, 1.15)}
+    ranges |= {"brows": (0.65, 1.35), "apart": (-0.04, 0.04), "high": (-0.04, 0.04), "parting": (-0.35, 0.35)}
     look = {name: draws.integers(0, count) for name, count in colours.items()}
-    look |= {name: draws.uniform(1 - a, 1 + a) for name, a in about_one.items()}
-    return look | {name: draws.uniform(-a, a) for name, a in about_zero.items()}
+    return look | {name: draws.uniform(*bounds) for name, bounds in ranges.items()}
 
 
 def sample(

@@ -38,36 +38,29 @@ _MATERIALS = ("planks", "gravel", "tiles", "plaster", "brick")  # the first thre
 CLOSE = 0.05  # nothing nearer is seen
 
 
-def _ends(wide: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Both ends of a side, each ``wide`` of it."""
-    return (-0.5, wide - 0.5), (0.5 - wide, 0.5)
+def _square(reach: float) -> tuple[float, float, float, float]:
+    return (-reach, reach, -reach, reach)
+
+
+def _sides(wide: float, *rest: float) -> list[tuple]:
+    """Two pieces alike, at the left and at the right end."""
+    return [(-0.5, wide - 0.5, *rest), (0.5 - wide, 0.5, *rest)]
 
 
 def _legs(wide: float, top: float) -> list[tuple]:
-    return [(*x, *y, 0, top, _WOOD) for x in _ends(wide) for y in _ends(wide)]
+    ends = ((-0.5, wide - 0.5), (0.5 - wide, 0.5))
+    return [(*x, *y, 0, top, _WOOD) for x in ends for y in ends]
 
 
 # Pieces of each kind: from and to in x, y (units of width and depth, back at y = 0.5) and z (of height), and paint.
-_FULL = (-0.5, 0.5)
-_BASE = (*_FULL, *_FULL)
+_FULL, _BASE = (-0.5, 0.5), _square(0.5)
+_BOARDS = [(-0.45, 0.45, -0.5, 0.4, z, z + 0.03, 0) for z in (0.05, 0.5, 0.97)]
 _PIECES: dict[str, list[tuple]] = {
     "chair": [(*_BASE, 0.45, 0.53, 0), (*_FULL, 0.38, 0.5, 0.53, 1, 0), *_legs(0.14, 0.45)],
     "table": [(*_BASE, 0.91, 1, 0), *_legs(0.09, 0.91)],
-    "lamp": [
-        (-0.35, 0.35, -0.35, 0.35, 0, 0.03, _WOOD),
-        (-0.06, 0.06, -0.06, 0.06, 0, 0.7, _WOOD),
-        (*_BASE, 0.7, 1, 0),
-    ],
-    "sofa": [
-        (*_BASE, 0.06, 0.5, 0),
-        (*_FULL, 0.2, 0.5, 0.5, 1, 0),
-        *((*x, -0.5, 0.2, 0.5, 0.75, 0) for x in _ends(0.12)),
-    ],
-    "shelf": [
-        *((*x, *_FULL, 0, 1, 0) for x in _ends(0.05)),
-        (-0.45, 0.45, 0.4, 0.5, 0, 1, _WOOD),
-        *((-0.45, 0.45, -0.5, 0.4, z, z + 0.03, 0) for z in (0.05, 0.5, 0.97)),
-    ],
+    "lamp": [(*_square(0.35), 0, 0.03, _WOOD), (*_square(0.06), 0, 0.7, _WOOD), (*_BASE, 0.7, 1, 0)],
+    "sofa": [(*_BASE, 0.06, 0.5, 0), (*_FULL, 0.2, 0.5, 0.5, 1, 0), *_sides(0.12, -0.5, 0.2, 0.5, 0.75, 0)],
+    "shelf": [*_sides(0.05, *_FULL, 0, 1, 0), (-0.45, 0.45, 0.4, 0.5, 0, 1, _WOOD), *_BOARDS],
     "bed": [
         (*_FULL, -0.5, 0.45, 0.1, 0.35, 0),
         (-0.47, 0.47, -0.48, 0.45, 0.35, 0.55, _WHITE),
@@ -78,7 +71,7 @@ _PIECES: dict[str, list[tuple]] = {
 }
 # (kinds, 6, 7)
 _TABLE = np.array([pieces + [(0,) * 7] * (6 - len(pieces)) for pieces in _PIECES.values()], np.float32)
-_FREE = 3  # the first kinds stand anywhere
+_FREE, _PICTURE = 3, KINDS.index("picture")  # the first kinds stand anywhere, pictures not on the floor
 
 
 @dataclass(frozen=True)
@@ -141,8 +134,7 @@ def sample(
     low, high = half + 0.01, sizes[:, None, None, :2] - half - 0.01
     place = low + (high - low) * draws.uniform(0, 1, most, tries, 2)
     back = torch.stack([-sin, cos], -1).round()  # where the object's back looks
-    place = torch.where(wall[..., None] & (back > 0.5), high, place)
-    place = torch.where(wall[..., None] & (back < -0.5), low, place)
+    place = torch.where(wall[..., None] & (back != 0), torch.where(back > 0, high, low), place)
     valid = torch.arange(most) < draws.integers(objects[0], most + 1, 1)
     chosen = torch.zeros(n, most, dtype=torch.long)
     rows = torch.arange(n)
@@ -189,8 +181,8 @@ def _boxes(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     y = where[..., 1] + sin * middle[..., 0] + cos * middle[..., 1]
     centre = np.stack([x, y, middle[..., 2]], -1).reshape(n, -1, 3)
     room = scene.sizes.numpy()[:, None] / 2
-    first = np.ones((n, 1), np.float32)  # the room is not turned
-    cos, sin = (np.concatenate([f, v.repeat(6, 2).reshape(n, -1)], 1) for f, v in ((first, cos), (0 * first, sin)))
+    # The room is not turned: its cosine is 1, its sine 0.
+    cos, sin = (np.insert(values.repeat(6, 2).reshape(n, -1), 0, own, 1) for values, own in ((cos, 1), (sin, 0)))
     return np.concatenate([room, centre], 1), np.concatenate([room, half.reshape(n, -1, 3)], 1), cos, sin
 
 
@@ -228,7 +220,7 @@ def _cast(scene: Scene, size: int) -> _View:
     sides = 1 + 2 * axis + (np.where(axis, way[:, :, 1], way[:, :, 0]) > 0)
     level = np.where(slopes > 0, np.uint8(5), np.uint8(0))[:, None]
     depth = np.minimum(near[:, 0, None], under[:, 0, :, None])
-    face = np.where(depth < near[:, :1], level, sides[:, :1]).astype(np.uint8)
+    face = np.where(depth < near[:, :1], level, sides[:, :1])
     box = np.zeros((n, size, size), np.uint8)
     columns = (near < far) & (far > CLOSE)
     rows = (over < far.max(2, keepdims=True)) & (under > CLOSE)
@@ -242,7 +234,7 @@ def _cast(scene: Scene, size: int) -> _View:
         seen = (begin < end) & (begin > CLOSE)
         np.copyto(depth[i, r, q], begin, where=seen)
         np.copyto(box[i, r, q], np.uint8(k), where=seen)
-        np.copyto(face[i, r, q], np.where(above > before, level[r], sides[i, k, q].astype(np.uint8)), where=seen)
+        np.copyto(face[i, r, q], np.where(above > before, level[r], sides[i, k, q]), where=seen)
     zero, one = np.zeros_like(cos), np.ones_like(cos)
     vectors = [(zero, zero, one), (cos, sin, zero), (-cos, -sin, zero), (-sin, cos, zero), (sin, -cos, zero)]
     normals = np.stack([np.stack(vector, -1) for vector in [*vectors, (zero, zero, -one)]], 2)
@@ -267,25 +259,24 @@ def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
     view = _cast(scene, size * _OVER)
-    fine = (_shade(scene, view, i) for i in range(n))
+    fine = (_shade(scene, view, i, colours) for i, colours in enumerate(_paint(scene)))
     ground = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in fine])
     nothing, ones = np.zeros((n, size, size, 4), np.uint8), torch.ones(n, 3)
-    camera = Camera(ones, ones[:, 0], scene.noise, scene.grain)
-    canvas.photograph(nothing, ground.astype(np.uint8), camera, out)
+    canvas.photograph(nothing, ground.astype(np.uint8), Camera(ones, ones[:, 0], scene.noise, scene.grain), out)
 
 
-def _paint(scene: Scene, i: int) -> Float[np.ndarray, "faces 3"]:
-    """The colours of all faces in one room."""
-    own = np.array(list(PALETTE.values()), np.float32)[scene.colours[i].numpy(), None] / 255
+def _paint(scene: Scene) -> Float[np.ndarray, "n faces 3"]:
+    """The colour of each face."""
+    palette = np.array(list(PALETTE.values()), np.float32)[scene.colours.numpy()] / 255
     wood, white = np.array([[0.2, 0.14, 0.09], [0.93, 0.92, 0.88]], np.float32)
-    paints = np.concatenate([own, own * 0.25 + wood, own * 0 + white], 1)  # (m, 3 paints, 3)
-    which = _TABLE[scene.kinds[i].numpy(), :, 6, None].astype(int)
-    pieces = np.take_along_axis(paints, which, 1).reshape(-1, 3).repeat(6, 0)
-    tints = scene.tints[i, [0, 1, 1, 1, 1, 2]].numpy()
-    return np.concatenate([tints, pieces]) * np.array([1.03, 1.0, 0.94], np.float32)  # a warm lamp
+    paints = np.stack([palette, palette * 0.25 + wood, palette * 0 + white], 2)  # (n, m, 3 paints, 3)
+    which = _TABLE[scene.kinds.numpy()][..., 6, None].astype(int)
+    pieces = np.take_along_axis(paints, which, 2).reshape(len(scene), -1, 3).repeat(6, 1)
+    tints = scene.tints.numpy()[:, [0, 1, 1, 1, 1, 2]]
+    return np.concatenate([tints, pieces], 1) * np.array([1.03, 1.0, 0.94], np.float32)  # a warm lamp
 
 
-def _shade(scene: Scene, view: _View, i: int) -> Float[np.ndarray, "h w 3"]:
+def _shade(scene: Scene, view: _View, i: int, colours: Float[np.ndarray, "faces 3"]) -> Float[np.ndarray, "h w 3"]:
     """Light on what one agent sees."""
     # Light from everywhere, a little more on the ceiling and from one side; how far the lamp is in front of each face.
     ambient = 0.5 + 0.06 * view.normals[i, ..., 0].ravel()
@@ -312,18 +303,15 @@ def _shade(scene: Scene, view: _View, i: int) -> Float[np.ndarray, "h w 3"]:
     light *= 1 - bare * (np.float32(0.3) / (7 * corner + 1))
     light *= 1 - np.float32(0.45) * (bare & ~level & (z < 0.09))  # a skirting board
     x, y, floor, onto = x[horizon:], y[horizon:], (index == 0)[horizon:], light[horizon:]
-    for j in scene.valid[i].nonzero()[:, 0].tolist():
-        if KINDS[scene.kinds[i, j]] == "picture":
-            continue
-        wide, deep, tall = scene.extents[i, j].tolist()
-        turn, (cx, cy) = float(scene.angles[i, j]), scene.centres[i, j].tolist()
+    things = torch.cat([scene.extents[i], scene.centres[i], scene.angles[i, :, None]], 1)
+    for wide, deep, tall, cx, cy, turn in things[scene.valid[i] & (scene.kinds[i] != _PICTURE)].tolist():
         lean = 0.12 * tall / max(0.3, lamp[2] - 0.5 * tall)  # shadows lean away from the lamp
         fx, fy = x - (cx + lean * (cx - lamp[0])), y - (cy + lean * (cy - lamp[1]))
         cos, sin = math.cos(turn), math.sin(turn)
         dx = (np.abs(cos * fx + sin * fy) - wide / 2).clip(0)
         dy = (np.abs(cos * fy - sin * fx) - deep / 2).clip(0)
         onto *= 1 - floor * (np.float32(0.42) / (45 * (dx * dx + dy * dy) + 1))
-    return (_paint(scene, i).take(index, 0) * (255 * grain * light)[..., None]).clip(0, 255)
+    return (colours.take(index, 0) * (255 * grain * light)[..., None]).clip(0, 255)
 
 
 def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
@@ -351,8 +339,8 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     objects = (box + 5) // 6  # six pieces each
     kind = scene.kinds.gather(1, (objects.flatten(1) - 1).clamp(min=0)).reshape(objects.shape) + 3
     labels = torch.where(box > 0, kind, torch.tensor([0, 1, 1, 1, 1, 2])[face])
-    depth = torch.from_numpy(view.depth)
-    return {"depth": depth, "normals": normals, "edges": edges, "labels": labels, "objects": objects}
+    seen = {"depth": torch.from_numpy(view.depth), "normals": normals, "edges": edges}
+    return seen | {"labels": labels, "objects": objects}
 
 
 def edges2d(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
@@ -369,7 +357,7 @@ def free(scene: Scene, points: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
     cos, sin = scene.angles.cos(), scene.angles.sin()
     local = torch.stack([cos * x + sin * y, cos * y - sin * x], -1).abs()
     away = (local - scene.extents[..., :2] / 2).clamp(min=0).norm(dim=-1)
-    solid = scene.valid & (scene.kinds != KINDS.index("picture"))
+    solid = scene.valid & (scene.kinds != _PICTURE)
     return inside & ~(solid & (away < RADIUS)).any(1)
 
 
