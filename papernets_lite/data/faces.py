@@ -16,6 +16,7 @@ from torch import Tensor
 
 from papernets_lite.data import canvas, photos
 from papernets_lite.data.canvas import PALETTE, Camera, Draws, Range, check_range, check_size
+from papernets_lite.ops.checks import expect
 
 HAIR = ("black", "red", "blond", "brown")
 STYLES = ("short", "long", "bun", "curly", "bald")
@@ -24,12 +25,8 @@ BEARDS = ("none", "moustache", "full")
 MAKEUP = ("none", "red", "pink", "plum", "coral", "berry")
 PARTS = ("background", "clothes", "skin", "hair", "brow", "eye", "nose", "lips", "mouth", "beard", "glasses")
 # Right and left are the portrayed person's; the first five are CelebA's, in its order.
-LANDMARKS = tuple(
-    name.replace("_", " ")
-    for name in (
-        "right_eye left_eye nose right_mouth_corner left_mouth_corner right_brow left_brow upper_lip lower_lip chin"
-    ).split()
-)
+LANDMARKS: tuple[str, ...] = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
+LANDMARKS += ("right brow", "left brow", "upper lip", "lower lip", "chin")
 FLIP = (1, 0, 2, 4, 3, 6, 5, 7, 8, 9)
 
 _SKIN = np.array([(255, 224, 200), (246, 204, 168), (226, 172, 130), (178, 124, 88), (126, 86, 64), (250, 214, 196)])
@@ -39,6 +36,9 @@ _IRIS = np.array([(92, 60, 40), (64, 110, 160), (84, 128, 84), (110, 120, 130)])
 _LIPSTICK = np.array([(0, 0, 0), (204, 30, 44), (236, 92, 150), (126, 40, 110), (246, 104, 76), (150, 24, 70)])
 _CLOTH = np.array([*PALETTE.values(), (60, 64, 80), (214, 132, 152)])
 _FRAME = np.array([(40, 36, 40), (150, 40, 50), (54, 74, 130), (120, 84, 50)])
+# What has the same colour on every face.
+_SAME = {"white": (248, 246, 244), "pupil": (22, 20, 26), "glint": (255, 255, 255), "lash": (44, 32, 34)}
+_SAME |= {"teeth": (250, 248, 240), "mouth": (98, 34, 42), "gleam": (176, 188, 200)}
 # Light on a surface, from its rim to its highlight: shade is cool, light is warm. And, by the same steps, how much of
 # a piece it covers and how far it leans to the light, in radii.
 _LIGHT = np.array([(0.72, 0.68, 0.74), (0.86, 0.84, 0.86), (0.96, 0.95, 0.95), (1.05, 1.04, 1.01)], np.float32)
@@ -88,11 +88,10 @@ def appearance(identity: Int[Tensor, " n"]) -> dict[str, Tensor]:
     """
     draws = Draws(identity)
     colours = {"skin": len(_SKIN), "iris": len(_IRIS), "frame": len(_FRAME)}
-    about_one = dict.fromkeys(("jaw", "nose", "lips"), 0.22) | {"width": 0.08, "eyes": 0.15, "brows": 0.35}
-    about_zero = {"apart": 0.04, "high": 0.04, "parting": 0.35}
+    ranges = dict.fromkeys(("jaw", "nose", "lips"), (0.78, 1.22)) | {"width": (0.92, 1.08), "eyes": (0.85, 1.15)}
+    ranges |= {"brows": (0.65, 1.35), "apart": (-0.04, 0.04), "high": (-0.04, 0.04), "parting": (-0.35, 0.35)}
     look = {name: draws.integers(0, count) for name, count in colours.items()}
-    look |= {name: draws.uniform(1 - a, 1 + a) for name, a in about_one.items()}
-    return look | {name: draws.uniform(-a, a) for name, a in about_zero.items()}
+    return look | {name: draws.uniform(*bounds) for name, bounds in ranges.items()}
 
 
 def sample(
@@ -131,19 +130,15 @@ def sample(
     """
     draws = Draws.start(n, generator)
     check_range("identities", (identities[0], identities[1] - 1), 0)
-    for name, bounds, least, most in (
-        ("age", age, 0, 1),
-        ("smile", smile, -1, 1),
-        ("opening", opening, 0, 1),
-        ("turn", turn, 0, 0.7),
-        ("scale", scale, 0.05, 0.6),
-        ("noise", (0, noise), 0, 1),
-    ):
-        check_range(name, bounds, least, most)
+    check_range("age", age, 0, 1)
+    check_range("smile", smile, -1, 1)
+    check_range("opening", opening, 0, 1)
+    check_range("turn", turn, 0, 0.7)
+    check_range("scale", scale, 0.05, 0.6)
+    check_range("noise", (0, noise), 0, 1)
 
     def choice(name: str, known: Sequence[str], chosen: Sequence[str]) -> Int[Tensor, " n"]:
-        if not chosen or not set(chosen) <= set(known):
-            raise ValueError(f"expected {name} from {known}, got {tuple(chosen)}")
+        expect(chosen and set(chosen) <= set(known), f"{name} from {known}", tuple(chosen))
         return torch.tensor([known.index(value) for value in chosen])[draws.integers(0, len(chosen))]
 
     yaw = draws.uniform(*turn) * (2 * draws.integers(0, 2) - 1)
@@ -184,13 +179,15 @@ class _Head:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.discs: list[Sequence[Value]] = []
-        # First ink, steps of light, first disc, number of discs, shown.
-        self.pieces: list[tuple[int, int, int, int, np.ndarray | bool]] = []
+        # Every piece at every step of light: its ink, which step, first disc, number of discs; and on which heads.
+        self.layers: list[tuple[int, int, int, int]] = []
+        self.shown: list[Bool[np.ndarray, " n"]] = []
 
     def add(self, material: str, *discs: Sequence[Value], steps: int = 1, shown: np.ndarray | bool = True) -> None:
         """A piece, in ``steps`` steps of light."""
-        self.pieces.append((_INKS[material], steps, len(self.discs), len(discs), shown))
-        self.discs.extend(discs)
+        self.layers += [(_INKS[material] + k, k, len(self.discs), len(discs)) for k in range(steps)]
+        self.shown += [np.broadcast_to(shown, len(self.scene))] * steps
+        self.discs += discs
 
     def chain(self, material: str, *discs: Sequence[Value], shown: np.ndarray | bool = True, steps: int = 1) -> None:
         """A curved stroke through discs."""
@@ -199,10 +196,8 @@ class _Head:
 
     def project(self) -> tuple[Float[np.ndarray, "n d 2"], Float[np.ndarray, "n d"]]:
         """All discs: centres and radii in units of the image's side."""
-        table = np.empty((4, len(self.discs), len(self.scene)), np.float32)
-        for k, disc in enumerate(self.discs):
-            table[0, k], table[1, k], table[2, k], table[3, k] = disc
-        (x, y, z, radii), scale = table, self.scene.scale.numpy()
+        table = [[np.broadcast_to(value, len(self.scene)) for value in disc] for disc in self.discs]
+        (x, y, z, radii), scale = np.array(table, np.float32).swapaxes(0, 1), self.scene.scale.numpy()
         yaw, pitch, roll = self.scene.turn.numpy().T
         x, z = x * np.cos(yaw) + z * np.sin(yaw), z * np.cos(yaw) - x * np.sin(yaw)
         y = y * np.cos(pitch) + z * np.sin(pitch)
@@ -219,7 +214,7 @@ def _build(scene: Scene) -> _Head:
     smile, opening, painted = scene.smile.numpy(), scene.opening.numpy(), scene.makeup.numpy() > 0
     w, j, fold = look["width"], look["jaw"], np.clip((scene.age.numpy() - 0.3) / 0.7, 0, 1)
     is_style = {name: style == k for k, name in enumerate(STYLES)}
-    part, hairy = look["parting"], style != STYLES.index("bald")
+    part, hairy = look["parting"], ~is_style["bald"]
 
     # Behind the face: hair, neck, clothes, ears.
     mane = is_style["long"]
@@ -284,13 +279,9 @@ def _build(scene: Scene) -> _Head:
     corner_y, middle_y = mouth_y - 0.09 * smile, mouth_y + 0.045 * smile * (1 - opening)
     t = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
     across = [(half * a, middle_y + (corner_y - middle_y) * a * a, 0.68 - 0.1 * a * a) for a in t]
-    drop = [0.3 * opening * (1 - a * a) for a in t]
+    gap = [(x, y + 0.3 * opening * (1 - a * a), z, 0.02) for (x, y, z), a in zip(across, t, strict=True)]
     upper = [(x, y - 0.018, z, 0.036 * thick * (1.15 - 0.6 * a * a)) for (x, y, z), a in zip(across, t, strict=True)]
-    lower = [
-        (x, y + d + 0.018, z, 0.05 * thick * (1.1 - 0.7 * a * a))
-        for (x, y, z), d, a in zip(across, drop, t, strict=True)
-    ]
-    gap = [(x, y + d, z, 0.02) for (x, y, z), d in zip(across, drop, strict=True)]
+    lower = [(x, y + 0.018, z, 0.05 * thick * (1.1 - 0.7 * a * a)) for (x, y, z, _), a in zip(gap, t, strict=True)]
     for s in (-1, 1):
         whisker = ((0.03 * s, nose_y + 0.15, 0.8, 0.06), (0.27 * s, mouth_y - 0.04, 0.66, 0.05))
         chain("beard", *whisker, shown=beard > 0, steps=3)
@@ -308,12 +299,10 @@ def _build(scene: Scene) -> _Head:
         temple = ((s * (eye_x + 0.24), eye_y, 0.58, 0.024), (s * 0.78 * w, eye_y - 0.02, 0, 0.024))
         add("frame", *temple, shown=glasses > 0)
     add("frame", *((s * 0.1, eye_y - 0.01, 0.78, 0.026) for s in (-1, 1)), shown=glasses > 0)
-    low = [(s * 0.6 * w, -0.5, 0.25, 0.15) for s in (-1, 1)]
-    top, tidy = (0, -0.86, 0.2, 0.2), is_style["short"] | is_style["bun"]
-    swept = (0.4 * part / 0.35, -0.62, 0.5, 0.16)
+    swept, tidy = (0.4 * part / 0.35, -0.62, 0.5, 0.16), is_style["short"] | is_style["bun"]
     add("hair", *((s * 0.4 * w, -0.66, 0.1, 0.24) for s in (-1, 1)), (0, -0.84, 0.1, 0.24), steps=1, shown=hairy)
-    add("hair", low[0], swept, top, steps=3, shown=tidy)
-    add("hair", low[1], swept, top, steps=3, shown=tidy)
+    for s in (-1, 1):
+        add("hair", (s * 0.6 * w, -0.5, 0.25, 0.15), swept, (0, -0.86, 0.2, 0.2), steps=3, shown=tidy)
     for s in (-1, 1):
         lock = ((part, -0.84, 0.4, 0.17), (s * 0.55 * w, -0.5, 0.35, 0.17), (s * 0.72 * w, 0.1, 0.1, 0.12))
         chain("hair", *lock, steps=3, shown=mane)
@@ -323,22 +312,16 @@ def _build(scene: Scene) -> _Head:
     eyes = [(s * eye_x, eye_y, 0.62) for s in (-1, 1)]
     brows = [(s * eye_x, eye_y - 0.27 - 0.04 * opening, 0.66) for s in (-1, 1)]
     places = [*eyes, (0, nose_y, 0.9), across[0], across[4], *brows, upper[2][:3], lower[2][:3], (0, 0.9, 0.3)]
-    head.discs.extend((*place, 0) for place in places)
+    head.discs += [(*place, 0) for place in places]
     return head
 
 
-def _polygons(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Float[np.ndarray, "n l 2"]]:
-    """Every piece at every step of light.
-
-    Returns:
-        Corners (n, m, corners, 2) in fixed point, inks (m,), which are shown (n, m), and the landmarks in units of the
-        image's side.
-    """
+def _drawings(scene: Scene, size: int) -> tuple[list[UInt8[np.ndarray, "fine fine"]], Float[np.ndarray, "n l 2"]]:
+    """The maps of inks, and the landmarks in units of the image's side."""
     head = _build(scene)
     places, reach = head.project()
     towards = np.stack([0.8 * scene.light.numpy(), np.full(len(scene), -0.6)], -1).astype(np.float32)[:, None, None]
-    layers = [(ink + k, k, first, count) for ink, steps, first, count, _ in head.pieces for k in range(steps)]
-    inks, level, first, count = np.array(layers).T
+    inks, level, first, count = np.array(head.layers).T
     corners = np.empty((len(scene), len(inks), canvas.CORNERS, 2), np.float32)
     for wide in np.unique(count):
         some = count == wide
@@ -346,18 +329,9 @@ def _polygons(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
         radii, step = reach[:, discs], level[some, None]
         centres = places[:, discs] + towards * (radii * _LEAN[step])[..., None]
         corners[:, some] = canvas.hulls(size * centres, size * radii * _COVER[step])
-    shown = [np.broadcast_to(there, len(scene)) for _, steps, _, _, there in head.pieces for _ in range(steps)]
-    return canvas.fixed(corners), inks, np.stack(shown, 1), places[:, -len(LANDMARKS) :]
-
-
-def _drawings(scene: Scene, size: int) -> tuple[list[UInt8[np.ndarray, "fine fine"]], Float[np.ndarray, "n l 2"]]:
-    """The maps of inks, and the landmarks."""
-    corners, inks, shown, marks = _polygons(scene, size)
-    drawn = [
-        canvas.stamp(canvas.blank(size), polygons[there], inks[there].tolist())
-        for polygons, there in zip(corners, shown, strict=True)
-    ]
-    return drawn, marks
+    each = zip(canvas.fixed(corners), np.stack(head.shown, 1), strict=True)
+    drawn = [canvas.stamp(canvas.blank(size), polygons[on], inks[on].tolist()) for polygons, on in each]
+    return drawn, places[:, -len(LANDMARKS) :]
 
 
 def _tables(scene: Scene) -> np.ndarray:
@@ -367,38 +341,20 @@ def _tables(scene: Scene) -> np.ndarray:
     skin = _SKIN[look["skin"]].astype(np.float32)
     grey = np.clip((age - 0.5) / 0.4, 0, 1)
     hair = (1 - grey) * _HAIR[scene.hair.numpy()] + grey * _GREY
-    natural = skin * (0.86, 0.62, 0.62) + (14, 4, 6)
-    paint = _LIPSTICK[makeup]
-    made = (makeup > 0)[:, None]
-    lips = np.where(made, paint, natural)
-    plain: dict[str, np.ndarray] = {
-        "crease": skin * (0.74, 0.66, 0.66),
-        "blush": 0.8 * skin + 0.2 * paint,
-        "white": np.array((248, 246, 244)),
-        "iris": _IRIS[look["iris"]],
-        "pupil": np.array((22, 20, 26)),
-        "glint": np.array((255, 255, 255)),
-        "brow": 0.72 * hair + 0.06 * skin,
-        "lash": np.array((44, 32, 34)),
-        "lid": 0.5 * skin + 0.5 * paint,
-        "teeth": np.array((250, 248, 240)),
-        "mouth": np.array((98, 34, 42)),
-        "seam": 0.55 * lips,
-        "frame": _FRAME[look["frame"]],
-        "lens": 0.78 * skin + np.array((48, 54, 56)),
-        "tinted": 0.3 * _FRAME[look["frame"]] + 14,
-        "gleam": np.array((176, 188, 200)),
-    }
+    paint, frame = _LIPSTICK[makeup], _FRAME[look["frame"]]
+    lips = np.where(makeup[:, None] > 0, paint, skin * (0.86, 0.62, 0.62) + (14, 4, 6))
+    plain = {"crease": skin * (0.74, 0.66, 0.66), "blush": 0.8 * skin + 0.2 * paint, "lid": 0.5 * skin + 0.5 * paint}
+    plain |= {"iris": _IRIS[look["iris"]], "brow": 0.72 * hair + 0.06 * skin, "seam": 0.55 * lips}
+    plain |= {"frame": frame, "tinted": 0.3 * frame + 14, "lens": 0.78 * skin + (48, 54, 56)}
     lit = {"cloth": _CLOTH[scene.cloth.numpy()], "skin": skin, "hair": hair, "lips": 1.1 * lips}
     lit |= {"beard": 0.74 * hair + 0.18 * skin, "nose": 1.01 * skin}
-    colours = np.zeros((len(scene), 25 + len(plain), 3), np.float32)
+    colours = np.zeros((len(scene), max(_INKS.values()) + 1, 3), np.float32)
     for name, values in lit.items():
         colours[:, _INKS[name] : _INKS[name] + 4] = values[:, None] * _LIGHT
-    for name, values in plain.items():
+    for name, values in (_SAME | plain).items():
         colours[:, _INKS[name]] = values
-    alpha = np.ones(colours.shape[1])
-    alpha[0] = 0
-    return canvas.inkwell(colours, colours, np.zeros(colours.shape[:2], np.int64), alpha)
+    opaque = np.arange(colours.shape[1]) > 0
+    return canvas.inkwell(colours, colours, np.zeros(colours.shape[:2], np.int64), opaque)
 
 
 def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
@@ -417,8 +373,7 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
 def _grounds(scene: Scene, size: int) -> UInt8[np.ndarray, "n size size 3"]:
     """Photographs far out of focus, tinted, brighter on the side of the light."""
     ground = photos.crops(photos.SCENERY, scene.backgrounds, 16).astype(np.float32)
-    tints = scene.tints.numpy()[:, None, None]
-    ground = 0.5 * ground + 55 + 75 * tints
+    ground = 0.5 * ground + 55 + 75 * scene.tints.numpy()[:, None, None]
     slope = np.linspace(-1, 1, 16)[:, None] * scene.light.numpy()[:, None, None, None]
     ground *= 1 + 0.22 * slope
     soft = [cv2.resize(cv2.blur(image, (3, 3)), (size, size), interpolation=cv2.INTER_LINEAR) for image in ground]

@@ -32,14 +32,13 @@ def proposals(
     true = boxes + jitter * torch.randn(boxes.shape, generator=generator)
     # A distractor has the sides of one of the picture's objects.
     model = torch.rand(count, distractors, generator=generator).mul(valid.sum(1, keepdim=True)).long()
-    sides = (boxes[..., 2:] - boxes[..., :2]).gather(1, model[..., None].expand(-1, -1, 2))
+    sides = (boxes[..., 2:] - boxes[..., :2]).take_along_dim(model[..., None], 1)
     corner = (size - sides) * torch.rand(count, distractors, 2, generator=generator)
     kept = torch.randint(distractors // 2, distractors + 1, (count, 1), generator=generator)
     boxes = torch.cat([true, torch.cat([corner, corner + sides], 2)], 1)
     valid = torch.cat([valid, torch.arange(distractors) < kept], 1)
     order = torch.rand(valid.shape, generator=generator).argsort(1)
-    image = torch.arange(count)[:, None]
-    return boxes.masked_fill(~valid[..., None], 0.0)[image, order], valid[image, order]
+    return boxes.masked_fill(~valid[..., None], 0.0).take_along_dim(order[..., None], 1), valid.gather(1, order)
 
 
 def owners(
@@ -91,8 +90,7 @@ def windows(count: int, size: int, side: float) -> Float[Tensor, "k 4"]:
     if count == 1:
         return torch.tensor([[0.0, 0.0, size, size]])
     start = torch.arange(count) * ((size - side) / (count - 1))
-    y, x = torch.meshgrid(start, start, indexing="ij")
-    corner = torch.stack([x, y], -1).flatten(0, 1)
+    corner = torch.cartesian_prod(start, start).flip(1)  # (y, x) -> (x, y)
     return torch.cat([corner, corner + side], 1)
 
 

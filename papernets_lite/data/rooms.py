@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from papernets_lite.data import canvas, photos
 from papernets_lite.data.canvas import PALETTE, Camera, Draws, check_range, check_size
+from papernets_lite.ops.checks import expect
 
 # Width, depth and height of each kind of furniture; those of the second line stand or hang with their back to a wall.
 _SIZES = {"chair": (0.5, 0.5, 0.95), "table": (1.3, 0.8, 0.75), "lamp": (0.45, 0.45, 1.6)} | {
@@ -37,43 +38,40 @@ _MATERIALS = ("planks", "gravel", "tiles", "plaster", "brick")  # the first thre
 CLOSE = 0.05  # nothing nearer is seen
 
 
-def _legs(a: float, top: float) -> list[tuple]:
-    corners = ((-0.5, a - 0.5), (0.5 - a, 0.5))
-    return [(*x, *y, 0, top, _WOOD) for x in corners for y in corners]
+def _square(reach: float) -> tuple[float, float, float, float]:
+    return (-reach, reach, -reach, reach)
+
+
+def _sides(wide: float, *rest: float) -> list[tuple]:
+    """Two pieces alike, at the left and at the right end."""
+    return [(-0.5, wide - 0.5, *rest), (0.5 - wide, 0.5, *rest)]
+
+
+def _legs(wide: float, top: float) -> list[tuple]:
+    ends = ((-0.5, wide - 0.5), (0.5 - wide, 0.5))
+    return [(*x, *y, 0, top, _WOOD) for x in ends for y in ends]
 
 
 # Pieces of each kind: from and to in x, y (units of width and depth, back at y = 0.5) and z (of height), and paint.
-_FULL = (-0.5, 0.5)
+_FULL, _BASE = (-0.5, 0.5), _square(0.5)
+_BOARDS = [(-0.45, 0.45, -0.5, 0.4, z, z + 0.03, 0) for z in (0.05, 0.5, 0.97)]
 _PIECES: dict[str, list[tuple]] = {
-    "chair": [(*_FULL, *_FULL, 0.45, 0.53, 0), (*_FULL, 0.38, 0.5, 0.53, 1, 0), *_legs(0.14, 0.45)],
-    "table": [(*_FULL, *_FULL, 0.91, 1, 0), *_legs(0.09, 0.91)],
-    "lamp": [
-        (-0.35, 0.35, -0.35, 0.35, 0, 0.03, _WOOD),
-        (-0.06, 0.06, -0.06, 0.06, 0, 0.7, _WOOD),
-        (*_FULL, *_FULL, 0.7, 1, 0),
-    ],
-    "sofa": [
-        (*_FULL, *_FULL, 0.06, 0.5, 0),
-        (*_FULL, 0.2, 0.5, 0.5, 1, 0),
-        *((x, x + 0.12, -0.5, 0.2, 0.5, 0.75, 0) for x in (-0.5, 0.38)),
-    ],
-    "shelf": [
-        *((x, x + 0.05, *_FULL, 0, 1, 0) for x in (-0.5, 0.45)),
-        (-0.45, 0.45, 0.4, 0.5, 0, 1, _WOOD),
-        *((-0.45, 0.45, -0.5, 0.4, z, z + 0.03, 0) for z in (0.05, 0.5, 0.97)),
-    ],
+    "chair": [(*_BASE, 0.45, 0.53, 0), (*_FULL, 0.38, 0.5, 0.53, 1, 0), *_legs(0.14, 0.45)],
+    "table": [(*_BASE, 0.91, 1, 0), *_legs(0.09, 0.91)],
+    "lamp": [(*_square(0.35), 0, 0.03, _WOOD), (*_square(0.06), 0, 0.7, _WOOD), (*_BASE, 0.7, 1, 0)],
+    "sofa": [(*_BASE, 0.06, 0.5, 0), (*_FULL, 0.2, 0.5, 0.5, 1, 0), *_sides(0.12, -0.5, 0.2, 0.5, 0.75, 0)],
+    "shelf": [*_sides(0.05, *_FULL, 0, 1, 0), (-0.45, 0.45, 0.4, 0.5, 0, 1, _WOOD), *_BOARDS],
     "bed": [
         (*_FULL, -0.5, 0.45, 0.1, 0.35, 0),
         (-0.47, 0.47, -0.48, 0.45, 0.35, 0.55, _WHITE),
         (*_FULL, 0.45, 0.5, 0, 1, 0),
         (-0.35, 0.35, 0.2, 0.42, 0.55, 0.66, _WHITE),
     ],
-    "picture": [(*_FULL, *_FULL, 0.6, 1, _WOOD), (-0.42, 0.42, -0.7, -0.5, 0.64, 0.96, 0)],
+    "picture": [(*_BASE, 0.6, 1, _WOOD), (-0.42, 0.42, -0.7, -0.5, 0.64, 0.96, 0)],
 }
-_TABLE = np.array(
-    [pieces + [(0,) * 7] * (6 - len(pieces)) for pieces in _PIECES.values()], np.float32
-)  # (kinds, 6, 7)
-_FREE = 3  # the first kinds stand anywhere
+# (kinds, 6, 7)
+_TABLE = np.array([pieces + [(0,) * 7] * (6 - len(pieces)) for pieces in _PIECES.values()], np.float32)
+_FREE, _PICTURE = 3, KINDS.index("picture")  # the first kinds stand anywhere, pictures not on the floor
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,7 @@ def sample(
     check_range("objects", objects, 1, MOST)
     check_range("noise", (0, noise), 0)
     for name, known, wanted in (("kinds", KINDS, kinds), ("colours", COLOURS, colours)):
-        if not wanted or not set(wanted) <= set(known):
-            raise ValueError(f"expected {name} from {known}, got {tuple(wanted)}")
+        expect(wanted and set(wanted) <= set(known), f"{name} from {known}", tuple(wanted))
     most, tries = objects[1], 12
     sizes = torch.tensor([3.6, 3.6, 2.4]) + draws.uniform(0, 1, 3) * torch.tensor([2.4, 2.4, 0.5])
     kind = torch.tensor([KINDS.index(k) for k in kinds])[draws.integers(0, len(kinds), most)]
@@ -137,8 +134,7 @@ def sample(
     low, high = half + 0.01, sizes[:, None, None, :2] - half - 0.01
     place = low + (high - low) * draws.uniform(0, 1, most, tries, 2)
     back = torch.stack([-sin, cos], -1).round()  # where the object's back looks
-    place = torch.where(wall[..., None] & (back > 0.5), high, place)
-    place = torch.where(wall[..., None] & (back < -0.5), low, place)
+    place = torch.where(wall[..., None] & (back != 0), torch.where(back > 0, high, low), place)
     valid = torch.arange(most) < draws.integers(objects[0], most + 1, 1)
     chosen = torch.zeros(n, most, dtype=torch.long)
     rows = torch.arange(n)
@@ -185,8 +181,8 @@ def _boxes(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     y = where[..., 1] + sin * middle[..., 0] + cos * middle[..., 1]
     centre = np.stack([x, y, middle[..., 2]], -1).reshape(n, -1, 3)
     room = scene.sizes.numpy()[:, None] / 2
-    first = np.ones((n, 1), np.float32)  # the room is not turned
-    cos, sin = (np.concatenate([f, v.repeat(6, 2).reshape(n, -1)], 1) for f, v in ((first, cos), (0 * first, sin)))
+    # The room is not turned: its cosine is 1, its sine 0.
+    cos, sin = (np.insert(values.repeat(6, 2).reshape(n, -1), 0, own, 1) for values, own in ((cos, 1), (sin, 0)))
     return np.concatenate([room, centre], 1), np.concatenate([room, half.reshape(n, -1, 3)], 1), cos, sin
 
 
@@ -224,7 +220,7 @@ def _cast(scene: Scene, size: int) -> _View:
     sides = 1 + 2 * axis + (np.where(axis, way[:, :, 1], way[:, :, 0]) > 0)
     level = np.where(slopes > 0, np.uint8(5), np.uint8(0))[:, None]
     depth = np.minimum(near[:, 0, None], under[:, 0, :, None])
-    face = np.where(depth < near[:, :1], level, sides[:, :1]).astype(np.uint8)
+    face = np.where(depth < near[:, :1], level, sides[:, :1])
     box = np.zeros((n, size, size), np.uint8)
     columns = (near < far) & (far > CLOSE)
     rows = (over < far.max(2, keepdims=True)) & (under > CLOSE)
@@ -238,7 +234,7 @@ def _cast(scene: Scene, size: int) -> _View:
         seen = (begin < end) & (begin > CLOSE)
         np.copyto(depth[i, r, q], begin, where=seen)
         np.copyto(box[i, r, q], np.uint8(k), where=seen)
-        np.copyto(face[i, r, q], np.where(above > before, level[r], sides[i, k, q].astype(np.uint8)), where=seen)
+        np.copyto(face[i, r, q], np.where(above > before, level[r], sides[i, k, q]), where=seen)
     zero, one = np.zeros_like(cos), np.ones_like(cos)
     vectors = [(zero, zero, one), (cos, sin, zero), (-cos, -sin, zero), (-sin, cos, zero), (sin, -cos, zero)]
     normals = np.stack([np.stack(vector, -1) for vector in [*vectors, (zero, zero, -one)]], 2)
@@ -263,37 +259,31 @@ def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
     view = _cast(scene, size * _OVER)
+    fine = (_shade(scene, view, i, colours) for i, colours in enumerate(_paint(scene)))
+    ground = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in fine])
+    nothing, ones = np.zeros((n, size, size, 4), np.uint8), torch.ones(n, 3)
+    canvas.photograph(nothing, ground.astype(np.uint8), Camera(ones, ones[:, 0], scene.noise, scene.grain), out)
+
+
+def _paint(scene: Scene) -> Float[np.ndarray, "n faces 3"]:
+    """The colour of each face."""
     palette = np.array(list(PALETTE.values()), np.float32)[scene.colours.numpy()] / 255
     wood, white = np.array([[0.2, 0.14, 0.09], [0.93, 0.92, 0.88]], np.float32)
     paints = np.stack([palette, palette * 0.25 + wood, palette * 0 + white], 2)  # (n, m, 3 paints, 3)
     which = _TABLE[scene.kinds.numpy()][..., 6, None].astype(int)
-    pieces = np.take_along_axis(paints, which, 2).reshape(n, -1, 1, 3).repeat(6, 2)
-    tints = scene.tints.numpy()[:, None, [0, 1, 1, 1, 1, 2]]
-    colours = np.concatenate([tints, pieces], 1) * np.array([1.03, 1.0, 0.94], np.float32)  # a warm lamp
-    # Light from everywhere, a little more on the ceiling and from one side.
-    ambient = 0.5 + 0.06 * view.normals[..., 0]
-    ambient[:, 0, 5] = 0.75
-    facing = (view.normals * scene.lights.numpy()[:, None, None]).sum(-1) - view.offsets
+    pieces = np.take_along_axis(paints, which, 2).reshape(len(scene), -1, 3).repeat(6, 1)
+    tints = scene.tints.numpy()[:, [0, 1, 1, 1, 1, 2]]
+    return np.concatenate([tints, pieces], 1) * np.array([1.03, 1.0, 0.94], np.float32)  # a warm lamp
+
+
+def _shade(scene: Scene, view: _View, i: int, colours: Float[np.ndarray, "faces 3"]) -> Float[np.ndarray, "h w 3"]:
+    """Light on what one agent sees."""
+    # Light from everywhere, a little more on the ceiling and from one side; how far the lamp is in front of each face.
+    ambient = 0.5 + 0.06 * view.normals[i, ..., 0].ravel()
+    ambient[5] = 0.75
+    facing = ((view.normals[i] * scene.lights[i].numpy()).sum(-1) - view.offsets[i]).clip(0)
     material = np.full(ambient.shape, _MATERIALS.index("plaster"))
-    material[:, 0, :5] = scene.materials.numpy()[:, [0, 1, 1, 1, 1]]
-    ground = np.empty((n, size, size, 3), np.uint8)
-    for i in range(n):
-        tables = (colours[i].reshape(-1, 3), ambient[i].ravel(), facing[i].clip(0).ravel(), material[i].ravel() << 16)
-        ground[i] = cv2.resize(_shade(scene, view, i, *tables), (size, size), interpolation=cv2.INTER_AREA)
-    nothing, ones = np.zeros((n, size, size, 4), np.uint8), torch.ones(n, 3)
-    canvas.photograph(nothing, ground, Camera(ones, ones[:, 0], scene.noise, scene.grain), out)
-
-
-def _shade(
-    scene: Scene,
-    view: _View,
-    i: int,
-    colours: Float[np.ndarray, "faces 3"],
-    ambient: Float[np.ndarray, " faces"],
-    facing: Float[np.ndarray, " faces"],
-    material: Int[np.ndarray, " faces"],
-) -> Float[np.ndarray, "h w 3"]:
-    """Light on what one agent sees; ``facing`` is how far the lamp is in front of each face."""
+    material[:5] = scene.materials[i, [0, 1, 1, 1, 1]]
     depth, face, horizon = view.depth[i], view.face[i], int(np.argmin(view.slopes > 0))
     eye, room, lamp = scene.poses[i].tolist(), scene.sizes[i].tolist(), scene.lights[i].tolist()
     index = view.box[i].astype(np.int32) * 6 + face
@@ -303,7 +293,7 @@ def _shade(
     level, bare = (face == 0) | (face == 5), index < 6
     u, v = np.where(level, x, x + y), np.where(level, y, -z)
     place = (((v * 110).astype(np.int32) & 255) << 8) + ((u * 110).astype(np.int32) & 255)
-    grain = (_textures().take(place + material.take(index)) - 1) / (0.1 * depth + 1) + 1
+    grain = (_textures().take(place + (material << 16).take(index)) - 1) / (0.1 * depth + 1) + 1
     # The lamp: Lambert's law, falling off gently with distance.
     far = (x - lamp[0]) ** 2 + (y - lamp[1]) ** 2 + (z - lamp[2]) ** 2
     light = ambient.take(index) + facing.take(index) * 0.75 / (np.sqrt(far) * (0.035 * far + 1))
@@ -313,11 +303,8 @@ def _shade(
     light *= 1 - bare * (np.float32(0.3) / (7 * corner + 1))
     light *= 1 - np.float32(0.45) * (bare & ~level & (z < 0.09))  # a skirting board
     x, y, floor, onto = x[horizon:], y[horizon:], (index == 0)[horizon:], light[horizon:]
-    for j in scene.valid[i].nonzero()[:, 0].tolist():
-        if KINDS[scene.kinds[i, j]] == "picture":
-            continue
-        wide, deep, tall = scene.extents[i, j].tolist()
-        turn, (cx, cy) = float(scene.angles[i, j]), scene.centres[i, j].tolist()
+    things = torch.cat([scene.extents[i], scene.centres[i], scene.angles[i, :, None]], 1)
+    for wide, deep, tall, cx, cy, turn in things[scene.valid[i] & (scene.kinds[i] != _PICTURE)].tolist():
         lean = 0.12 * tall / max(0.3, lamp[2] - 0.5 * tall)  # shadows lean away from the lamp
         fx, fy = x - (cx + lean * (cx - lamp[0])), y - (cy + lean * (cy - lamp[1]))
         cos, sin = math.cos(turn), math.sin(turn)
@@ -338,11 +325,7 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     """
     check_size(size)
     view, n = _cast(scene, size), len(scene)
-    depth, box, face = (
-        torch.from_numpy(view.depth),
-        torch.from_numpy(view.box).long(),
-        torch.from_numpy(view.face).long(),
-    )
+    box, face = (torch.from_numpy(grid).long() for grid in (view.box, view.face))
     cos, sin = scene.poses[:, 2, None, None].cos(), scene.poses[:, 2, None, None].sin()
     x, y, z = torch.from_numpy(view.normals).unbind(-1)
     facets = torch.stack([sin * x - cos * y, -z, cos * x + sin * y], 1).flatten(2)  # (n, 3, boxes x 6)
@@ -353,10 +336,11 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     for axis in (1, 2):  # pieces side by side in one plane do not count
         apart = (planes.diff(dim=axis).abs() > 0.02) | ((normals.diff(dim=axis + 1).abs() > 0.1).any(1))
         edges.narrow(axis, 0, size - 1).logical_or_(apart)
-    objects = torch.where(box > 0, (box - 1) // 6 + 1, 0)
+    objects = (box + 5) // 6  # six pieces each
     kind = scene.kinds.gather(1, (objects.flatten(1) - 1).clamp(min=0)).reshape(objects.shape) + 3
     labels = torch.where(box > 0, kind, torch.tensor([0, 1, 1, 1, 1, 2])[face])
-    return {"depth": depth, "normals": normals, "edges": edges, "labels": labels, "objects": objects}
+    seen = {"depth": torch.from_numpy(view.depth), "normals": normals, "edges": edges}
+    return seen | {"labels": labels, "objects": objects}
 
 
 def edges2d(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
@@ -373,7 +357,7 @@ def free(scene: Scene, points: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
     cos, sin = scene.angles.cos(), scene.angles.sin()
     local = torch.stack([cos * x + sin * y, cos * y - sin * x], -1).abs()
     away = (local - scene.extents[..., :2] / 2).clamp(min=0).norm(dim=-1)
-    solid = scene.valid & (scene.kinds != KINDS.index("picture"))
+    solid = scene.valid & (scene.kinds != _PICTURE)
     return inside & ~(solid & (away < RADIUS)).any(1)
 
 
@@ -390,8 +374,8 @@ def step(scene: Scene, actions: Int[Tensor, " n"]) -> tuple[Scene, Bool[Tensor, 
     Raises:
         ValueError: for an action that does not exist.
     """
-    if not ((actions >= 0) & (actions < len(ACTIONS))).all():
-        raise ValueError(f"expected actions from 0 to {len(ACTIONS) - 1}, got {actions.tolist()}")
+    exist = ((actions >= 0) & (actions < len(ACTIONS))).all()
+    expect(exist, f"actions from 0 to {len(ACTIONS) - 1}", actions.tolist())
     heading = scene.poses[:, 2]
     goal = scene.poses[:, :2] + STRIDE * torch.stack([heading.cos(), heading.sin()], 1)
     goes, fits = actions == 0, free(scene, goal)

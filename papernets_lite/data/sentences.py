@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from papernets_lite.data import canvas, shapes
+from papernets_lite.ops.checks import expect
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
 COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
@@ -24,7 +25,6 @@ PAD, START, END = 0, 1, 2
 SPECIAL = ("<pad>", "<start>", "<end>")
 WORDS = (*SPECIAL, "a", "and", *COLOURS, *SHAPES, *"what colour shape is the one how many shapes are there".split())
 _TABLES = ((SHAPES, shapes.CLASSES), (COLOURS, shapes.COLOURS))
-_INDEX = {word: number for number, word in enumerate(WORDS)}
 CAPTION_LENGTH, QUESTION_LENGTH = 16, 6  # of the longest; a caption's includes its end
 
 
@@ -54,11 +54,10 @@ def encode(sentences: Sequence[str], length: int) -> Int[Tensor, "n {length}"]:
     tokens = torch.full((len(sentences), length), PAD)
     for row, sentence in zip(tokens, sentences, strict=True):
         words = sentence.split()
-        if unknown := [word for word in words if word not in _INDEX]:
-            raise ValueError(f"expected words of the vocabulary, got {unknown}")
-        if len(words) > length:
-            raise ValueError(f"expected at most {length} words, got {len(words)}: {sentence!r}")
-        row[: len(words)] = torch.tensor([_INDEX[word] for word in words], dtype=torch.long)
+        unknown = sorted(set(words) - set(WORDS))
+        expect(not unknown, "words of the vocabulary", unknown)
+        expect(len(words) <= length, f"at most {length} words", len(words), sentence)
+        row[: len(words)] = torch.tensor([WORDS.index(word) for word in words], dtype=torch.long)
     return tokens
 
 
@@ -68,8 +67,8 @@ def decode(tokens: Int[Tensor, "n t"]) -> list[str]:
     Raises:
         ValueError: for a number that is no token.
     """
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(WORDS):
-        raise ValueError(f"expected tokens from 0 to {len(WORDS) - 1}, got {int(tokens.min())} to {int(tokens.max())}")
+    known = ((tokens >= 0) & (tokens < len(WORDS))).all()
+    expect(known, f"tokens from 0 to {len(WORDS) - 1}", tokens.tolist())
     rows = [[*row, END] for row in tokens.tolist()]
     return [" ".join(WORDS[token] for token in row[: row.index(END)] if token > END) for row in rows]
 
@@ -82,11 +81,9 @@ def factors(scene: shapes.Scene) -> tuple[Int[Tensor, "n m"], Int[Tensor, "n m"]
 
 def names(scene: shapes.Scene) -> list[list[tuple[str, str]]]:
     """The (colour, shape) of every object of every scene, in the scene's order."""
-    rows = zip(scene.colours.tolist(), scene.labels.tolist(), scene.valid.sum(1).tolist(), strict=True)
-    return [
-        [(shapes.COLOURS[a], shapes.CLASSES[b]) for a, b in zip(hues[:count], labels[:count], strict=True)]
-        for hues, labels, count in rows
-    ]
+    objects = torch.stack([scene.colours, scene.labels], 2)[scene.valid]
+    rows = objects.split(scene.valid.sum(1).tolist())
+    return [[(shapes.COLOURS[a], shapes.CLASSES[b]) for a, b in row.tolist()] for row in rows]
 
 
 def pairs(sentence: str) -> set[tuple[str, str]]:
@@ -150,10 +147,9 @@ def questions(
     Raises:
         ValueError: for an unknown kind, or a scene with fewer than two objects or others than ``scenes`` has.
     """
-    if not kinds or not set(kinds) <= set(KINDS) or each < 1:
-        raise ValueError(f"expected each >= 1 and kinds from {KINDS}, got {each} and {tuple(kinds)}")
-    if scene.valid.sum(1).min() < 2:
-        raise ValueError(f"expected at least two objects in each scene, got {int(scene.valid.sum(1).min())}")
+    expect(each >= 1 and kinds and set(kinds) <= set(KINDS), f"each >= 1 and kinds from {KINDS}", each, tuple(kinds))
+    fewest = int(scene.valid.sum(1).min())
+    expect(fewest >= 2, "at least two objects in each scene", fewest)
     chances = canvas.Draws.start(len(scene), generator).uniform(0, 1, each, 4).double().tolist()
     text, facts = [], []
     for image, (found, rows) in enumerate(zip(names(scene), chances, strict=True)):
