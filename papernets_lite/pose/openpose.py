@@ -302,7 +302,12 @@ def line_integral(fields: Float[Tensor, "c h w"], *, stride: float, samples: int
 
 
 def long_limb(start: Float[Tensor, "n 2"], end: Float[Tensor, "n 2"], height: float) -> Float[Tensor, " n"]:
-    """What a limb's score loses by its length: nothing up to half the image's height (as released)."""
+    """What a limb's score loses by its length: nothing up to half the image's height (as released).
+
+    Args:
+        start, end: of the limbs, in pixels.
+        height: of the image, in pixels.
+    """
     return (height / 2 / (end - start).norm(dim=-1).clamp(min=1e-6) - 1).clamp(max=0)
 
 
