@@ -29,14 +29,14 @@ from itertools import accumulate, pairwise
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torchvision.ops import batched_nms, box_area, box_iou, clip_boxes_to_image, roi_align
 
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops import boxes as coding
-from papernets_lite.ops.boxes import BACKGROUND, assign, encode
+from papernets_lite.ops.checks import expect
 
 RATIOS = (0.5, 1.0, 2.0)  # of an anchor: height / width
 DEVIATIONS = (0.1, 0.1, 0.2, 0.2)  # of the second stage's codes; the first stage's are 1
@@ -44,6 +44,7 @@ BETA = 1 / 9  # where smooth L1 turns from a parabola into a line
 SMALLEST = 1e-2  # pixels: thinner boxes are dropped
 Pool = Callable[..., Tensor]  # (map, regions, output_size, spatial_scale) -> patches
 align: Pool = partial(roi_align, sampling_ratio=2, aligned=True)
+smooth_l1 = partial(functional.smooth_l1_loss, beta=BETA, reduction="sum")
 
 
 def anchors(
@@ -62,11 +63,9 @@ def anchors(
     """
     root, out = torch.tensor(ratios).sqrt(), []
     for (rows, columns), stride, side in zip(shapes, strides, sides, strict=True):
-        wide, tall = ((scale[:, None] * torch.tensor(side)).flatten() for scale in (1 / root, root))
-        half = torch.stack([wide, tall], 1) / 2
-        y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
-        centre = stride * torch.stack([x, y], -1)[:, :, None]
-        out.append(torch.cat([centre - half, centre + half], -1).flatten(0, 2))
+        half = torch.stack([(scale[:, None] * torch.tensor(side)).flatten() for scale in (1 / root, root)], 1) / 2
+        centre = stride * (torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).flip(1) + 0.5)[:, None]
+        out.append(torch.cat([centre - half, centre + half], -1).flatten(0, 1))
     return out
 
 
@@ -88,11 +87,10 @@ class Trunk(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """The map at the end of each stage, the finest first."""
-        x, maps = self.stem(images), []
+        maps = [self.stem(images)]
         for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps[self.skip :]
+            maps.append(stage(maps[-1]))
+        return maps[1 + self.skip :]
 
 
 class FPN(nn.Module):
@@ -142,7 +140,7 @@ class RPN(nn.Module):
 
 
 def sample(
-    owner: Int[Tensor, " n"], *, count: int, share: float, generator: torch.Generator
+    owner: Int[Tensor, " n"], *, count: int, share: float, generator: Generator
 ) -> tuple[Int[Tensor, " p"], Int[Tensor, " q"]]:
     """Which boxes the loss looks at: positives and negatives drawn at random, so that background does not drown all.
 
@@ -152,12 +150,10 @@ def sample(
         share: at most this share is positive.
         generator: on the CPU.
     """
-    drawn: list[Tensor] = []
-    for there in (owner >= 0, owner == BACKGROUND):
-        index = there.nonzero()[:, 0]
-        most = count - len(drawn[0]) if drawn else int(count * share)
-        drawn.append(index[torch.randperm(len(index), generator=generator)[:most].to(index.device)])
-    return drawn[0], drawn[1]
+    both = ((owner >= 0).nonzero()[:, 0], (owner == coding.BACKGROUND).nonzero()[:, 0])
+    positive, negative = (k[torch.randperm(len(k), generator=generator).to(k.device)] for k in both)
+    positive = positive[: int(count * share)]
+    return positive, negative[: count - len(positive)]
 
 
 def rpn_loss(
@@ -166,22 +162,19 @@ def rpn_loss(
     reference: Float[Tensor, "n 4"],
     truth: Mapping[str, Tensor],
     *,
-    generator: torch.Generator,
+    generator: Generator,
     count: int = 256,
-    share: float = 0.5,
-    foreground: float = 0.7,
-    background: float = 0.3,
 ) -> dict[str, Tensor]:
     """Eq. 1: is there an object, and where exactly.
+
+    Anchors are positive from IoU 0.7 (and the best anchor of every object), negative below 0.3.
 
     Args:
         scores, codes: of ``RPN``.
         reference: the anchors of all levels.
         truth: ``boxes`` (b, k, 4) and ``valid`` (b, k).
         generator: of the sample.
-        count: anchors sampled in each image.
-        share: of them at most positive.
-        foreground, background: positive from this IoU (and the best anchor of every object), negative below that.
+        count: anchors sampled in each image, at most half of them positive.
 
     Returns:
         ``objectness`` and ``rpn_box``.
@@ -189,14 +182,13 @@ def rpn_loss(
     asked, answer, found, wanted = [], [], [], []
     for score, code, boxes, valid in zip(scores, codes, truth["boxes"], truth["valid"], strict=True):
         boxes = boxes[valid]
-        owner = assign(box_iou(boxes, reference), foreground=foreground, background=background, force=True)
-        positive, negative = sample(owner, count=count, share=share, generator=generator)
+        owner = coding.assign(box_iou(boxes, reference), foreground=0.7, background=0.3, force=True)
+        positive, negative = sample(owner, count=count, share=0.5, generator=generator)
         asked += [score[positive], score[negative]]
         answer += [torch.ones_like(score[positive]), torch.zeros_like(score[negative])]
         found.append(code[positive])
-        wanted.append(encode(boxes[owner[positive]], reference[positive]))
-    box = functional.smooth_l1_loss(torch.cat(found), torch.cat(wanted), beta=BETA, reduction="sum")
-    logits = torch.cat(asked)
+        wanted.append(coding.encode(boxes[owner[positive]], reference[positive]))
+    box, logits = smooth_l1(torch.cat(found), torch.cat(wanted)), torch.cat(asked)
     objectness = functional.binary_cross_entropy_with_logits(logits, torch.cat(answer))
     return {"objectness": objectness, "rpn_box": box / len(logits)}
 
@@ -247,13 +239,12 @@ def regions(
     found: Sequence[Tensor],
     truth: Mapping[str, Tensor],
     *,
-    generator: torch.Generator,
+    generator: Generator,
     count: int = 512,
     share: float = 0.25,
-    foreground: float = 0.5,
     deviations: Sequence[float] = DEVIATIONS,
 ) -> Regions:
-    """Proposals and true boxes, assigned and sampled.
+    """Proposals and true boxes, assigned (positive from IoU 0.5, all others are background) and sampled.
 
     Args:
         found: of ``proposals``.
@@ -261,18 +252,17 @@ def regions(
         generator: of the sample.
         count: regions sampled in each image.
         share: of them at most positive.
-        foreground: positive from this IoU, all others are background.
         deviations: of the codes.
     """
     drawn, names, codes = [], [], []
     for boxes, true, labels, valid in zip(found, truth["boxes"], truth["labels"], truth["valid"], strict=True):
         true, labels = true[valid], labels[valid]
         boxes = torch.cat([boxes, true])  # so that there are positives from the first step
-        owner = assign(box_iou(true, boxes), foreground=foreground, background=foreground)
+        owner = coding.assign(box_iou(true, boxes), foreground=0.5, background=0.5)
         positive, negative = sample(owner, count=count, share=share, generator=generator)
         drawn.append(boxes[torch.cat([positive, negative])])
         names.append(torch.cat([labels[owner[positive]] + 1, torch.zeros_like(negative)]))
-        codes.append(encode(true[owner[positive]], boxes[positive], deviations=deviations))
+        codes.append(coding.encode(true[owner[positive]], boxes[positive], deviations=deviations))
         codes.append(boxes.new_zeros(len(negative), 4))
     return Regions(drawn, torch.cat(names), torch.cat(codes))
 
@@ -326,8 +316,7 @@ def read(
         side, level: see ``level_of``.
         pool: ``align``, ``align_rounded`` or ``torchvision.ops.roi_pool``.
     """
-    index = torch.cat([box.new_full((len(box), 1), k) for k, box in enumerate(boxes)])
-    rois = torch.cat([index, torch.cat(list(boxes))], 1)
+    rois = torch.cat([functional.pad(box, (1, 0), value=k) for k, box in enumerate(boxes)])
     which = level_of(rois[:, 1:], len(maps), side=side, level=level)
     out = maps[0].new_zeros(len(rois), maps[0].shape[1], size, size)
     for k, (features, stride) in enumerate(zip(maps, strides, strict=True)):
@@ -349,9 +338,8 @@ class BoxHead(nn.Module):
     def __init__(self, channels: int, size: int, hidden: Sequence[int], num_classes: int) -> None:
         super().__init__()
         widths = [channels * size**2, *hidden]
-        self.layers = nn.Sequential(
-            nn.Flatten(), *(f for a, b in pairwise(widths) for f in (nn.Linear(a, b), nn.ReLU()))
-        )
+        layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
+        self.layers = nn.Sequential(nn.Flatten(), *layers)
         self.score = nn.Linear(widths[-1], num_classes + 1)
         self.code = nn.Linear(widths[-1], 4 * (num_classes + 1))
 
@@ -372,9 +360,8 @@ def head_loss(logits: Float[Tensor, "n k"], codes: Float[Tensor, "n k 4"], wante
         ``class`` and ``box``.
     """
     positive = wanted.labels.nonzero()[:, 0]
-    own = codes[positive, wanted.labels[positive]]
-    box = functional.smooth_l1_loss(own, wanted.codes[positive], beta=BETA, reduction="sum") / len(wanted.labels)
-    return {"class": functional.cross_entropy(logits, wanted.labels), "box": box}
+    box = smooth_l1(codes[positive, wanted.labels[positive]], wanted.codes[positive])
+    return {"class": functional.cross_entropy(logits, wanted.labels), "box": box / len(wanted.labels)}
 
 
 @torch.no_grad()
@@ -387,7 +374,6 @@ def decode(
     least: float = 0.05,
     iou: float = 0.5,
     most: int = 100,
-    deviations: Sequence[float] = DEVIATIONS,
 ) -> list[dict[str, Tensor]]:
     """The detections.
 
@@ -398,7 +384,6 @@ def decode(
         least: weaker answers are dropped.
         iou: of two boxes of a class that overlap by more, the weaker is dropped.
         most: kept for each image.
-        deviations: of the codes.
 
     Returns:
         For each image ``boxes`` (m, 4), ``scores`` (m,) and ``labels`` (m,) (without the background: from 0), best
@@ -406,7 +391,7 @@ def decode(
     """
     found, counts = [], [len(box) for box in boxes]
     own = torch.cat(list(boxes))[:, None].expand_as(codes)
-    decoded = clip_boxes_to_image(coding.decode(codes, own, deviations=deviations), list(size))
+    decoded = clip_boxes_to_image(coding.decode(codes, own, deviations=DEVIATIONS), list(size))
     for box, score in zip(decoded.split(counts), logits.softmax(1).split(counts), strict=True):
         wide = (box[:, 1:, 2:] - box[:, 1:, :2] >= SMALLEST).all(-1)
         row, label = ((score[:, 1:] > least) & wide).nonzero().unbind(1)
@@ -468,8 +453,7 @@ class FasterRCNN(nn.Module):
         self.rpn = RPN(channels, len(sides[0]) * len(RATIOS))
         self.head = BoxHead(channels, patch, hidden, num_classes)
         self.before, self.after, self.anchors_each, self.regions_each = before, after, anchors_each, regions_each
-        side, level = canonical
-        self.cut = partial(read, size=patch, side=side, level=level, pool=pool)
+        self.cut = partial(read, size=patch, side=canonical[0], level=canonical[1], pool=pool)
         he_init_(self)
         for layer in (self.rpn.score, self.rpn.code, self.head.score, self.head.code):
             nn.init.normal_(layer.weight, std=0.01)
@@ -480,8 +464,7 @@ class FasterRCNN(nn.Module):
         Raises:
             ValueError: for a batch without images.
         """
-        if not len(images):
-            raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
+        expect(len(images), "at least one image", images.shape)
         maps = self.fpn(self.trunk(images))
         strides = [images.shape[-1] / x.shape[-1] for x in maps]
         reference = [a.to(images) for a in anchors([x.shape[-2:] for x in maps], strides, self.sides)]
@@ -508,9 +491,7 @@ class FasterRCNN(nn.Module):
         return decode(*self.second(outputs, found), found, outputs.size, least=least, iou=iou, most=most)
 
 
-def loss(
-    net: FasterRCNN, outputs: Outputs, truth: Mapping[str, Tensor], *, generator: torch.Generator
-) -> dict[str, Tensor]:
+def loss(net: FasterRCNN, outputs: Outputs, truth: Mapping[str, Tensor], *, generator: Generator) -> dict[str, Tensor]:
     """Both stages' losses, added.
 
     Args:
@@ -542,7 +523,6 @@ def tiny(*, pool: Pool = align, **overrides: object) -> FasterRCNN:
 def paper(*, pool: Pool = align, **overrides: object) -> FasterRCNN:
     """The standard scale: ResNet-50 and a pyramid of five levels, for COCO."""
     trunk = Trunk(resnet.imagenet(50, stride_on_3x3=True), resnet.IMAGENET[50])
-    sides = tuple((32 << level,) for level in range(5))
-    settings: dict = {"channels": 256, "sides": sides, "extra": True, "hidden": (1024, 1024), "patch": 7}
-    settings |= {"canonical": (224, 2), "num_classes": 90}
+    settings: dict = {"channels": 256, "sides": tuple((32 << k,) for k in range(5)), "extra": True, "patch": 7}
+    settings |= {"hidden": (1024, 1024), "canonical": (224, 2), "num_classes": 90}
     return FasterRCNN(trunk, pool=pool, **(settings | overrides))

@@ -32,11 +32,12 @@ from torch.nn import functional
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.boxes import assign, encode
-from papernets_lite.ops.boxes import decode as decode_boxes
+from papernets_lite.ops import boxes as coding
+from papernets_lite.ops.checks import expect
 
 DEVIATIONS = (0.1, 0.1, 0.2, 0.2)  # of the boxes' codes; the released code calls them variances
 BACKGROUND = 0  # the first class; objects count from 1
+CANDIDATES, OVERLAP, MOST = 400, 0.45, 200  # of `decode`, as released
 # SSD300 for COCO, as torchvision has it: scales and strides of conv4_3, fc7, conv8_2, conv9_2, conv10_2, conv11_2.
 SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
 STRIDES = (8, 16, 32, 64, 100, 300)
@@ -49,8 +50,7 @@ VGG = (
     [_POOL, *[(512, 3)] * 3, nn.MaxPool2d(3, 1, 1), (1024, 3, 1, 6, 6), (1024, 1)],
     [(256, 1), (512, 3, 2)],
     [(128, 1), (256, 3, 2)],
-    [(128, 1), (256, 3, 1, 0)],
-    [(128, 1), (256, 3, 1, 0)],
+    *[[(128, 1), (256, 3, 1, 0)]] * 2,
 )
 
 
@@ -67,8 +67,7 @@ def scales(maps: int, *, smallest: float = 0.2, largest: float = 0.9) -> list[fl
     Raises:
         ValueError: for fewer than two maps.
     """
-    if maps < 2:
-        raise ValueError(f"expected at least two maps, got {maps}")
+    expect(maps > 1, "at least two maps", maps)
     return [smallest + (largest - smallest) * k / (maps - 1) for k in range(maps + 1)]
 
 
@@ -117,7 +116,7 @@ def match(iou: Float[Tensor, "g a"], *, threshold: float = 0.5) -> Int[Tensor, "
         iou: of every true box with every default box.
         threshold: the least overlap of the second round.
     """
-    found, left = assign(iou, foreground=threshold, background=threshold), iou.clone()
+    found, left = coding.assign(iou, foreground=threshold, background=threshold), iou.clone()
     for _ in range(min(iou.shape)):
         box, default = divmod(int(left.argmax()), iou.shape[1])
         if left[box, default] <= 0:  # outside the image, or without an area
@@ -132,8 +131,6 @@ def targets(
     boxes: Float[Tensor, "b m 4"],
     labels: Int[Tensor, "b m"],
     valid: Bool[Tensor, "b m"],
-    *,
-    threshold: float = 0.5,
 ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n 4"]]:
     """What each default box shall answer.
 
@@ -142,7 +139,6 @@ def targets(
         boxes: true boxes, xyxy in pixels.
         labels: their classes, from 0.
         valid: which of them are there.
-        threshold: see ``match``.
 
     Returns:
         Classes, ``BACKGROUND`` or 1 + label; codes, zero where there is no object.
@@ -150,10 +146,10 @@ def targets(
     classes = torch.full((len(boxes), len(defaults)), BACKGROUND, device=defaults.device)
     codes = defaults.new_zeros(len(boxes), len(defaults), 4)
     for i, there in enumerate(valid):
-        own = match(box_iou(boxes[i][there], defaults), threshold=threshold)
+        own = match(box_iou(boxes[i][there], defaults))
         positive = own >= 0
         classes[i, positive] = 1 + labels[i][there][own[positive]]
-        codes[i, positive] = encode(boxes[i][there][own[positive]], defaults[positive], deviations=DEVIATIONS)
+        codes[i, positive] = coding.encode(boxes[i][there][own[positive]], defaults[positive], deviations=DEVIATIONS)
     return classes, codes
 
 
@@ -253,7 +249,6 @@ class SSD(nn.Module):
         norm: batch normalisation in the stages.
         l2norm: the first map is read through ``L2Norm``.
         sources: which map each map's boxes are read from; by default their own.
-        in_channels: of the images.
 
     Raises:
         ValueError: for settings that do not fit together.
@@ -270,24 +265,16 @@ class SSD(nn.Module):
         norm: bool = False,
         l2norm: bool = True,
         sources: Sequence[int] | None = None,
-        in_channels: int = 3,
     ) -> None:
         super().__init__()
         maps = len(plans)
         self.sources = tuple(range(maps) if sources is None else sources)
-        if not len(strides) == len(scales) - 1 == len(ratios) == len(self.sources) == maps:
-            raise ValueError(
-                f"expected strides, ratios and sources for {maps} maps and {maps + 1} scales, got {len(strides)},"
-                f" {len(ratios)}, {len(self.sources)} and {len(scales)}"
-            )
+        given = [len(strides), len(ratios), len(self.sources), len(scales)]
+        wanted = f"strides, ratios and sources for {maps} maps and {maps + 1} scales"
+        expect(given == [maps, maps, maps, maps + 1], wanted, *given)
         self.strides, self.scales, self.ratios = tuple(strides), tuple(scales), tuple(ratios)
-        self.in_channels = in_channels
-        self.stages = nn.ModuleList()
-        channels = []
-        for plan in plans:
-            self.stages.append(stage(plan, in_channels, norm=norm))
-            in_channels = [item for item in plan if isinstance(item, tuple)][-1][0]
-            channels.append(in_channels)
+        channels = [[item for item in plan if isinstance(item, tuple)][-1][0] for plan in plans]
+        self.stages = nn.ModuleList(stage(*one, norm=norm) for one in zip(plans, [3, *channels], strict=False))
         he_init_(self)
         self.norm = L2Norm(channels[0]) if l2norm else nn.Identity()
         self.class_heads, self.code_heads = nn.ModuleList(), nn.ModuleList()
@@ -302,8 +289,7 @@ class SSD(nn.Module):
         Raises:
             ValueError: for a batch without images.
         """
-        if not len(images):
-            raise ValueError(f"expected at least one image, got {tuple(images.shape)}")
+        expect(len(images), "at least one image", images.shape)
         x, maps = images, []
         for number, part in enumerate(self.stages):
             x = part(x)
@@ -318,10 +304,9 @@ class SSD(nn.Module):
             shapes: of the maps; by default found by a forward pass of an empty image.
         """
         if shapes is None:
-            like = next(self.parameters())
             was = self.training
             with torch.no_grad():
-                maps = self.eval().maps(like.new_zeros(1, self.in_channels, *size))
+                maps = self.eval().maps(next(self.parameters()).new_zeros(1, 3, *size))
             self.train(was)
             shapes = [(m.shape[2], m.shape[3]) for m in maps]
         return default_boxes(shapes, size, strides=self.strides, scales=self.scales, ratios=self.ratios)
@@ -334,11 +319,8 @@ class SSD(nn.Module):
         """
         maps = self.maps(images)
         shapes = [(m.shape[2], m.shape[3]) for m in maps]
-        # A map that is finer than the boxes' own grid is averaged down to it.
-        read = [
-            maps[j] if j >= k else functional.adaptive_avg_pool2d(maps[j], shapes[k])
-            for k, j in enumerate(self.sources)
-        ]
+        average = functional.adaptive_avg_pool2d  # a map that is finer than the boxes' own grid is brought down to it
+        read = [maps[j] if j >= k else average(maps[j], shapes[k]) for k, j in enumerate(self.sources)]
         logits = [head(x) for head, x in zip(self.class_heads, read, strict=True)]
         codes = [head(x) for head, x in zip(self.code_heads, read, strict=True)]
         defaults = torch.cat(self.defaults((images.shape[2], images.shape[3]), shapes)).to(images)
@@ -372,36 +354,27 @@ def loss(
     return {"loss": conf + loc, "classes": conf, "codes": loc, "negatives": negative.sum() / count}
 
 
-def decode(
-    outputs: Outputs,
-    size: tuple[int, int],
-    *,
-    threshold: float = 0.01,
-    overlap: float = 0.45,
-    most: int = 200,
-    candidates: int = 400,
-) -> list[dict[str, Tensor]]:
+def decode(outputs: Outputs, size: tuple[int, int], *, threshold: float = 0.01) -> list[dict[str, Tensor]]:
     """The objects: moved boxes with a score, without those that overlap a better one of the same class.
+
+    The best ``CANDIDATES`` of each class go into non-maximum suppression, which drops the worse of two boxes of a
+    class whose IoU is above ``OVERLAP``; at most ``MOST`` are kept of an image.
 
     Args:
         outputs: of the net.
         size: height and width of the images, to which boxes are cut.
         threshold: least score.
-        overlap: IoU above which the worse of two boxes of a class is dropped.
-        most: objects in an image.
-        candidates: boxes of a class that go into non-maximum suppression.
 
     Returns:
         For each image ``boxes`` (n, 4) in xyxy pixels, ``scores`` (n,) and ``labels`` (n,) from 0, best first.
     """
     found = []
     for scores, codes in zip(outputs.logits.softmax(-1), outputs.codes, strict=True):
-        boxes = clip_boxes_to_image(decode_boxes(codes, outputs.defaults, deviations=DEVIATIONS), size)
-        score, where = scores[:, 1:].topk(min(candidates, len(boxes)), dim=0)
-        label = torch.arange(score.shape[1], device=score.device).expand_as(score)
-        keep = score > threshold
-        score, where, label = score[keep], where[keep], label[keep]
-        best = batched_nms(boxes[where], score, label, overlap)[:most]
+        boxes = clip_boxes_to_image(coding.decode(codes, outputs.defaults, deviations=DEVIATIONS), size)
+        score, where = scores[:, 1:].topk(min(CANDIDATES, len(boxes)), dim=0)
+        rank, label = (score > threshold).nonzero().unbind(1)
+        score, where = score[rank, label], where[rank, label]
+        best = batched_nms(boxes[where], score, label, OVERLAP)[:MOST]
         found.append({"boxes": boxes[where[best]], "scores": score[best], "labels": label[best]})
     return found
 
@@ -437,25 +410,13 @@ def zoom_out(
 
 def tiny(*, num_classes: int = 4, **overrides: object) -> SSD:
     """The book's scale: three maps of 64x64 images, of 16, 8 and 4 cells a side."""
-    settings: dict = {
-        "plans": ([(16, 3, 2), (32, 3, 2), (32, 3)], [(48, 3, 2), (48, 3)], [(64, 3, 2), (64, 3)]),
-        "strides": (4, 8, 16),
-        "scales": scales(3, smallest=0.16, largest=0.52),
-        "ratios": ((2,), (2,), (2,)),
-        "num_classes": num_classes,
-        "norm": True,
-        "l2norm": False,
-    }
-    return SSD(**(settings | overrides))
+    plans = ([(16, 3, 2), (32, 3, 2), (32, 3)], [(48, 3, 2), (48, 3)], [(64, 3, 2), (64, 3)])
+    settings: dict = {"plans": plans, "strides": (4, 8, 16), "scales": scales(3, smallest=0.16, largest=0.52)}
+    settings |= {"ratios": ((2,), (2,), (2,)), "norm": True, "l2norm": False}
+    return SSD(num_classes=num_classes, **(settings | overrides))
 
 
 def paper(*, num_classes: int = 20, **overrides: object) -> SSD:
     """The paper's scale: SSD300 on VGG-16, for images of 300x300."""
-    settings: dict = {
-        "plans": VGG,
-        "strides": STRIDES,
-        "scales": SCALES,
-        "ratios": RATIOS,
-        "num_classes": num_classes,
-    }
-    return SSD(**(settings | overrides))
+    settings: dict = {"plans": VGG, "strides": STRIDES, "scales": SCALES, "ratios": RATIOS}
+    return SSD(num_classes=num_classes, **(settings | overrides))

@@ -30,6 +30,7 @@ from torch.nn import functional
 from papernets_lite.backbones import resnet
 from papernets_lite.detection.faster_rcnn import align
 from papernets_lite.layers.init import he_init_
+from papernets_lite.ops.checks import expect
 
 PAD, START, END = 0, 1, 2  # tokens
 ATTRIBUTE_WEIGHT = 0.5  # of the attribute head's loss
@@ -70,9 +71,8 @@ class BottomUp(nn.Module):
         self.trunk, self.tail, self.stride, self.patch = trunk, tail, stride, patch
         self.objects = nn.Linear(channels, num_objects + 1)
         self.embedding = nn.Embedding(num_objects + 1, embed)
-        self.attributes = nn.Sequential(
-            nn.Linear(channels + embed, hidden), nn.ReLU(), nn.Linear(hidden, num_attributes)
-        )
+        told = nn.Linear(channels + embed, hidden)
+        self.attributes = nn.Sequential(told, nn.ReLU(), nn.Linear(hidden, num_attributes))
         he_init_(self)
 
     def forward(self, images: Float[Tensor, "b 3 h w"], boxes: Float[Tensor, "b k 4"]) -> Float[Tensor, "b k d"]:
@@ -81,10 +81,8 @@ class BottomUp(nn.Module):
         Raises:
             ValueError: for a batch without images or boxes.
         """
-        if not boxes.numel():
-            raise ValueError(f"expected at least one image and box, got {tuple(boxes.shape[:2])}")
-        size = (self.patch, self.patch)
-        patches = align(self.trunk(images), [*boxes], size, spatial_scale=1 / self.stride)
+        expect(boxes.numel(), "at least one image and box", boxes.shape[:2])
+        patches = align(self.trunk(images), [*boxes], self.patch, spatial_scale=1 / self.stride)
         return self.tail(patches).mean((2, 3)).unflatten(0, boxes.shape[:2])
 
     def describe(
@@ -117,10 +115,8 @@ def region_loss(
     Returns:
         ``loss``, its parts ``object`` and ``attribute``.
     """
-    named, like = (
-        functional.cross_entropy(logits.flatten(0, -2), truth.flatten(), ignore_index=NOTHING)
-        for logits, truth in ((objects, labels), (attributes, wanted))
-    )
+    named = functional.cross_entropy(objects.flatten(0, -2), labels.flatten(), ignore_index=NOTHING)
+    like = functional.cross_entropy(attributes.flatten(0, -2), wanted.flatten(), ignore_index=NOTHING)
     return {"loss": named + ATTRIBUTE_WEIGHT * like, "object": named, "attribute": like}
 
 
@@ -132,8 +128,7 @@ def conv(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module
         out_channels: of the output.
         stride: 2 halves the size.
     """
-    layer = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
-    return [layer, nn.BatchNorm2d(out_channels), nn.ReLU()]
+    return [nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU()]
 
 
 def softmax(scores: Float[Tensor, "*b k"], valid: Bool[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:
@@ -216,8 +211,7 @@ class Captioner(nn.Module):
         Raises:
             ValueError: for a batch without pictures, or a picture without regions.
         """
-        if not len(regions) or not valid.any(1).all():
-            raise ValueError(f"expected pictures with at least one region each, got {valid.sum(1).tolist()}")
+        expect(len(regions) and valid.any(1).all(), "pictures with at least one region each", valid.sum(1).tolist())
         zero = regions.new_zeros(len(regions), self.hidden)
         return State(regions, valid, self.key(regions), mix(uniform(valid, regions), regions), *4 * [zero])
 
@@ -233,11 +227,8 @@ class Captioner(nn.Module):
         """
         heard = torch.cat([state.h2, state.mean, self.embedding(tokens)], 1)
         h1, c1 = self.first(heard, state.h1, state.c1)
-        if self.top_down:
-            scores = self.score((state.keys + self.query(h1)[:, None]).tanh())[..., 0]
-            weights = softmax(scores, state.valid)
-        else:
-            weights = uniform(state.valid, state.regions)
+        scores = self.score((state.keys + self.query(h1)[:, None]).tanh())[..., 0]
+        weights = softmax(scores, state.valid) if self.top_down else uniform(state.valid, scores)
         seen = mix(weights, state.regions)
         h2, c2 = self.second(torch.cat([seen, h1], 1), state.h2, state.c2)
         return self.word(h2), weights, replace(state, h1=h1, c1=c1, h2=h2, c2=c2)
@@ -265,8 +256,7 @@ class Captioner(nn.Module):
 
 def loss(logits: Float[Tensor, "b t w"], tokens: Int[Tensor, "b t"]) -> dict[str, Tensor]:
     """Cross-entropy of the true words, the mean over words, and the share that is right; padding does not count."""
-    there = tokens != PAD
-    right = (logits.detach().argmax(2) == tokens)[there].float().mean()
+    right = (logits.detach().argmax(2) == tokens)[tokens != PAD].float().mean()
     value = functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), ignore_index=PAD)
     return {"loss": value, "accuracy": right}
 
@@ -319,21 +309,20 @@ def decode(
     Returns:
         For each picture ``beams`` sentences, the likeliest first, and their log-probabilities.
     """
-    count, state = len(regions), captioner.start(regions, valid)
-    state = state.take(torch.arange(count, device=regions.device).repeat_interleave(beams))
-    tokens = torch.full((count, beams, 1), START, device=regions.device)
-    scores = regions.new_full((count, beams), -torch.inf)
+    picture = torch.arange(len(regions), device=regions.device)
+    state = captioner.start(regions, valid).take(picture.repeat_interleave(beams))
+    tokens = torch.full((len(regions), beams, 1), START, device=regions.device)
+    scores = regions.new_full((len(regions), beams), -torch.inf)
     scores[:, 0] = 0  # one beginning at first: the beams must differ
     for _ in range(length):
         last = tokens[..., -1]
         logits, _, state = captioner.step(last.flatten(), state)
-        gain = logits.log_softmax(1).unflatten(0, (count, beams))
+        gain = logits.log_softmax(1).unflatten(0, (-1, beams))
         over = (last == END) | (last == PAD)
         gain = gain.masked_fill(over[..., None], -torch.inf)
         gain[..., PAD] = torch.where(over, 0.0, gain[..., PAD])  # what has ended goes on for free
         scores, best = (scores[..., None] + gain).flatten(1).topk(beams, 1)
-        source, word = best // gain.shape[2], best % gain.shape[2]
-        rows = source + beams * torch.arange(count, device=source.device)[:, None]
+        rows, word = beams * picture[:, None] + best // gain.shape[2], best % gain.shape[2]
         state = state.take(rows.flatten())
         tokens = torch.cat([tokens.flatten(0, 1)[rows], word[..., None]], 2)
     return tokens[..., 1:], scores
@@ -440,18 +429,14 @@ class Answerer(nn.Module):
         Raises:
             ValueError: for a batch without questions.
         """
-        if not len(questions):
-            raise ValueError(f"expected at least one question, got {tuple(questions.shape)}")
+        expect(len(questions), "at least one question", questions.shape)
         states, _ = self.gru(self.embedding(questions))
         end = (questions != PAD).sum(1) - 1
         q = states[torch.arange(len(end), device=end.device), end]  # after the last word
-        if self.top_down:
-            pairs = torch.cat([regions, q[:, None].expand(-1, regions.shape[1], -1)], 2)
-            weights = softmax(self.score(self.attend(pairs))[..., 0], valid)
-        else:
-            weights = uniform(valid, regions)
-        joint = self.question(q) * self.vision(mix(weights, regions))
-        return self.answer(self.joint(joint)), weights
+        pairs = torch.cat([regions, q[:, None].expand(-1, regions.shape[1], -1)], 2)
+        scores = self.score(self.attend(pairs))[..., 0]
+        weights = softmax(scores, valid) if self.top_down else uniform(valid, scores)
+        return self.answer(self.joint(self.question(q) * self.vision(mix(weights, regions)))), weights
 
 
 def answer_loss(logits: Float[Tensor, "b n"], targets: Float[Tensor, "b n"]) -> dict[str, Tensor]:
@@ -549,8 +534,7 @@ def read(
         boxes: of each.
         chunk: pictures at a time.
     """
-    pieces = zip(images.split(chunk), boxes.split(chunk), strict=True)
-    return torch.cat([features(some, there) for some, there in pieces])
+    return torch.cat([features(*piece) for piece in zip(images.split(chunk), boxes.split(chunk), strict=True)])
 
 
 def tiny(*, num_words: int = 28, num_answers: int = 17, hidden: int = 96, top_down: bool = True) -> UpDown:
@@ -566,12 +550,9 @@ def tiny(*, num_words: int = 28, num_answers: int = 17, hidden: int = 96, top_do
     squeeze = [nn.Flatten(), nn.Linear(32 * 6**2, 64, bias=False), nn.Unflatten(1, (64, 1, 1))]
     tail = nn.Sequential(*conv(24, 32), *squeeze, nn.BatchNorm2d(64), nn.ReLU())
     heads: dict = {"num_objects": 6, "num_attributes": 6, "embed": 8, "hidden": 32}
+    features = BottomUp(trunk, tail, channels=64, stride=2, patch=6, **heads)
     sizes: dict = {"num_words": num_words, "channels": 64, "embed": 32, "hidden": hidden, "top_down": top_down}
-    return UpDown(
-        BottomUp(trunk, tail, channels=64, stride=2, patch=6, **heads),
-        Captioner(attention=64, **sizes),
-        Answerer(num_answers=num_answers, **sizes),
-    )
+    return UpDown(features, Captioner(attention=64, **sizes), Answerer(num_answers=num_answers, **sizes))
 
 
 def paper() -> UpDown:
@@ -579,9 +560,7 @@ def paper() -> UpDown:
     net, split = resnet.imagenet(101), sum(resnet.IMAGENET[101][:3])
     trunk, tail = nn.Sequential(net.stem, *net.units[:split]), nn.Sequential(*net.units[split:])
     heads: dict = {"num_objects": 1600, "num_attributes": 401, "embed": 256, "hidden": 512}
-    sizes: dict = {"num_words": 10010, "channels": 2048}
-    return UpDown(
-        BottomUp(trunk, tail, channels=2048, stride=16, patch=14, **heads),
-        Captioner(embed=1000, hidden=1000, attention=512, **sizes),
-        Answerer(num_answers=3129, embed=300, hidden=512, **sizes),
-    )
+    features = BottomUp(trunk, tail, channels=2048, stride=16, patch=14, **heads)
+    captioner = Captioner(num_words=10010, channels=2048, embed=1000, hidden=1000, attention=512)
+    answerer = Answerer(num_words=10010, num_answers=3129, channels=2048, embed=300, hidden=512)
+    return UpDown(features, captioner, answerer)

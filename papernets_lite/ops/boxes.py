@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from papernets_lite.ops.checks import expect
+
 LARGEST = math.log(1000 / 16)  # a side grows at most this much; exp() overflows early in training otherwise
 BACKGROUND, BETWEEN = -1, -2
 
@@ -58,8 +60,7 @@ def assign(
     Raises:
         ValueError: for ``background > foreground``.
     """
-    if background > foreground:
-        raise ValueError(f"expected background <= foreground, got {background} and {foreground}")
+    expect(background <= foreground, "background <= foreground", background, foreground)
     if not len(iou):
         return torch.full((iou.shape[1],), BACKGROUND, device=iou.device)
     overlap, best = iou.max(0)
@@ -67,6 +68,5 @@ def assign(
     found[overlap < background] = BACKGROUND
     if force:
         most = iou.max(1, keepdim=True).values
-        forced = ((iou == most) & (most > 0)).any(0)
-        found = torch.where(forced, best, found)
+        found = torch.where(((iou == most) & (most > 0)).any(0), best, found)
     return found

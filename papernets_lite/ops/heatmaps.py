@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from papernets_lite.ops.checks import expect
+
 TAIL = 0.01  # smaller values become zero: they carry no signal, and denormals slow convolutions on a CPU six times
 
 
@@ -39,8 +41,7 @@ def gaussian_maps(
     Raises:
         ValueError: for a present point that is not finite, or a sigma or stride that is not positive.
     """
-    if sigma <= 0 or stride <= 0:
-        raise ValueError(f"expected positive sigma and stride, got {sigma} and {stride}")
+    expect(sigma > 0 and stride > 0, "positive sigma and stride", sigma, stride)
     check_present(points, present)
     where = torch.where(present[..., None], points, 1e6)  # far away: its Gaussian is zero everywhere
     across = (where[..., 0:1] - cell_centres(size[1], stride).to(points)) / sigma
@@ -80,8 +81,7 @@ def peaks(
     Raises:
         ValueError: for a threshold that is not positive.
     """
-    if threshold <= 0:
-        raise ValueError(f"expected a positive threshold, got {threshold}")
+    expect(threshold > 0, "a positive threshold", threshold)
     edge = functional.pad(maps, (1, 1, 1, 1), value=float("-inf"))
     above = functional.max_pool2d(edge[None, :, :-2], (1, 3), stride=1)[0]
     below = functional.max_pool2d(edge[None, :, 2:], (1, 3), stride=1)[0]
@@ -110,8 +110,7 @@ def sample_maps(
     column, row = x.floor().long().clamp(max=max(width - 2, 0)), y.floor().long().clamp(max=max(height - 2, 0))
     right, below = min(1, width - 1), width * min(1, height - 1)
     a, b = x - column, y - row
-    flat = maps.reshape(-1)
     corner = (which[:, None] * height + row) * width + column
-    top = (1 - a) * flat[corner] + a * flat[corner + right]
-    bottom = (1 - a) * flat[corner + below] + a * flat[corner + below + right]
+    top = (1 - a) * maps.take(corner) + a * maps.take(corner + right)
+    bottom = (1 - a) * maps.take(corner + below) + a * maps.take(corner + below + right)
     return (1 - b) * top + b * bottom

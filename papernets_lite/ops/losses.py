@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from papernets_lite.ops.checks import expect
+
 
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor],
@@ -27,8 +29,7 @@ def gradient_penalty(
     Raises:
         ValueError: for no samples, or unequal shapes.
     """
-    if not len(real) or real.shape != fake.shape:
-        raise ValueError(f"expected as many fake as real samples, got {tuple(real.shape)} and {tuple(fake.shape)}")
+    expect(len(real) and real.shape == fake.shape, "as many fake as real samples", real.shape, fake.shape)
     share = torch.rand(len(real), *[1] * (real.ndim - 1), generator=generator).to(real)
     between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_()
     with torch.enable_grad():  # the slope is also asked for where nothing is learnt

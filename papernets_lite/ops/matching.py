@@ -13,15 +13,11 @@ def greedy(scores: Float[Tensor, "m n"], *, above: float = 0.0) -> list[tuple[in
     """
     candidates = (scores > above).nonzero()
     order = scores[candidates[:, 0], candidates[:, 1]].argsort(descending=True, stable=True)
-    rows: set[int] = set()
-    columns: set[int] = set()
-    pairs = []
+    pairs: dict[int, int] = {}
     for row, column in candidates[order].tolist():
-        if row not in rows and column not in columns:
-            rows.add(row)
-            columns.add(column)
-            pairs.append((row, column))
-    return pairs
+        if row not in pairs and column not in pairs.values():
+            pairs[row] = column
+    return list(pairs.items())
 
 
 def optimal(scores: Float[Tensor, "m n"], *, above: float = 0.0) -> list[tuple[int, int]]:

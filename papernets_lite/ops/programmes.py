@@ -6,6 +6,8 @@ from jaxtyping import Bool, Float
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
+from papernets_lite.ops.checks import expect
+
 
 def binary(
     gain: Float[Tensor, " n"], rows: Float[Tensor, "m n"], low: Float[Tensor, " m"], high: Float[Tensor, " m"]
@@ -22,6 +24,5 @@ def binary(
     """
     c, a, least, most = (t.detach().cpu().double().numpy() for t in (gain, rows, low, high))
     found = milp(-c, integrality=np.ones(len(c)), bounds=Bounds(0, 1), constraints=LinearConstraint(a, least, most))
-    if found.x is None:
-        raise ValueError(f"expected constraints that some decisions keep; the solver says: {found.message}")
+    expect(found.x is not None, "constraints that some decisions keep", found.message)
     return torch.from_numpy(found.x > 0.5)

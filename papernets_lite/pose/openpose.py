@@ -23,11 +23,11 @@ Guessed:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops.heatmaps import cell_centres, check_present, gaussian_maps, peaks, sample_maps
@@ -87,8 +87,7 @@ def affinity_fields(
     sideways = vx * dy - vy * dx
     on = (forward >= -slack) & (forward <= length[..., None, None] + slack) & (sideways.abs() <= width)
     on &= drawn[..., None, None]
-    count = on.sum(1).clamp(min=1)
-    return torch.stack([(vx * on).sum(1) / count, (vy * on).sum(1) / count], 2)
+    return torch.stack([(vx * on).sum(1), (vy * on).sum(1)], 2) / on.sum(1).clamp(min=1)[:, :, None]
 
 
 def midpoint_maps(
@@ -141,39 +140,33 @@ def targets(
     heats = gaussian_maps(keypoints, present, size=size, stride=stride, sigma=sigma)
     fields = affinity_fields(keypoints, present, size=size, stride=stride, width=width).flatten(1, 2)
     if middles:
-        maps = midpoint_maps(keypoints, present, size=size, stride=stride, sigma=sigma)
-        fields = torch.cat([fields, maps], 1)
+        fields = torch.cat([fields, midpoint_maps(keypoints, present, size=size, stride=stride, sigma=sigma)], 1)
     return torch.cat([heats, 1 - heats.amax(1, keepdim=True)], 1), fields
 
 
-def convs(channels: Sequence[int], kernel: int, *, in_channels: int, norm: bool) -> list[nn.Module]:
+def convs(plan: Sequence[int | str], kernel: int, *, in_channels: int, norm: bool) -> list[nn.Module]:
     """Convolutions that keep the size, each followed by ReLU, or by batch normalisation and ReLU.
 
     Args:
-        channels: of each convolution's output.
+        plan: channels of each convolution's output; ``"M"`` is a pooling that halves the size.
         kernel: side of all, odd.
         in_channels: of the first one's input.
         norm: with batch normalisation.
     """
     layers: list[nn.Module] = []
-    for before, after in pairwise((in_channels, *channels)):
-        layers.append(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=not norm))
-        layers += [nn.BatchNorm2d(after)] if norm else []
-        layers.append(nn.ReLU(inplace=True))
+    for item in plan:
+        if isinstance(item, str):
+            layers.append(nn.MaxPool2d(2))
+            continue
+        layers.append(nn.Conv2d(in_channels, item, kernel, padding=kernel // 2, bias=not norm))
+        layers += [nn.BatchNorm2d(item), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
+        in_channels = item
     return layers
 
 
 def trunk(plan: Sequence[int | str], *, norm: bool) -> nn.Sequential:
     """VGG-like features: 3x3 convolutions, ``"M"`` halves the size."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for item in plan:
-        if isinstance(item, str):
-            layers.append(nn.MaxPool2d(2))
-        else:
-            layers += convs([item], 3, in_channels=channels, norm=norm)
-            channels = item
-    return nn.Sequential(*layers)
+    return nn.Sequential(*convs(plan, 3, in_channels=3, norm=norm))
 
 
 def branch(in_channels: int, hidden: Sequence[int], last: int, out: int, *, kernel: int, norm: bool) -> nn.Sequential:
@@ -226,11 +219,9 @@ class OpenPose(nn.Module):
         self.trunk = trunk((*plan, *features), norm=norm)
         self.field_stages, self.heat_stages = nn.ModuleList(), nn.ModuleList()
         for modules, out in ((self.field_stages, field_channels), (self.heat_stages, NUM_JOINTS + 1)):
-            first = [hidden] * first_layers
-            modules.append(branch(features[-1], first, first_last, out, kernel=3, norm=norm))
-            seen = features[-1] + field_channels + NUM_JOINTS + 1
-            for _ in range(stages - 1):
-                modules.append(branch(seen, [hidden] * layers, hidden, out, kernel=kernel, norm=norm))
+            modules.append(branch(features[-1], [hidden] * first_layers, first_last, out, kernel=3, norm=norm))
+            seen, wide = features[-1] + field_channels + NUM_JOINTS + 1, [hidden] * layers
+            modules.extend(branch(seen, wide, hidden, out, kernel=kernel, norm=norm) for _ in range(stages - 1))
 
     def forward(
         self, images: Float[Tensor, "b 3 H W"]
@@ -254,7 +245,7 @@ def loss(
     outputs: Sequence[tuple[Tensor, Tensor]],
     heats: Float[Tensor, "b k h w"],
     fields: Float[Tensor, "b c h w"],
-    mask: Float[Tensor, "b 1 h w"] | None = None,
+    mask: Float[Tensor, "b 1 h w"] | float = 1.0,
     *,
     positive_weight: float = 0.0,
 ) -> dict[str, Tensor]:
@@ -264,7 +255,7 @@ def loss(
         outputs: of every stage that is supervised.
         heats: target confidence maps, background last.
         fields: target fields.
-        mask: W, zero where people are not annotated; None for one everywhere.
+        mask: W, zero where people are not annotated; by default one everywhere.
         positive_weight: a cell counts ``1 + positive_weight * |target|`` times (the background map counts once).
 
     Returns:
@@ -273,12 +264,10 @@ def loss(
     weight = 1 + positive_weight * heats.abs()
     weight[:, -1:] = 1
     field_weight = 1 + positive_weight * fields.abs()
-    if mask is not None:
-        weight, field_weight = weight * mask, field_weight * mask
     parts: dict[str, Tensor] = {}
     for stage, (heat, field) in enumerate(outputs, 1):
-        parts[f"heat{stage}"] = (weight * (heat - heats) ** 2).sum() / len(heats)
-        parts[f"field{stage}"] = (field_weight * (field - fields) ** 2).sum() / len(heats)
+        parts[f"heat{stage}"] = (mask * weight * (heat - heats) ** 2).sum() / len(heats)
+        parts[f"field{stage}"] = (mask * field_weight * (field - fields) ** 2).sum() / len(heats)
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
 
@@ -301,22 +290,25 @@ def line_integral(fields: Float[Tensor, "c h w"], *, stride: float, samples: int
     height = fields.shape[-2] * stride
 
     def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        along = end - start
-        length = along.norm(dim=-1).clamp(min=1e-6)
-        direction = along / length[:, None]
+        direction = functional.normalize(end - start, eps=1e-6)
         at = (1 - u) * start[:, None] + u * end[:, None]
         x, y = sample_maps(x_map, limb, at, stride), sample_maps(y_map, limb, at, stride)
         dot = x * direction[:, :1] + y * direction[:, 1:]
         agrees = dot > SAMPLE_THRESHOLD
         mean = (dot * agrees).sum(1) / agrees.sum(1).clamp(min=1)
-        return torch.where(agrees.float().mean(1) >= SAMPLE_SHARE, mean + long_limb(length, height), 0.0)
+        return torch.where(agrees.float().mean(1) >= SAMPLE_SHARE, mean + long_limb(start, end, height), 0.0)
 
     return affinity
 
 
-def long_limb(length: Float[Tensor, " n"], height: float) -> Float[Tensor, " n"]:
-    """What a limb's score loses by its length: nothing up to half the image's height (as released)."""
-    return (height / 2 / length - 1).clamp(max=0)
+def long_limb(start: Float[Tensor, "n 2"], end: Float[Tensor, "n 2"], height: float) -> Float[Tensor, " n"]:
+    """What a limb's score loses by its length: nothing up to half the image's height (as released).
+
+    Args:
+        start, end: of the limbs, in pixels.
+        height: of the image, in pixels.
+    """
+    return (height / 2 / (end - start).norm(dim=-1).clamp(min=1e-6) - 1).clamp(max=0)
 
 
 def midpoint(fields: Float[Tensor, "c h w"], *, stride: float) -> Affinity:
@@ -330,19 +322,14 @@ def midpoint(fields: Float[Tensor, "c h w"], *, stride: float) -> Affinity:
 
     def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
         score = sample_maps(maps, limb, ((start + end) / 2)[:, None], stride)[:, 0]
-        length = (end - start).norm(dim=-1).clamp(min=1e-6)
-        return torch.where(score > THRESHOLD, score + long_limb(length, height), 0.0)
+        return torch.where(score > THRESHOLD, score + long_limb(start, end, height), 0.0)
 
     return affinity
 
 
 def nearness(reach: float) -> Affinity:
     """The control's affinity: the nearer the better, falling evenly to nothing at ``reach`` pixels."""
-
-    def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        return (1 - (end - start).norm(dim=-1) / reach).clamp(min=0)
-
-    return affinity
+    return lambda limb, start, end: (1 - (end - start).norm(dim=-1) / reach).clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -407,28 +394,16 @@ def decode(
                 owner |= dict.fromkeys(people[theirs].values(), mine)
                 people[theirs] = {}
     kept = [(joints, s / len(joints)) for joints, s in zip(people, total, strict=True) if len(joints) >= least_joints]
-    keypoints = where.new_zeros(len(kept), NUM_JOINTS, 2)
-    found = torch.zeros(len(kept), NUM_JOINTS, dtype=torch.bool, device=where.device)
-    for n, (joints, _) in enumerate(kept):
-        index, peak = torch.tensor(list(joints.items()), device=where.device).T
-        keypoints[n, index] = where[peak]
-        found[n, index] = True
-    return People(keypoints, found, where.new_tensor([score for _, score in kept]))
+    rows = [[joints.get(joint, -1) for joint in range(NUM_JOINTS)] for joints, _ in kept]
+    peak = torch.tensor(rows, dtype=torch.long, device=where.device).reshape(-1, NUM_JOINTS)
+    keypoints = where[peak].masked_fill(peak[..., None] < 0, 0)
+    return People(keypoints, peak >= 0, where.new_tensor([score for _, score in kept]))
 
 
 def tiny(**overrides: object) -> OpenPose:
     """The book's scale: 64x64 images, maps at stride 4, three narrow stages with batch normalisation."""
-    settings: dict = {
-        "plan": (16, "M", 32, "M", 64),
-        "features": (48,),
-        "stages": 3,
-        "hidden": 32,
-        "first_layers": 1,
-        "first_last": 64,
-        "layers": 4,
-        "kernel": 3,
-        "norm": True,
-    }
+    settings: dict = {"plan": (16, "M", 32, "M", 64), "features": (48,), "stages": 3, "hidden": 32, "norm": True}
+    settings |= {"first_layers": 1, "first_last": 64, "layers": 4, "kernel": 3}
     net = OpenPose(**(settings | overrides))
     he_init_(net)
     for stage in (*net.field_stages, *net.heat_stages):

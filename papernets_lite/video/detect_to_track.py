@@ -26,11 +26,12 @@ Guessed:
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_iou, clip_boxes_to_image, ps_roi_align
 
@@ -38,6 +39,7 @@ from papernets_lite.backbones import resnet
 from papernets_lite.detection import faster_rcnn
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops import boxes as coding
+from papernets_lite.ops.checks import expect
 
 REACH = 8  # d of Eq. 4, in cells
 STEPS = (2, 1, 1)  # of the correlation on conv3, conv4 and conv5: conv3 is twice as fine
@@ -59,17 +61,14 @@ def correlation(
     Returns:
         One channel for each displacement, row by row: (2 ``reach`` / ``step`` + 1) squared.
     """
-    width = first.shape[-1]
     padded = functional.pad(second, (reach, reach, reach, reach))
     here = first[:, :, ::step, ::step]
-    rows, columns = here.shape[-2:]
     products = here.flatten(2).transpose(1, 2) @ padded.flatten(2)  # every place with every place, then the window
     offset = torch.arange(0, 2 * reach + 1, step, device=first.device)
-    down = step * torch.arange(rows, device=first.device)[:, None] + offset
-    across = step * torch.arange(columns, device=first.device)[:, None] + offset
-    place = down[:, None, :, None] * (width + 2 * reach) + across[None, :, None, :]  # (rows, columns, p, q)
+    down, across = (step * torch.arange(n, device=first.device)[:, None] + offset for n in here.shape[-2:])
+    place = down[:, None, :, None] * padded.shape[-1] + across[None, :, None, :]  # (rows, columns, p, q)
     window = products.gather(2, place.flatten(2).flatten(0, 1).expand(len(first), -1, -1))
-    return rearrange(window, "b (h w) n -> b n h w", h=rows)
+    return rearrange(window, "b (h w) n -> b n h w", h=len(down))
 
 
 def dilate(stage: nn.Module, by: int = 2) -> None:
@@ -149,8 +148,7 @@ class DetectAndTrack(nn.Module):
         regions_each: int = 128,
     ) -> None:
         super().__init__()
-        if not sees or not set(sees) <= {"boxes", "correlations"}:
-            raise ValueError(f"expected 'boxes', 'correlations' or both, got {sees}")
+        expect(sees and set(sees) <= {"boxes", "correlations"}, "'boxes', 'correlations' or both", sees)
         self.trunk, self.sides, self.bins, self.reach, self.sees = trunk, sides, bins, reach, sees
         dilate(trunk.stages[-1], dilations[0])
         self.rpn = faster_rcnn.RPN(trunk.channels[-2], len(sides) * len(faster_rcnn.RATIOS))
@@ -171,11 +169,10 @@ class DetectAndTrack(nn.Module):
         Raises:
             ValueError: for no videos, or fewer than two frames.
         """
-        b, t, _, *size = frames.shape
-        if not b or t < 2:
-            raise ValueError(f"expected at least one video of two frames, got {tuple(frames.shape)}")
+        b, t, _, height, width = frames.shape
+        expect(b and t > 1, "at least one video of two frames", frames.shape)
         maps = self.trunk(frames.flatten(0, 1))
-        stride = size[1] / maps[-1].shape[-1]
+        stride = width / maps[-1].shape[-1]
         reference = faster_rcnn.anchors([maps[-2].shape[-2:]], [stride], [self.sides])[0].to(frames)
         scores, codes = self.rpn(maps[-2:-1])
         seen = self.last(maps[-1]).relu()
@@ -184,8 +181,7 @@ class DetectAndTrack(nn.Module):
         if "correlations" in self.sees:
             pairs += [self.match(x, t, step) for x, step in zip(maps[-3:], STEPS, strict=True)]
         tracks = self.tracks(torch.cat(pairs, 1))
-        whole = (int(size[0]), int(size[1]))
-        return Outputs(scores, codes, reference, self.classes(seen), boxes, tracks, stride, t, whole)
+        return Outputs(scores, codes, reference, self.classes(seen), boxes, tracks, stride, t, (height, width))
 
     def pairs(self, maps: Float[Tensor, "bt c h w"], frames: int) -> Float[Tensor, "bs d h w"]:
         """Each frame's map and the next one's, as channels."""
@@ -194,8 +190,7 @@ class DetectAndTrack(nn.Module):
 
     def match(self, maps: Float[Tensor, "bt c h w"], frames: int, step: int) -> Float[Tensor, "bs n k l"]:
         """Each frame's map correlated with the next one's, per channel."""
-        video = maps.unflatten(0, (-1, frames))
-        now, then = (x.flatten(0, 1) for x in (video[:, :-1], video[:, 1:]))
+        now, then = self.pairs(maps, frames).chunk(2, 1)
         return correlation(now, then, reach=self.reach, step=step) / maps.shape[1]
 
     def propose(self, outputs: Outputs) -> list[Tensor]:
@@ -216,9 +211,8 @@ class DetectAndTrack(nn.Module):
 
     def follow(self, outputs: Outputs, boxes: Sequence[Tensor]) -> list[Tensor]:
         """``track``, as boxes in the next frame."""
-        codes = self.track(outputs, boxes).split([len(box) for box in boxes])
-        moved = [coding.decode(*pair) for pair in zip(codes, boxes, strict=True)]
-        return [clip_boxes_to_image(box, list(outputs.size)) for box in moved]
+        moved = coding.decode(self.track(outputs, boxes), torch.cat(list(boxes)))
+        return list(clip_boxes_to_image(moved, list(outputs.size)).split([len(box) for box in boxes]))
 
     @torch.no_grad()
     def detect(
@@ -237,8 +231,7 @@ class DetectAndTrack(nn.Module):
         """
         outputs = self(frames)
         found = self.propose(outputs)
-        answers = self.read(outputs, found)
-        seen = faster_rcnn.decode(*answers, found, outputs.size, least=least, iou=iou, most=most)
+        seen = faster_rcnn.decode(*self.read(outputs, found), found, outputs.size, least=least, iou=iou, most=most)
         videos = [seen[k : k + outputs.frames] for k in range(0, len(seen), outputs.frames)]
         moved = iter(self.follow(outputs, [one["boxes"] for video in videos for one in video[:-1]]))
         ends = [[*(next(moved) for _ in video[:-1]), video[-1]["boxes"][:0]] for video in videos]
@@ -269,12 +262,7 @@ def track_targets(
 
 
 def loss(
-    net: DetectAndTrack,
-    outputs: Outputs,
-    truth: Mapping[str, Tensor],
-    *,
-    generator: torch.Generator,
-    tracking: float = 1.0,
+    net: DetectAndTrack, outputs: Outputs, truth: Mapping[str, Tensor], *, generator: Generator, tracking: float = 1.0
 ) -> dict[str, Tensor]:
     """Eq. 1: the detector's losses on every frame, and the tracking loss on every pair of neighbours.
 
@@ -297,8 +285,7 @@ def loss(
     start = [box for k, box in enumerate(found) if (k + 1) % outputs.frames]
     now, then = ({k: v[:, part].flatten(0, 1) for k, v in truth.items()} for part in (slice(-1), slice(1, None)))
     regions, codes = track_targets(start, now, then)
-    apart = functional.smooth_l1_loss(net.track(outputs, regions), codes, beta=faster_rcnn.BETA, reduction="sum")
-    parts["track"] = apart / max(1, len(codes))
+    parts["track"] = faster_rcnn.smooth_l1(net.track(outputs, regions), codes) / max(1, len(codes))
     total = torch.stack([tracking * value if name == "track" else value for name, value in parts.items()]).sum()
     return {"loss": total, **parts}
 
@@ -326,21 +313,18 @@ def best_path(links: Sequence[Float[Tensor, "_ _"]]) -> list[tuple[int, int]]:
     Returns:
         (frame, box) along the path; empty when no link is worth more than nothing.
     """
-    total, back = [links[0].new_zeros(links[0].shape[0])], []
+    total = [links[0].new_zeros(len(links[0]))]
+    back = [total[0].long() - 1]  # the box before on the best path to this one, or -1 where it begins here
     for score in links:
-        reached = total[-1][:, None] + score
-        best = reached.max(0) if len(reached) else None
-        worth = best.values.clamp(min=0) if best else score.new_zeros(score.shape[1])
-        back.append(torch.where(worth > 0, best.indices, -1) if best else worth.long() - 1)
-        total.append(worth)
+        best = functional.pad(total[-1][:, None] + score, (0, 0, 1, 0)).max(0)  # in the first row: to begin here
+        total.append(best.values)
+        back.append(best.indices - 1)
     peaks = [one.max().item() if len(one) else 0.0 for one in total]
     frame = max(range(len(peaks)), key=peaks.__getitem__)
-    if peaks[frame] <= 0:
-        return []
-    path = [(frame, int(total[frame].argmax()))]
-    while frame and (box := int(back[frame - 1][path[-1][1]])) >= 0:
-        frame -= 1
+    path, box = [], int(total[frame].argmax()) if peaks[frame] > 0 else -1
+    while box >= 0:
         path.append((frame, box))
+        frame, box = frame - 1, int(back[frame][box])
     return path[::-1]
 
 
@@ -362,36 +346,32 @@ def link(found: Sequence[Mapping[str, Tensor]], *, bonus: float = 1.0, jump: boo
     Returns:
         The same boxes with new ``scores`` and with ``tubes``, the number of each box's tube.
     """
-    scores = [one["scores"].clone() for one in found]
+    linked = [{name: one[name].clone() for name in ("boxes", "labels", "scores")} for one in found]
     tubes = [torch.full_like(one["labels"], -1) for one in found]
     count = 0
     for label in torch.cat([one["labels"] for one in found]).unique().tolist():
         mine = [(one["labels"] == label).nonzero()[:, 0] for one in found]
         links = []
-        for k in range(len(found) - 1):
-            a, b = found[k], found[k + 1]
-            phi = joined(a["boxes"][mine[k]], b["boxes"][mine[k + 1]], a["boxes"], a["next"])
-            both = a["scores"][mine[k]][:, None] + b["scores"][mine[k + 1]] + bonus * phi
+        for (a, i), (b, j) in pairwise(zip(found, mine, strict=True)):
+            phi = joined(a["boxes"][i], b["boxes"][j], a["boxes"], a["next"])
+            both = a["scores"][i][:, None] + b["scores"][j] + bonus * phi
             links.append(both if jump else both.masked_fill(~phi, -math.inf))
         while path := best_path(links):
             where = [(frame, int(mine[frame][box])) for frame, box in path]
             better = rescore(torch.stack([found[frame]["scores"][box] for frame, box in where]))
             for (frame, box), (_, row), score in zip(where, path, better, strict=True):
-                scores[frame][box], tubes[frame][box] = score, count
+                linked[frame]["scores"][box], tubes[frame][box] = score, count
                 if frame:
                     links[frame - 1][:, row] = -math.inf
                 if frame < len(links):
                     links[frame][row] = -math.inf
             count += 1
-    for score, tube in zip(scores, tubes, strict=True):
+    for one, tube in zip(linked, tubes, strict=True):
         alone = tube < 0
-        score[alone] *= 2  # a tube of one box
+        one["scores"][alone] *= 2  # a tube of one box
         tube[alone] = torch.arange(count, count + int(alone.sum()), device=tube.device)
         count += int(alone.sum())
-    return [
-        {"boxes": one["boxes"], "labels": one["labels"], "scores": score, "tubes": tube}
-        for one, score, tube in zip(found, scores, tubes, strict=True)
-    ]
+    return [one | {"tubes": tube} for one, tube in zip(linked, tubes, strict=True)]
 
 
 def tiny(**overrides: object) -> DetectAndTrack:

@@ -61,5 +61,5 @@ def test_assign_equals_torchvision(foreground, background, force):
 def test_assign_without_objects_and_with_one_that_no_anchor_touches():
     assert assign(torch.zeros(0, 3), foreground=0.5, background=0.5).tolist() == [BACKGROUND] * 3
     assert assign(torch.zeros(1, 3), foreground=0.5, background=0.5, force=True).tolist() == [BACKGROUND] * 3
-    with pytest.raises(ValueError, match=r"expected background <= foreground, got 0.7 and 0.3"):
+    with pytest.raises(ValueError, match=r"expected background <= foreground, got 0.7, 0.3"):
         assign(torch.zeros(1, 3), foreground=0.3, background=0.7)
