@@ -213,7 +213,7 @@ def _grounds(scene: Scene, size: int) -> np.ndarray:
     ground = photos.crops(photos.SCENERY, scene.backgrounds, size) * (0.45 + 0.25 * tints) + (60 + 30 * tints)
     plain = (scene.grounds == GROUNDS.index("plain")).numpy()
     ground[plain] = np.linspace(1.06, 0.9, size)[:, None, None] * (120 + 110 * tints[plain])
-    return ground.astype(np.uint8)
+    return ground.clip(max=255).astype(np.uint8)  # a bright sky, made pale, leaves the range
 
 
 def annotate(scene: Scene, size: int) -> dict[str, Tensor]:

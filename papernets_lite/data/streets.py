@@ -98,7 +98,8 @@ def sample(
     check_range("noise", (0, noise), 0)
     expect(skies and set(skies) <= set(SKIES), f"skies from {SKIES}", tuple(skies))
     valid, colours = [], []
-    for kind, (bounds, (name, most)) in enumerate(zip((houses, trees, cars, people), THINGS.items(), strict=True)):
+    asked = {"houses": houses, "trees": trees, "cars": cars, "people": people}
+    for kind, ((name, bounds), most) in enumerate(zip(asked.items(), THINGS.values(), strict=True)):
         check_range(name, bounds, 0, most)
         rank = draws.uniform(0, 1, most).argsort(1).argsort(1)  # any of its slots
         valid.append(rank < draws.integers(bounds[0], bounds[1] + 1, 1))

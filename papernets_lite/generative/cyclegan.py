@@ -10,6 +10,7 @@ Differs:
     1. ``tiny`` works on 32x32 images: blocks of 4x4 pixels become channels (which a CPU likes) instead of two strided
        convolutions, three residual blocks instead of nine, and a PatchGAN with two halvings instead of three.
     2. The learning rate falls step by step in the second half of training, not epoch by epoch.
+    3. Losses compare images in [0, 1]; the released code's lie in [-1, 1], which doubles the L1 terms.
 
 Guessed:
     Nothing that matters: paper and released code agree, and the code fixes what the paper leaves out.

@@ -79,9 +79,10 @@ def peaks(
         The map of each peak (sorted), its position (x, y) in pixels and the height of its cell.
 
     Raises:
-        ValueError: for a threshold that is not positive.
+        ValueError: for a threshold that is not positive, or maps that are not finite.
     """
     expect(threshold > 0, "a positive threshold", threshold)
+    expect(maps.isfinite().all(), "finite maps, got some values that are not")
     edge = functional.pad(maps, (1, 1, 1, 1), value=float("-inf"))
     above = functional.max_pool2d(edge[None, :, :-2], (1, 3), stride=1)[0]
     below = functional.max_pool2d(edge[None, :, 2:], (1, 3), stride=1)[0]

@@ -14,7 +14,7 @@ Differs:
 
 Guessed:
     Inputs of 32x32 pixels and subsampling by 3, with which 9x9 kernels on 9x9 maps end in single values; C3 sees all
-    maps of S2; subsampling has a weight and a bias per map, as LeNet's.
+    maps of S2; subsampling has a weight and a bias per map, as LeNet's; tanh follows every layer but the last.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -288,8 +288,8 @@ class Pairs:
         same_view: bool = False,
     ) -> None:
         counts = similar.sum(1)
-        both = len(similar) == len(views) and ((counts > 0) & (counts < len(similar))).all()
-        found = f"{tuple(similar.shape)} with {int(counts.min())} to {int(counts.max())} similar ones"
+        both = 0 < len(similar) == len(views) and ((counts > 0) & (counts < len(similar))).all()
+        found = f"{tuple(similar.shape)} with {counts.unique().tolist()[:5]} similar ones"
         expect(both, f"similar and dissimilar samples for each of {len(views)}, got {found}")
         self.views, self.same_view, self.batch_size, self.generator = views, same_view, batch_size, generator
         # For dissimilar and similar partners: all of them row after row, where each row starts, how many it has.

@@ -11,7 +11,8 @@ Differs:
     2. No adversarial term in any loss, and no tanh after the decoder.
     3. A stage's stride stands in its first unit, as in the ResNet paper; the released encoder has it in the last.
     4. An upsampling convolution pads at the right and below, where the released one pads at the left and above.
-    5. Transfers of higher order go through every combination of the best few sources, for any order.
+    5. A transfer is two convolutions; the released template has three fully connected layers and a residual link.
+    6. Transfers of higher order go through every combination of the best few sources, for any order.
 
 Guessed:
     Which loss each dense task has: L1, but cross-entropy for segmentation and, as two classes, for 3D edges. Ties

@@ -105,6 +105,13 @@ def test_factors_are_fixed_excluded_and_held_out():
     assert set(everything.valid.sum(1).tolist()) == {1, 2, 3, 4}
 
 
+def test_bright_skies_stay_bright():
+    scene = shapes.sample(64, seeded(), grounds=["photo"])
+    paled = shapes._grounds(replace(scene, tints=torch.ones_like(scene.tints)), 32)
+    assert paled.max() == 255, "some sky is as bright as can be"
+    assert paled.min() >= 90, "and none wraps round to black"
+
+
 def test_plain_ground_is_plain_and_without_objects_on_it_noise_is_all():
     scene = shapes.sample(8, seeded(), grounds=["plain"], objects=(1, 1), radius=(0.1, 0.1), clutter=0, noise=0)
     images, masks = shapes.render(scene, 64), shapes.annotate(scene, 64)["amodal_masks"][:, 0]

@@ -172,6 +172,11 @@ def test_bad_requests_are_refused(wrong):
         streets.sample(**{"n": 2, "generator": seeded(), **wrong})
 
 
+def test_a_refusal_names_the_request():
+    with pytest.raises(ValueError, match=r"expected cars=\(low, high\)"):
+        streets.sample(1, seeded(), cars=(3, 2))
+
+
 def test_tiny_images_are_refused():
     scene = streets.sample(1, seeded())
     for ask in (streets.render, streets.annotate):

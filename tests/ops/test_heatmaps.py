@@ -111,6 +111,8 @@ def test_low_peaks_do_not_count_and_a_threshold_is_positive():
     assert len(peaks(torch.zeros(3, 5, 5), stride=4.0)[0]) == 0
     with pytest.raises(ValueError, match="positive"):
         peaks(heat, stride=4.0, threshold=0.0)
+    with pytest.raises(ValueError, match="finite maps"):
+        peaks(torch.full((1, 5, 5), math.nan), stride=4.0)
 
 
 def test_one_cell_is_a_map_too():

@@ -318,7 +318,13 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
             lambda: siamese.Pairs(
                 views(2, 1), torch.ones(2, 2, dtype=torch.bool), batch_size=2, generator=torch.Generator()
             ),
-            "2 to 2 similar ones",
+            r"with \[2\] similar ones",
+        ),
+        (
+            lambda: siamese.Pairs(
+                views(0, 1), torch.ones(0, 0, dtype=torch.bool), batch_size=2, generator=torch.Generator()
+            ),
+            "each of 0",
         ),
         (
             lambda: siamese.Pairs(
