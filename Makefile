@@ -81,8 +81,9 @@ notebooks: install
 colab: install
 	$(BIN)/pytest -m slow tests/test_colab.py tests/test_tools.py -q
 
+# A browser that has stopped answering ends its test by name instead of waiting for ever.
 browser: install
-	$(BIN)/pytest tests/site -n 2 -q
+	$(BIN)/pytest tests/site -n 2 -q -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 check: install lint types imports ## lint, types, import rules
 
