@@ -64,7 +64,7 @@ serve: book ## show the site at http://localhost:$(PORT)
 	@echo "http://localhost:$(PORT)" && $(BIN)/python -m http.server -b 127.0.0.1 -d _build/html $(PORT)
 
 lint: install
-	$(BIN)/ruff check . && $(BIN)/ruff format --check papernets_lite tests book/_tools book/_ext
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: install
 	$(BIN)/mypy

@@ -1,7 +1,8 @@
 """What a paper claims, measured against a control over paired seeds.
 
-A chapter trains treatment and control once, for its own seed, and calls ``Claim.measure``; ``make claims`` re-runs the
-chapters over several seeds, collects those measurements and stores verdicts, which ``Claim.verdict`` prints.
+A chapter trains treatment and control once, for its own seed, and calls
+``Claim.measure``; ``make claims`` re-runs the chapters over several seeds, collects
+those measurements and stores verdicts, which ``Claim.verdict`` prints.
 """
 
 import html
@@ -20,12 +21,16 @@ MIME = "application/vnd.papernets.claim+json"
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"
 LEAST_SEEDS = 3
 # In a clone the results lie in the book, in an installed wheel beside this file.
-RESULTS = (Path(__file__).parent.parent / "book" / "results.json", Path(__file__).parent / "results.json")
+RESULTS = (
+    Path(__file__).parent.parent / "book" / "results.json",
+    Path(__file__).parent / "results.json",
+)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Paired differences in favour of the treatment: mean, standard deviation, 95 % interval of the mean."""
+    """Paired differences in favour of the treatment: mean, standard deviation, 95 %
+    interval of the mean."""
 
     differences: tuple[float, ...]
     mean: float
@@ -34,8 +39,14 @@ class Effect:
     high: float
 
 
-def effect(treatment: Sequence[float], control: Sequence[float], *, higher_is_better: bool = True) -> Effect:
-    """The paired effect, positive where it supports the claim, with Student's t interval.
+def effect(
+    treatment: Sequence[float],
+    control: Sequence[float],
+    *,
+    higher_is_better: bool = True,
+) -> Effect:
+    """The paired effect, positive where it supports the claim, with Student's t
+    interval.
 
     Args:
         treatment: one value per seed.
@@ -45,8 +56,18 @@ def effect(treatment: Sequence[float], control: Sequence[float], *, higher_is_be
     Raises:
         ValueError: for no seeds, unequal numbers, or values that are not finite.
     """
-    expect(0 < len(treatment) == len(control), "as many treatments as controls, and any", len(treatment), len(control))
-    expect(all(map(math.isfinite, [*treatment, *control])), "finite values", list(treatment), list(control))
+    expect(
+        0 < len(treatment) == len(control),
+        "as many treatments as controls, and any",
+        len(treatment),
+        len(control),
+    )
+    expect(
+        all(map(math.isfinite, [*treatment, *control])),
+        "finite values",
+        list(treatment),
+        list(control),
+    )
     sign = 1 if higher_is_better else -1
     differences = tuple(sign * (t - c) for t, c in zip(treatment, control, strict=True))
     n = len(differences)
@@ -59,8 +80,9 @@ def effect(treatment: Sequence[float], control: Sequence[float], *, higher_is_be
 
 
 def judge(found: Effect, margin: float) -> str:
-    """The verdict: SUPPORTED when the mean reaches ``margin`` and the interval excludes zero; NOT SUPPORTED when the
-    interval excludes the margin; INCONCLUSIVE otherwise and below three seeds."""
+    """The verdict: SUPPORTED when the mean reaches ``margin`` and the interval excludes
+    zero; NOT SUPPORTED when the interval excludes the margin; INCONCLUSIVE otherwise
+    and below three seeds."""
     if len(found.differences) < LEAST_SEEDS:
         return INCONCLUSIVE
     if found.low > 0 and found.mean >= margin:
@@ -95,7 +117,8 @@ class Claim:
     higher_is_better: bool = True
 
     def measure(self, treatment: float, control: float, *, seed: int) -> "Measurement":
-        """This run's numbers; as the last line of a cell they are shown, and found by ``make claims``.
+        """This run's numbers; as the last line of a cell they are shown, and found by
+        ``make claims``.
 
         Raises:
             ValueError: for values that are not finite.
@@ -104,19 +127,28 @@ class Claim:
         return Measurement(self, float(treatment), float(control), seed)
 
     def verdict(self) -> None:
-        """Print the verdict over the stored seeds with its spread: the same text on every machine."""
+        """Print the verdict over the stored seeds with its spread: the same text on
+        every machine."""
         stored = read_results().get(self.slug, {}).get("claims", {}).get(self.key)
         if stored is None:
             print(f"NOT YET MEASURED: run make claims SLUGS={self.slug}")
             return
-        found = effect(stored["treatment"], stored["control"], higher_is_better=self.higher_is_better)
+        found = effect(
+            stored["treatment"],
+            stored["control"],
+            higher_is_better=self.higher_is_better,
+        )
         better = "higher" if self.higher_is_better else "lower"
         print(f"{judge(found, self.margin)}: {self.text}")
-        print(f"  {self.metric} ({better} is better), {len(stored['seeds'])} paired seeds")
+        print(
+            f"  {self.metric} ({better} is better), {len(stored['seeds'])} paired seeds"
+        )
         print(f"  {self.treatment}: {spread(stored['treatment'])}")
         print(f"  {self.control}: {spread(stored['control'])}")
         interval = f"95 % interval [{number(found.low)}, {number(found.high)}]"
-        print(f"  difference in favour: {number(found.mean)}, {interval}, margin {self.margin:g}")
+        print(
+            f"  difference in favour: {number(found.mean)}, {interval}, margin {self.margin:g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +166,11 @@ class Measurement:
         return {**asdict(self.claim), "values": values, "seed": self.seed}
 
     def _outcome(self) -> str:
-        found = effect([self.treatment], [self.control], higher_is_better=self.claim.higher_is_better)
+        found = effect(
+            [self.treatment],
+            [self.control],
+            higher_is_better=self.claim.higher_is_better,
+        )
         difference = found.differences[0]
         agrees = "reaches" if difference >= self.claim.margin else "does not reach"
         return f"{number(difference)} {agrees} the margin of {self.claim.margin:g}"
@@ -149,11 +185,16 @@ class Measurement:
         widest = max(abs(self.treatment), abs(self.control), 1e-12)
 
         def row(name: str, value: float, colour: str) -> str:
-            # Styled in place, in colours that stand on black and on white: JupyterLab lacks the book's style sheet.
+            # Styled in place, in colours that stand on black and on white: JupyterLab
+            # lacks the book's style sheet.
             style = f"display:inline-block;height:.85em;border-radius:3px;background:{colour}"
             bar = f'<span style="{style};width:{round(100 * abs(value) / widest)}%"></span>'
             cells = (html.escape(name), number(value), bar)
-            return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
+            return (
+                "<tr>"
+                + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells)
+                + "</tr>"
+            )
 
         table = (
             '<table class="pn-claim" style="width:100%;max-width:34rem">'
@@ -187,7 +228,9 @@ def read_results() -> dict[str, Any]:
             try:
                 return json.loads(path.read_text())
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path} is damaged ({error}); restore it or run make claims") from error
+                raise ValueError(
+                    f"{path} is damaged ({error}); restore it or run make claims"
+                ) from error
     return {}
 
 
@@ -201,10 +244,16 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     seeds = [record["seed"] for record in records]
     expect(len(set(seeds)) == len(seeds), "every seed once", seeds)
     last = records[-1]
-    values = {arm: [record["values"][arm] for record in records] for arm in ("treatment", "control")}
+    values = {
+        arm: [record["values"][arm] for record in records]
+        for arm in ("treatment", "control")
+    }
     found = effect(**values, higher_is_better=last["higher_is_better"])
     return {
-        **{word: last[word] for word in ("text", "paper_says", "metric", "margin", "higher_is_better")},
+        **{
+            word: last[word]
+            for word in ("text", "paper_says", "metric", "margin", "higher_is_better")
+        },
         "names": {arm: last[arm] for arm in values},
         "seeds": seeds,
         **values,

@@ -1,7 +1,9 @@
-"""Tensor to image tensor: boxes, masks, skeletons, heatmaps and vector fields drawn over pictures.
+"""Tensor to image tensor: boxes, masks, skeletons, heatmaps and vector fields drawn
+over pictures.
 
-Images are (3, h, w) in [0, 1]; positions are pixels of the input image, whose centres lie at +0.5. ``scale`` draws on
-an enlarged copy, so that lines over small pictures stay crisp.
+Images are (3, h, w) in [0, 1]; positions are pixels of the input image, whose centres
+lie at +0.5. ``scale`` draws on an enlarged copy, so that lines over small pictures stay
+crisp.
 """
 
 from collections.abc import Sequence
@@ -17,16 +19,29 @@ from torch.nn import functional
 
 from papernets_lite.ops.checks import expect
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; the yellow one is left out: too pale on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5d5d5d", "#7b4fa3")
+# Okabe and Ito's colours, told apart by colour-blind readers too; the yellow one is
+# left out: too pale on white.
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#5d5d5d",
+    "#7b4fa3",
+)
 _PAINT = [tuple(bytes.fromhex(colour[1:])) for colour in COLOURS]
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
-_DISC, _RING = ((0.62, _INK), (0.38, _PAPER)), ((0.62, _PAPER), (0.4, _INK))  # of a joint: radius in pixels, colour
+# of a joint: radius in pixels, colour
+_DISC, _RING = ((0.62, _INK), (0.38, _PAPER)), ((0.62, _PAPER), (0.4, _INK))
 _SHIFT = 4  # OpenCV's fixed point: 1/16 pixel
 _FAR = 1e5  # enlarged pixels; beyond it OpenCV's integers overflow
 
 
-def resize(image: Float[Tensor, "c h w"], scale: int, *, smooth: bool = False) -> Float[Tensor, "c H W"]:
+def resize(
+    image: Float[Tensor, "c h w"], scale: int, *, smooth: bool = False
+) -> Float[Tensor, "c H W"]:
     """The image ``scale`` times larger, its pixels kept as squares (or smoothed).
 
     Raises:
@@ -34,11 +49,14 @@ def resize(image: Float[Tensor, "c h w"], scale: int, *, smooth: bool = False) -
     """
     expect(scale >= 1, "scale >= 1", scale)
     mode = "bicubic" if smooth else "nearest"
-    return functional.interpolate(image[None], scale_factor=float(scale), mode=mode)[0].clamp(0, 1)
+    return functional.interpolate(image[None], scale_factor=float(scale), mode=mode)[
+        0
+    ].clamp(0, 1)
 
 
 def hues(angle: np.ndarray) -> np.ndarray:
-    """The colours of directions: a circle of equal lightness and chroma in the Oklab space.
+    """The colours of directions: a circle of equal lightness and chroma in the Oklab
+    space.
 
     Args:
         angle: radians, of any shape (...).
@@ -49,13 +67,19 @@ def hues(angle: np.ndarray) -> np.ndarray:
     a, b = 0.13 * np.cos(angle), 0.13 * np.sin(angle)
     long, middle, short = (
         (0.72 + x * a + y * b) ** 3
-        for x, y in ((0.3963377774, 0.2158037573), (-0.1055613458, -0.0638541728), (-0.0894841775, -1.291485548))
+        for x, y in (
+            (0.3963377774, 0.2158037573),
+            (-0.1055613458, -0.0638541728),
+            (-0.0894841775, -1.291485548),
+        )
     )
     red = 4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short
     green = -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short
     blue = -0.0041960863 * long - 0.7034186147 * middle + 1.707614701 * short
     linear = np.stack([red, green, blue], -1).clip(0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
 
 
 def boxes(
@@ -75,12 +99,23 @@ def boxes(
     canvas = _canvas(image, scale)
     for x0, y0, x1, y1 in boxes.tolist():
         for paint, thick in ((_INK, 4), (colour, 2)):
-            cv2.rectangle(canvas, _fixed((x0, y0), scale), _fixed((x1, y1), scale), paint, thick, cv2.LINE_AA, _SHIFT)
+            cv2.rectangle(
+                canvas,
+                _fixed((x0, y0), scale),
+                _fixed((x1, y1), scale),
+                paint,
+                thick,
+                cv2.LINE_AA,
+                _SHIFT,
+            )
     return _tensor(canvas)
 
 
-def masks(image: Float[Tensor, "3 h w"], masks: Bool[Tensor, "n h w"], *, scale: int = 4) -> Float[Tensor, "3 H W"]:
-    """``masks`` as translucent colours, one each; where they overlap, the last lies on top."""
+def masks(
+    image: Float[Tensor, "3 h w"], masks: Bool[Tensor, "n h w"], *, scale: int = 4
+) -> Float[Tensor, "3 H W"]:
+    """``masks`` as translucent colours, one each; where they overlap, the last lies on
+    top."""
     out = image.detach().float().cpu().clone()
     for number, mask in enumerate(masks.cpu()):
         paint = torch.tensor(_PAINT[number % len(_PAINT)])[:, None] / 255
@@ -88,12 +123,16 @@ def masks(image: Float[Tensor, "3 h w"], masks: Bool[Tensor, "n h w"], *, scale:
     return resize(out, scale)
 
 
-def heatmap(image: Float[Tensor, "c h w"], heat: Float[Tensor, "H W"], *, scale: int = 4) -> Float[Tensor, "3 A B"]:
-    """A ``heat`` map of any resolution over the greyed image: transparent where it is low.
+def heatmap(
+    image: Float[Tensor, "c h w"], heat: Float[Tensor, "H W"], *, scale: int = 4
+) -> Float[Tensor, "3 A B"]:
+    """A ``heat`` map of any resolution over the greyed image: transparent where it is
+    low.
 
     Args:
         image: the picture.
-        heat: its values; 0 and less show nothing, 1 and more the full colour, through which the picture still shines.
+        heat: its values; 0 and less show nothing, 1 and more the full colour, through
+            which the picture still shines.
         scale: enlargement of the picture.
 
     Raises:
@@ -101,12 +140,17 @@ def heatmap(image: Float[Tensor, "c h w"], heat: Float[Tensor, "H W"], *, scale:
     """
     bad = int((~heat.isfinite()).sum())
     expect(not bad, f"a finite heat map, got {bad} values that are not")
-    base = 0.35 + 0.5 * _tensor(_canvas(image, scale)).mean(0, keepdim=True)  # colour is left to the heat
+    # colour is left to the heat
+    base = 0.35 + 0.5 * _tensor(_canvas(image, scale)).mean(0, keepdim=True)
     values = heat.detach().float().cpu()[None, None]
-    values = functional.interpolate(values, size=base.shape[1:], mode="bilinear", align_corners=False)[0, 0].clamp(
-        0, 1
+    values = functional.interpolate(
+        values, size=base.shape[1:], mode="bilinear", align_corners=False
+    )[0, 0].clamp(0, 1)
+    colour = (
+        torch.from_numpy(matplotlib.colormaps["inferno"](values.numpy())[..., :3])
+        .permute(2, 0, 1)
+        .float()
     )
-    colour = torch.from_numpy(matplotlib.colormaps["inferno"](values.numpy())[..., :3]).permute(2, 0, 1).float()
     opacity = 0.65 * values.sqrt()
     return base * (1 - opacity) + colour * opacity
 
@@ -131,15 +175,26 @@ def skeleton(
         limbs: pairs of joints.
         hidden: joints drawn as rings: there, but covered.
         scale: enlargement.
-        by_person: colour by person (whose limb is it?) instead of by limb (which limb is it?).
+        by_person: colour by person (whose limb is it?) instead of by limb (which limb
+            is it?).
         fade: how far the picture gives way to white, for contrast.
     """
     canvas = _canvas(fade + (1 - fade) * image, scale)
     finite = keypoints.isfinite().all(-1)
     covered = torch.zeros_like(visible) if hidden is None else hidden & ~visible
-    rainbow = (255 * hues(2 * np.pi * np.arange(len(limbs)) / max(1, len(limbs)))).round().astype(int).tolist()
+    rainbow = (
+        (255 * hues(2 * np.pi * np.arange(len(limbs)) / max(1, len(limbs))))
+        .round()
+        .astype(int)
+        .tolist()
+    )
     thick = max(1, round(0.6 * scale))
-    rows = zip(keypoints.tolist(), (visible & finite).tolist(), (covered & finite).tolist(), strict=True)
+    rows = zip(
+        keypoints.tolist(),
+        (visible & finite).tolist(),
+        (covered & finite).tolist(),
+        strict=True,
+    )
     for person, (points, shown, hollow) in enumerate(rows):
         for number, (a, b) in enumerate(limbs):
             if not (shown[a] and shown[b]):
@@ -152,7 +207,15 @@ def skeleton(
             if full or empty:
                 for radius, paint in _DISC if full else _RING:
                     size = round(radius * scale * (1 << _SHIFT))
-                    cv2.circle(canvas, _fixed(point, scale), size, paint, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+                    cv2.circle(
+                        canvas,
+                        _fixed(point, scale),
+                        size,
+                        paint,
+                        cv2.FILLED,
+                        cv2.LINE_AA,
+                        _SHIFT,
+                    )
     return _tensor(canvas)
 
 
@@ -169,19 +232,32 @@ def labels(image: Int[Tensor, "h w"], *, scale: int = 4) -> Float[Tensor, "3 H W
     return resize(table[index].permute(2, 0, 1), scale)
 
 
-def grid(images: Sequence[Tensor], columns: int, *, pad: int = 2) -> Float[Tensor, "3 H W"]:
+def grid(
+    images: Sequence[Tensor], columns: int, *, pad: int = 2
+) -> Float[Tensor, "3 H W"]:
     """Equally large images in rows of ``columns``, on white.
 
     Raises:
         ValueError: for no images, images of different sizes or ``columns < 1``.
     """
-    expect(len(images) and columns >= 1, "at least one image and column", len(images), columns)
+    expect(
+        len(images) and columns >= 1,
+        "at least one image and column",
+        len(images),
+        columns,
+    )
     sizes = {tuple(image.shape[1:]) for image in images}
     expect(len(sizes) == 1, "images of one size", *sorted(sizes))
-    tiles = torch.stack([image.detach().float().cpu().expand(3, -1, -1) for image in images])
+    tiles = torch.stack(
+        [image.detach().float().cpu().expand(3, -1, -1) for image in images]
+    )
     # White to the right of each tile, below it, and after the last one.
-    tiles = functional.pad(tiles, (0, pad, 0, pad, 0, 0, 0, -len(images) % columns), value=1.0)
-    out = rearrange(tiles, "(rows columns) c h w -> c (rows h) (columns w)", columns=columns)
+    tiles = functional.pad(
+        tiles, (0, pad, 0, pad, 0, 0, 0, -len(images) % columns), value=1.0
+    )
+    out = rearrange(
+        tiles, "(rows columns) c h w -> c (rows h) (columns w)", columns=columns
+    )
     return out[:, : out.shape[1] - pad, : out.shape[2] - pad].clamp(0, 1)
 
 
@@ -196,5 +272,7 @@ def _tensor(canvas: np.ndarray) -> Tensor:
 
 def _fixed(point: Sequence[float], scale: int) -> tuple[int, int]:
     """A position as OpenCV's fixed-point number, whose integers are pixel centres."""
-    x, y = (min(max(float(v) * scale - 0.5, -_FAR), _FAR) * (1 << _SHIFT) for v in point)
+    x, y = (
+        min(max(float(v) * scale - 0.5, -_FAR), _FAR) * (1 << _SHIFT) for v in point
+    )
     return round(x), round(y)

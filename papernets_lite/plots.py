@@ -1,7 +1,8 @@
-"""Figures. Every function takes ``ax=None`` and returns it; ``finish`` shows a figure with its alt text.
+"""Figures. Every function takes ``ax=None`` and returns it; ``finish`` shows a figure
+with its alt text.
 
-Importing this module sets matplotlib's defaults to the book's style, so that titles and legends which a chapter adds
-to a figure take it too.
+Importing this module sets matplotlib's defaults to the book's style, so that titles and
+legends which a chapter adds to a figure take it too.
 """
 
 import io
@@ -27,11 +28,19 @@ INK, MUTED, GRID = "#24292f", "#57606a", "#d8dee4"
 DPI = 110
 POINTS = 80  # of a curve: no more can be told apart
 INCH = 96  # screen pixels of an inch: how wide a figure is shown
-plt.rc("figure", dpi=DPI, facecolor="white", max_open_warning=0)  # a widget draws dozens before it shows one
+# a widget draws dozens before it shows one
+plt.rc("figure", dpi=DPI, facecolor="white", max_open_warning=0)
 plt.rc("figure.constrained_layout", use=True)
 plt.rc("font", size=11, family="DejaVu Sans")
 plt.rc("axes", titlesize=11.5, titleweight="bold", titlelocation="left", titlecolor=INK)
-plt.rc("axes", labelcolor=INK, edgecolor=MUTED, grid=True, axisbelow=True, prop_cycle=cycler(color=COLOURS))
+plt.rc(
+    "axes",
+    labelcolor=INK,
+    edgecolor=MUTED,
+    grid=True,
+    axisbelow=True,
+    prop_cycle=cycler(color=COLOURS),
+)
 plt.rc("axes.spines", top=False, right=False)
 plt.rc("grid", color=GRID, linewidth=0.7)
 plt.rc("xtick", color=MUTED, labelsize=10)
@@ -39,10 +48,13 @@ plt.rc("ytick", color=MUTED, labelsize=10)
 plt.rc("text", color=INK)
 plt.rc("legend", frameon=False, fontsize=10, handlelength=1.4)
 plt.rc("lines", linewidth=1.8)
-plt.rc("image", interpolation="antialiased")  # squares when enlarged, smooth when reduced
+# squares when enlarged, smooth when reduced
+plt.rc("image", interpolation="antialiased")
 
 
-def axes(rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 2.8) -> tuple[Figure, Any]:
+def axes(
+    rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 2.8
+) -> tuple[Figure, Any]:
     """A figure and its axes (one, or an array); sizes in inches."""
     return plt.subplots(rows, columns, figsize=(width, height))
 
@@ -62,23 +74,29 @@ def tensor(figure: Figure) -> Float[Tensor, "3 h w"]:
 
 
 def flat(picture: Image.Image) -> Image.Image | None:
-    """A drawing reduced to few colours; ``None`` where that would show, as in photographs."""
+    """A drawing reduced to few colours; ``None`` where that would show, as in
+    photographs."""
     for colours in (40, 96):
         reduced = picture.quantize(colours, dither=Image.Dither.NONE)
-        error = np.asarray(reduced.convert("RGB"), np.float32) - np.asarray(picture, np.float32)
+        error = np.asarray(reduced.convert("RGB"), np.float32) - np.asarray(
+            picture, np.float32
+        )
         if np.square(error).mean() < 3**2:
             return reduced
     return None
 
 
 def encode(figure: Figure) -> tuple[str, bytes]:
-    """The figure as (MIME type, bytes): drawings as a sharp PNG of few colours, photographs as JPEG."""
+    """The figure as (MIME type, bytes): drawings as a sharp PNG of few colours,
+    photographs as JPEG."""
     if drawing := flat(render(figure, 5 * DPI // 4)):
         buffer = io.BytesIO()
         drawing.save(buffer, "PNG", optimize=True)
         return "image/png", buffer.getvalue()
     buffer = io.BytesIO()
-    render(figure, INCH).save(buffer, "JPEG", quality=66, optimize=True, progressive=True)
+    render(figure, INCH).save(
+        buffer, "JPEG", quality=66, optimize=True, progressive=True
+    )
     return "image/jpeg", buffer.getvalue()
 
 
@@ -96,7 +114,11 @@ def finish(figure: Figure, alt: str) -> None:
     kind, data = encode(figure)
     plt.close(figure)
     width = round(INCH * figure.get_figwidth())
-    display({kind: data, "text/plain": alt}, metadata={kind: {"alt": alt, "width": width}}, raw=True)
+    display(
+        {kind: data, "text/plain": alt},
+        metadata={kind: {"alt": alt, "width": width}},
+        raw=True,
+    )
 
 
 def curves(
@@ -108,7 +130,8 @@ def curves(
     ax: Axes | None = None,
     ylabel: str | None = None,
 ) -> Axes:
-    """One curve per run: the running mean over ``smooth`` steps, and a band from its 10th to its 90th percentile.
+    """One curve per run: the running mean over ``smooth`` steps, and a band from its
+    10th to its 90th percentile.
 
     Args:
         histories: name -> ``training.History`` (its column ``key``) or a 1-d tensor.
@@ -119,14 +142,24 @@ def curves(
         ylabel: defaults to ``key``.
 
     Raises:
-        ValueError: for no values, values that are not finite, or values up to zero on a logarithmic axis.
+        ValueError: for no values, values that are not finite, or values up to zero on a
+            logarithmic axis.
     """
     ax = ax if ax is not None else axes()[1]
     for number, (name, history) in enumerate(histories.items()):
         raw = history if isinstance(history, Tensor) else history[key]
         values = _finite(f"{name}/{key}", raw.detach().cpu().double().numpy())
-        expect(len(values) and smooth >= 1, "values and smooth >= 1", f"{len(values)} of {name} and smooth {smooth}")
-        expect(not log or values.min() > 0, "positive values on a logarithmic axis", float(values.min()), name)
+        expect(
+            len(values) and smooth >= 1,
+            "values and smooth >= 1",
+            f"{len(values)} of {name} and smooth {smooth}",
+        )
+        expect(
+            not log or values.min() > 0,
+            "positive values on a logarithmic axis",
+            float(values.min()),
+            name,
+        )
         window = min(smooth, len(values))
         seen = np.lib.stride_tricks.sliding_window_view(values, window)
         steps = np.arange(len(seen)) + (window - 1) / 2
@@ -143,7 +176,9 @@ def curves(
     return ax
 
 
-def bars(values: Mapping[str, float], *, ax: Axes | None = None, ylabel: str = "") -> Axes:
+def bars(
+    values: Mapping[str, float], *, ax: Axes | None = None, ylabel: str = ""
+) -> Axes:
     """Bars with their values written on them.
 
     Args:
@@ -158,7 +193,9 @@ def bars(values: Mapping[str, float], *, ax: Axes | None = None, ylabel: str = "
     ax = ax if ax is not None else axes()[1]
     heights = _finite("bars", np.array(list(values.values()), float))
     where = np.arange(len(values))
-    ax.bar_label(ax.bar(where, heights, 0.62, color=COLOURS), fmt="%.2f", padding=2, fontsize=10)
+    ax.bar_label(
+        ax.bar(where, heights, 0.62, color=COLOURS), fmt="%.2f", padding=2, fontsize=10
+    )
     ax.set_xticks(where, [textwrap.fill(name, 14) for name in values])
     ax.set_ylabel(ylabel)
     ax.grid(axis="x", visible=False)
@@ -167,23 +204,40 @@ def bars(values: Mapping[str, float], *, ax: Axes | None = None, ylabel: str = "
 
 
 def images(
-    pictures: Sequence[Tensor] | Tensor, *, titles: Sequence[str] | None = None, columns: int = 8, size: float = 1.1
+    pictures: Sequence[Tensor] | Tensor,
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int = 8,
+    size: float = 1.1,
 ) -> Figure:
     """Pictures (c, h, w) in rows of ``columns``, each ``size`` inches wide.
 
     Raises:
         ValueError: for no pictures, another number of titles, or ``columns < 1``.
     """
-    expect(len(pictures) and columns >= 1, "pictures and columns >= 1", len(pictures), columns)
-    expect(titles is None or len(titles) == len(pictures), f"pictures and as many titles, {len(pictures)}", titles)
+    expect(
+        len(pictures) and columns >= 1,
+        "pictures and columns >= 1",
+        len(pictures),
+        columns,
+    )
+    expect(
+        titles is None or len(titles) == len(pictures),
+        f"pictures and as many titles, {len(pictures)}",
+        titles,
+    )
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     ratio = pictures[0].shape[-2] / pictures[0].shape[-1]
     extra = 0.24 if titles else 0.04
-    figure, _ = axes(rows, columns, width=columns * size, height=rows * (size * ratio + extra))
+    figure, _ = axes(
+        rows, columns, width=columns * size, height=rows * (size * ratio + extra)
+    )
     for ax in figure.axes:
         ax.axis("off")
-    for ax, picture, title in zip(figure.axes, pictures, titles or [""] * len(pictures), strict=False):
+    for ax, picture, title in zip(
+        figure.axes, pictures, titles or [""] * len(pictures), strict=False
+    ):
         ax.imshow(to_array(picture))
         ax.set_title(title, fontsize=9, loc="center", weight="normal", pad=2)
     return figure
@@ -198,22 +252,28 @@ def boxes(
     weights: Float[Tensor, " n"] | Sequence[float] = (),
     ax: Axes | None = None,
 ) -> Axes:
-    """A picture with boxes on it, each in its own colour and with a word at its upper left corner.
+    """A picture with boxes on it, each in its own colour and with a word at its upper
+    left corner.
 
     Args:
         picture: the picture.
         boxes: xyxy, in its pixels.
         texts: one for each box, or none.
         colours: one for each box, or none: then each gets the next of the book's.
-        weights: how strongly each box is drawn, in [0, 1], or none: then all are opaque.
+        weights: how strongly each box is drawn, in [0, 1], or none: then all are
+            opaque.
         ax: where to draw.
 
     Raises:
-        ValueError: for another number of texts, colours or weights, weights outside [0, 1], or a coordinate that is
-            not finite.
+        ValueError: for another number of texts, colours or weights, weights outside [0,
+            1], or a coordinate that is not finite.
     """
     counts = [len(marks) for marks in (texts, colours, weights)]
-    expect({*counts} <= {0, len(boxes)}, f"{len(boxes)} texts, colours and weights or none", *counts)
+    expect(
+        {*counts} <= {0, len(boxes)},
+        f"{len(boxes)} texts, colours and weights or none",
+        *counts,
+    )
     corners = _finite("boxes", boxes.detach().float().cpu().numpy())
     ax = ax if ax is not None else axes(width=2.6, height=2.6)[1]
     height, width = picture.shape[-2:]
@@ -221,25 +281,38 @@ def boxes(
     for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
         colour = colours[number] if colours else COLOURS[number % len(COLOURS)]
         strength = float(weights[number]) if len(weights) else None
-        ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2, alpha=strength)
+        ax.plot(
+            [x0, x1, x1, x0, x0],
+            [y0, y0, y1, y1, y0],
+            color=colour,
+            lw=2,
+            alpha=strength,
+        )
         if texts:
             face = {"fc": colour, "ec": "none", "pad": 1}
             where = max(x0, 0) + 0.01 * width, max(y0, 0) + 0.01 * height
-            ax.text(*where, texts[number], color="white", fontsize=8, va="top", bbox=face)
+            ax.text(
+                *where, texts[number], color="white", fontsize=8, va="top", bbox=face
+            )
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.axis("off")
     return ax
 
 
 def detections(
-    picture: Float[Tensor, "c h w"], found: Mapping[str, Tensor], *, names: Sequence[str], ax: Axes | None = None
+    picture: Float[Tensor, "c h w"],
+    found: Mapping[str, Tensor],
+    *,
+    names: Sequence[str],
+    ax: Axes | None = None,
 ) -> Axes:
-    """A picture with a detector's surer boxes, each with class and score, coloured by its tube where it has one.
+    """A picture with a detector's surer boxes, each with class and score, coloured by
+    its tube where it has one.
 
     Args:
         picture: the picture.
-        found: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and, if linked, ``tubes`` (n,).
-            Scores up to 0.3 are left out.
+        found: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and, if linked,
+            ``tubes`` (n,). Scores up to 0.3 are left out.
         names: of the classes.
         ax: where to draw.
     """
@@ -257,17 +330,30 @@ def to_array(picture: Tensor) -> np.ndarray:
     Raises:
         ValueError: for another shape or values that are not finite.
     """
-    expect(picture.ndim == 3 and len(picture) in (1, 3), "an image of 1 or 3 channels, (c, h, w)", picture.shape)
+    expect(
+        picture.ndim == 3 and len(picture) in (1, 3),
+        "an image of 1 or 3 channels, (c, h, w)",
+        picture.shape,
+    )
     rgb = picture.detach().float().cpu()
     bad = int((~rgb.isfinite()).sum())
     expect(not bad, f"a finite image, got {bad} values that are not")
-    return (255 * rgb.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)).round().byte().numpy()
+    return (
+        (255 * rgb.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0))
+        .round()
+        .byte()
+        .numpy()
+    )
 
 
 def quiver(
-    field: Float[Tensor, "2 h w"], image: Float[Tensor, "c H W"] | None = None, *, ax: Axes | None = None
+    field: Float[Tensor, "2 h w"],
+    image: Float[Tensor, "c H W"] | None = None,
+    *,
+    ax: Axes | None = None,
 ) -> Axes:
-    """A vector field as arrows, coloured by direction, over a greyed picture of the same view.
+    """A vector field as arrows, coloured by direction, over a greyed picture of the
+    same view.
 
     Args:
         field: (x, y) components, y down; vectors up to 0.1 long are left out.
@@ -281,14 +367,35 @@ def quiver(
     ax = ax if ax is not None else axes(width=3.5, height=3.5)[1]
     height, width = (image if image is not None else field).shape[-2:]
     if image is not None:
-        grey = 0.08 + 0.5 * to_array(image).mean(-1) / 255  # dark, so that every hue stands out
-        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="bicubic")
+        # dark, so that every hue stands out
+        grey = 0.08 + 0.5 * to_array(image).mean(-1) / 255
+        ax.imshow(
+            grey,
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            extent=(0, width, height, 0),
+            interpolation="bicubic",
+        )
     keep = np.hypot(x, y) > 0.1  # shorter ones would be dots
     rows, columns = keep.nonzero()
     across, down = width / field.shape[2], height / field.shape[1]
-    unit = {"angles": "xy", "scale_units": "xy", "scale": 1 / (1.3 * across), "width": 0.011, "pivot": "mid"}
+    unit = {
+        "angles": "xy",
+        "scale_units": "xy",
+        "scale": 1 / (1.3 * across),
+        "width": 0.011,
+        "pivot": "mid",
+    }
     colour = hues(np.arctan2(y, x)[keep])
-    ax.quiver((columns + 0.5) * across, (rows + 0.5) * down, x[keep], y[keep], color=colour, **unit)
+    ax.quiver(
+        (columns + 0.5) * across,
+        (rows + 0.5) * down,
+        x[keep],
+        y[keep],
+        color=colour,
+        **unit,
+    )
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     ax.axis("off")
     return ax
@@ -308,7 +415,9 @@ def heat(
     Raises:
         ValueError: for values that are not finite, or another number of names.
     """
-    names = f"{tuple(matrix.shape)} names, got {len(rows)} rows and {len(columns)} columns"
+    names = (
+        f"{tuple(matrix.shape)} names, got {len(rows)} rows and {len(columns)} columns"
+    )
     expect(matrix.shape == (len(rows), len(columns)), names)
     values = _finite("matrix", matrix.detach().double().cpu().numpy())
     ax = ax if ax is not None else axes(width=3.5, height=3.2)[1]
@@ -320,11 +429,24 @@ def heat(
     middle = (values.max() + values.min()) / 2
     for (r, c), value in np.ndenumerate(values):
         text = f"{value:.2f}" if matrix.is_floating_point() else f"{value:.0f}"
-        ax.text(c, r, text, ha="center", va="center", fontsize=9, color="white" if value > middle else INK)
+        ax.text(
+            c,
+            r,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if value > middle else INK,
+        )
     return ax
 
 
-def graph(nodes: Mapping[str, bool], arrows: Sequence[tuple[str, str, float]], *, ax: Axes | None = None) -> Axes:
+def graph(
+    nodes: Mapping[str, bool],
+    arrows: Sequence[tuple[str, str, float]],
+    *,
+    ax: Axes | None = None,
+) -> Axes:
     """A directed graph, its nodes clockwise on a circle, the first on top.
 
     Args:
@@ -336,19 +458,41 @@ def graph(nodes: Mapping[str, bool], arrows: Sequence[tuple[str, str, float]], *
         ValueError: for no nodes, or an arrow whose ends are not two of them.
     """
     joined = all(a in nodes and b in nodes and a != b for a, b, _ in arrows)
-    expect(nodes and joined, "nodes and arrows between two of them", list(nodes), list(arrows))
+    expect(
+        nodes and joined,
+        "nodes and arrows between two of them",
+        list(nodes),
+        list(arrows),
+    )
     ax = ax if ax is not None else axes(width=4.6, height=3)[1]
     turn = np.pi / 2 - np.arange(len(nodes)) * 2 * np.pi / len(nodes)
     places = dict(zip(nodes, np.stack([np.cos(turn), np.sin(turn)], 1), strict=True))
-    look: dict[str, Any] = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.15", "color": COLOURS[1]}
+    look: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "connectionstyle": "arc3,rad=0.15",
+        "color": COLOURS[1],
+    }
     look |= {"shrinkA": 12, "shrinkB": 12, "mutation_scale": 12}
     for a, b, thick in arrows:
         ax.annotate("", places[b], places[a], arrowprops=look | {"lw": thick})
     for name, (x, y) in places.items():
-        ax.plot(x, y, "o", ms=17, mec=COLOURS[0], mew=1.8, color=COLOURS[0] if nodes[name] else "white")
+        ax.plot(
+            x,
+            y,
+            "o",
+            ms=17,
+            mec=COLOURS[0],
+            mew=1.8,
+            color=COLOURS[0] if nodes[name] else "white",
+        )
         side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
         height = "center" if abs(y) < 0.9 else "bottom" if y > 0 else "top"
-        away: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": height, "fontsize": 10}
+        away: dict[str, Any] = {
+            "textcoords": "offset points",
+            "ha": side,
+            "va": height,
+            "fontsize": 10,
+        }
         ax.annotate(name, (x, y), (14 * x, 13 * y), **away)
     ax.set(xlim=(-2.1, 2.1), ylim=(-1.4, 1.4), aspect="equal")
     ax.axis("off")
@@ -357,5 +501,7 @@ def graph(nodes: Mapping[str, bool], arrows: Sequence[tuple[str, str, float]], *
 
 def _finite(name: str, values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds {int((~np.isfinite(values)).sum())} values that are not finite")
+        raise ValueError(
+            f"{name} holds {int((~np.isfinite(values)).sum())} values that are not finite"
+        )
     return values

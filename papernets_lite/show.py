@@ -18,7 +18,8 @@ def source(*objects: Any) -> None:
     """Print the source of functions, classes or methods as it is in the package now.
 
     Raises:
-        ValueError: for an object that is not a function, class or method of the package.
+        ValueError: for an object that is not a function, class or method of the
+            package.
     """
     for item in objects:
         item = inspect.unwrap(item)
@@ -26,7 +27,9 @@ def source(*objects: Any) -> None:
             path = Path(inspect.getfile(item)).relative_to(ROOT / "papernets_lite")
             lines, first = inspect.getsourcelines(item)
         except (TypeError, ValueError, OSError) as error:
-            raise ValueError(f"expected functions or classes of papernets_lite, got {item!r}") from error
+            raise ValueError(
+                f"expected functions or classes of papernets_lite, got {item!r}"
+            ) from error
         code = textwrap.dedent("".join(lines)).rstrip()
         caption = f"`papernets_lite/{path.as_posix()}`, lines {first}-{first + len(lines) - 1}"
         display(Markdown(f"{caption}\n\n```python\n{code}\n```"))
@@ -40,7 +43,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """
     for row in rows:
         expect(len(row) == len(columns), f"rows of {len(columns)} cells", list(row))
-    lines = [list(columns), ["---"] * len(columns), *([_cell(cell) for cell in row] for row in rows)]
+    lines = [
+        list(columns),
+        ["---"] * len(columns),
+        *([_cell(cell) for cell in row] for row in rows),
+    ]
     display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines)))
 
 
@@ -52,4 +59,6 @@ def parameters(module: nn.Module) -> int:
 def _cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return (f"{value:.4g}" if isinstance(value, float) else str(value)).replace("|", r"\|")
+    return (f"{value:.4g}" if isinstance(value, float) else str(value)).replace(
+        "|", r"\|"
+    )

@@ -1,10 +1,12 @@
 """The loop that every chapter shares.
 
-The loop is shared, the step is not: ``train`` calls ``step(batch) -> dict of scalars`` a fixed number of times, and
-the step does its own zero_grad, backward and update. Supervised nets, GANs and detectors all fit, and the update
-stays visible in the paper's file. Under ``torchrun`` the same code runs on several processes.
+The loop is shared, the step is not: ``train`` calls ``step(batch) -> dict of scalars``
+a fixed number of times, and the step does its own zero_grad, backward and update.
+Supervised nets, GANs and detectors all fit, and the update stays visible in the paper's
+file. Under ``torchrun`` the same code runs on several processes.
 
-``python -m papernets_lite.training CHAPTER.ipynb -p seed 3`` runs a chapter's cells as a plain script.
+``python -m papernets_lite.training CHAPTER.ipynb -p seed 3`` runs a chapter's cells as
+a plain script.
 """
 
 import argparse
@@ -42,12 +44,14 @@ GENERATORS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
     "python": (random.getstate, random.setstate),
     "numpy": (np.random.get_state, np.random.set_state),
     "torch": (torch.get_rng_state, torch.set_rng_state),
-    "cuda": (torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all),  # one for each device; none without CUDA
+    # one for each device; none without CUDA
+    "cuda": (torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all),
 }
 
 
 def seed_everything(seed: int) -> Generator:
-    """Seed Python, NumPy and torch, and return a CPU generator with that seed for data."""
+    """Seed Python, NumPy and torch, and return a CPU generator with that seed for
+    data."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries draw from the global state
     torch.manual_seed(seed)
@@ -55,8 +59,8 @@ def seed_everything(seed: int) -> Generator:
 
 
 def begin(seed: int) -> tuple[torch.device, Generator]:
-    """What every chapter begins with: its device (CUDA when present, else the CPU, with one thread, because budgets
-    are for one core) and its seed."""
+    """What every chapter begins with: its device (CUDA when present, else the CPU, with
+    one thread, because budgets are for one core) and its seed."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -64,10 +68,13 @@ def begin(seed: int) -> tuple[torch.device, Generator]:
 
 
 def world() -> tuple[int, int]:
-    """This process's rank and the number of processes (0 and 1 without ``torchrun``)."""
+    """This process's rank and the number of processes (0 and 1 without
+    ``torchrun``)."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        )
         atexit.register(dist.destroy_process_group)
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -75,56 +82,86 @@ def world() -> tuple[int, int]:
 
 
 def parallel(module: nn.Module) -> nn.Module:
-    """``DistributedDataParallel`` around ``module`` under ``torchrun``, else ``module`` itself.
+    """``DistributedDataParallel`` around ``module`` under ``torchrun``, else ``module``
+    itself.
 
-    Losses are means over a batch, so averaged gradients of n processes equal those of one n times larger batch,
-    as long as no layer mixes samples (batch normalisation does).
+    Losses are means over a batch, so averaged gradients of n processes equal those of
+    one n times larger batch, as long as no layer mixes samples (batch normalisation
+    does).
     """
     return nn.parallel.DistributedDataParallel(module) if world()[1] > 1 else module
 
 
 class Batches(Iterator[dict[str, Tensor]]):
-    """Endless shuffled batches over equally long tensors; its position can be saved and restored.
+    """Endless shuffled batches over equally long tensors; its position can be saved and
+    restored.
 
-    Each epoch is a new permutation; the samples that do not fill a last batch wait for a later epoch. Under
-    ``torchrun`` every process draws the same ``batch_size * processes`` samples and keeps its own slice.
+    Each epoch is a new permutation; the samples that do not fill a last batch wait for
+    a later epoch. Under ``torchrun`` every process draws the same ``batch_size *
+    processes`` samples and keeps its own slice.
 
     Args:
         tensors: name -> tensor; the first axis counts the samples.
         batch_size: samples per process.
         generator: the CPU generator that shuffles (and that ``augment`` may draw from).
-        augment: ``(batch, generator) -> batch``, applied before the batch is sliced among processes.
+        augment: ``(batch, generator) -> batch``, applied before the batch is sliced
+            among processes.
 
     Raises:
-        ValueError: for no tensors, unequal lengths, or fewer samples than one batch needs.
+        ValueError: for no tensors, unequal lengths, or fewer samples than one batch
+            needs.
     """
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], batch_size: int, *, generator: Generator, augment: Augment | None = None
+        self,
+        tensors: Mapping[str, Tensor],
+        batch_size: int,
+        *,
+        generator: Generator,
+        augment: Augment | None = None,
     ) -> None:
         lengths = {name: len(t) for name, t in tensors.items()}
-        expect(len(set(lengths.values())) == 1, "at least one tensor and equal lengths", lengths)
+        expect(
+            len(set(lengths.values())) == 1,
+            "at least one tensor and equal lengths",
+            lengths,
+        )
         self.rank, self.processes = world()
         self.samples, self.batch_size = next(iter(lengths.values())), batch_size
         self.total = batch_size * self.processes
-        expect(1 <= self.total <= self.samples, f"a batch of 1 to {self.samples} samples, all there are", self.total)
+        expect(
+            1 <= self.total <= self.samples,
+            f"a batch of 1 to {self.samples} samples, all there are",
+            self.total,
+        )
         self.tensors, self.generator, self.augment = dict(tensors), generator, augment
         self.order, self.position = torch.empty(0, dtype=torch.long), 0
 
     def __next__(self) -> dict[str, Tensor]:
         if self.position + self.total > len(self.order):
-            self.order, self.position = torch.randperm(self.samples, generator=self.generator), 0
+            self.order, self.position = (
+                torch.randperm(self.samples, generator=self.generator),
+                0,
+            )
         index = self.order[self.position : self.position + self.total]
         self.position += self.total
         batch = {name: t[index.to(t.device)] for name, t in self.tensors.items()}
         if self.augment:
             batch = self.augment(batch, self.generator)
         mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
-        return {name: t[mine] for name, t in batch.items()} if self.processes > 1 else batch
+        return (
+            {name: t[mine] for name, t in batch.items()}
+            if self.processes > 1
+            else batch
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the next batches."""
-        return {"order": self.order, "position": self.position, "generator": self.generator.get_state()}
+        return {
+            "order": self.order,
+            "position": self.position,
+            "generator": self.generator.get_state(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""
@@ -155,9 +192,15 @@ class History:
 
 
 def supervised_step(
-    model: nn.Module, loss: Loss, optimizer: Optimizer, *, schedule: LRScheduler | None = None, inputs: str = "images"
+    model: nn.Module,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    schedule: LRScheduler | None = None,
+    inputs: str = "images",
 ) -> Step:
-    """The plain step: forward, ``loss(outputs, batch)["loss"]``, backward, update, schedule."""
+    """The plain step: forward, ``loss(outputs, batch)["loss"]``, backward, update,
+    schedule."""
 
     def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         losses = loss(model(batch[inputs]), batch)
@@ -191,10 +234,11 @@ def train(
         steps: how many in all; a resumed run does the rest.
         name: shown beside the progress bar and in errors.
         device: where batches are moved to; None leaves them.
-        state: what a checkpoint holds: name -> anything with ``state_dict`` (modules, optimisers, schedules,
-            buffers). ``batches`` is added when it has one.
+        state: what a checkpoint holds: name -> anything with ``state_dict`` (modules,
+            optimisers, schedules, buffers). ``batches`` is added when it has one.
         checkpoint: the file to write and, if it exists, to resume from, to the bit.
-        save_every: steps between checkpoints (one is also written at the end and on Ctrl-C).
+        save_every: steps between checkpoints (one is also written at the end and on
+            Ctrl-C).
         live: redraw the loss curves while training.
 
     Returns:
@@ -202,7 +246,8 @@ def train(
 
     Raises:
         ValueError: for ``steps < 1`` or a checkpoint that does not fit.
-        FloatingPointError: at the first value that is not finite, naming run, step and key.
+        FloatingPointError: at the first value that is not finite, naming run, step and
+            key.
     """
     expect(steps >= 1, "steps >= 1", steps)
     rank, processes = world()
@@ -215,11 +260,14 @@ def train(
     pending: list[Mapping[str, Any]] = []
 
     def flush() -> None:
-        """Turn the pending scalars into floats; in bulk, because each read makes a GPU wait."""
+        """Turn the pending scalars into floats; in bulk, because each read makes a GPU
+        wait."""
         if not pending:
             return
         keys = list(pending[0])
-        rows = [[torch.as_tensor(values[key]).item() for key in keys] for values in pending]
+        rows = [
+            [torch.as_tensor(values[key]).item() for key in keys] for values in pending
+        ]
         table = torch.tensor(rows, dtype=torch.float32)
         if processes > 1:
             dist.all_reduce(table)
@@ -241,14 +289,21 @@ def train(
 
     every = 20 if torch.cuda.is_available() else 1
     plot = LivePlot(name, shown=live and rank == 0)
-    # `make execute` sets TQDM_DISABLE, so that bars leave no trace in stored outputs (tqdm's notebook bar ignores it).
+    # `make execute` sets TQDM_DISABLE, so that bars leave no trace in stored outputs
+    # (tqdm's notebook bar ignores it).
     silent = rank > 0 or "TQDM_DISABLE" in os.environ
-    bar = tqdm(total=steps, initial=history.steps, desc=name, leave=False, disable=silent)
+    bar = tqdm(
+        total=steps, initial=history.steps, desc=name, leave=False, disable=silent
+    )
     with bar, closing(plot):
         try:
             for done in range(history.steps + 1, steps + 1):
                 values = step(to_device(next(batches), device))
-                expect(values, f"at least one scalar by name from the step of {name!r}", values)
+                expect(
+                    values,
+                    f"at least one scalar by name from the step of {name!r}",
+                    values,
+                )
                 pending.append(values)
                 if len(pending) >= every:
                     flush()
@@ -278,13 +333,16 @@ def fit(
 ) -> History:
     """Plain supervised training: shuffled batches, one optimiser, a one-cycle schedule.
 
-    Two models that are fitted with the same tensors and seed see the same batches in the same order.
+    Two models that are fitted with the same tensors and seed see the same batches in
+    the same order.
 
     Args:
-        model: moved to ``device`` and, for images, to the channels-last layout that convolutions like.
+        model: moved to ``device`` and, for images, to the channels-last layout that
+            convolutions like.
         loss: ``(outputs, batch) -> dict`` with ``"loss"``.
         tensors: the training set; ``"images"`` go into the model.
-        optimizer: makes it from the parameters; its learning rate is the schedule's peak.
+        optimizer: makes it from the parameters; its learning rate is the schedule's
+            peak.
         steps: how many.
         batch_size: samples per step (and process).
         seed: of the order of the batches.
@@ -295,9 +353,14 @@ def fit(
     layout = torch.channels_last
     wrapped = parallel(model.to(device, memory_format=layout))  # type: ignore[call-overload]
     made = optimizer(wrapped.parameters())
-    schedule = OneCycleLR(made, made.param_groups[0]["lr"], total_steps=steps, pct_start=warm_up)
+    schedule = OneCycleLR(
+        made, made.param_groups[0]["lr"], total_steps=steps, pct_start=warm_up
+    )
     step = supervised_step(wrapped, loss, made, schedule=schedule)
-    tensors = {name: t.contiguous(memory_format=layout) if t.ndim == 4 else t for name, t in tensors.items()}
+    tensors = {
+        name: t.contiguous(memory_format=layout) if t.ndim == 4 else t
+        for name, t in tensors.items()
+    }
     batches = Batches(tensors, batch_size, generator=Generator().manual_seed(seed))
     state = {"model": model, "optimizer": made, "schedule": schedule}
     return train(step, batches, steps=steps, device=device, state=state, **options)
@@ -315,7 +378,8 @@ def to_device(batch: Batch, device: torch.device | None) -> Batch:
 
 
 class LivePlot:
-    """Loss curves that are redrawn at most once a second and vanish at the end; nothing when not ``shown``."""
+    """Loss curves that are redrawn at most once a second and vanish at the end; nothing
+    when not ``shown``."""
 
     def __init__(self, name: str, *, shown: bool) -> None:
         self.name, self.drawn = name, 0.0
@@ -340,10 +404,12 @@ class LivePlot:
 
 
 def save_checkpoint(path: Path, held: Mapping[str, Any], history: History) -> None:
-    """Write everything a run needs to go on, so that a kill at any moment leaves the old file or the new one.
+    """Write everything a run needs to go on, so that a kill at any moment leaves the
+    old file or the new one.
 
     Args:
-        path: the file. Modules' tensors go in as safetensors, the rest (optimisers, generators) through torch.save.
+        path: the file. Modules' tensors go in as safetensors, the rest (optimisers,
+            generators) through torch.save.
         held: name -> object with ``state_dict``.
         history: what was recorded so far.
     """
@@ -356,7 +422,11 @@ def save_checkpoint(path: Path, held: Mapping[str, Any], history: History) -> No
     rest = {
         "names": sorted(held),
         "modules": safetensors.save(modules),
-        "objects": {name: o.state_dict() for name, o in held.items() if not isinstance(o, nn.Module)},
+        "objects": {
+            name: o.state_dict()
+            for name, o in held.items()
+            if not isinstance(o, nn.Module)
+        },
         "rng": {name: read() for name, (read, _) in GENERATORS.items()},
         "columns": history.columns,
         "seconds": history.seconds,
@@ -374,22 +444,31 @@ def load_checkpoint(path: Path, held: Mapping[str, Any]) -> History:
     """Restore a run from ``path`` into the objects of ``held``, generators included.
 
     Raises:
-        ValueError: when the file is damaged, or holds other names or shapes than ``held``.
+        ValueError: when the file is damaged, or holds other names or shapes than
+            ``held``.
     """
     try:
         rest = torch.load(path, map_location="cpu", weights_only=False)
         tensors, names = safetensors.load(rest["modules"]), rest["names"]
     except Exception as error:
-        raise ValueError(f"{path} is no readable checkpoint ({error}); delete it to start afresh") from error
+        raise ValueError(
+            f"{path} is no readable checkpoint ({error}); delete it to start afresh"
+        ) from error
     if names != sorted(held):
         raise ValueError(f"{path} holds {names}, but this run trains {sorted(held)}")
     for name, item in held.items():
         if isinstance(item, nn.Module):
-            mine = {key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")}
+            mine = {
+                key.split("/", 1)[1]: value
+                for key, value in tensors.items()
+                if key.startswith(f"{name}/")
+            }
             try:
                 item.load_state_dict(mine)
             except RuntimeError as error:
-                raise ValueError(f"{path} does not fit the module {name!r}: {error}") from error
+                raise ValueError(
+                    f"{path} does not fit the module {name!r}: {error}"
+                ) from error
         else:
             item.load_state_dict(rest["objects"][name])
     for name, state in rest["rng"].items():
@@ -405,7 +484,8 @@ def run_notebook(path: Path, parameters: Mapping[str, Any]) -> None:
         parameters: replace the values of the cell tagged ``parameters``.
 
     Raises:
-        ValueError: when the file is no notebook or names a parameter that its parameters cell does not set.
+        ValueError: when the file is no notebook or names a parameter that its
+            parameters cell does not set.
         RuntimeError: from a cell that fails, naming it.
     """
     try:
@@ -413,7 +493,10 @@ def run_notebook(path: Path, parameters: Mapping[str, Any]) -> None:
     except (OSError, json.JSONDecodeError, KeyError) as error:
         raise ValueError(f"{path} is no readable notebook: {error}") from error
     os.environ.setdefault("MPLBACKEND", "Agg")
-    namespace: dict[str, Any] = {"__name__": "__main__", "display": lambda *items, **options: None}
+    namespace: dict[str, Any] = {
+        "__name__": "__main__",
+        "display": lambda *items, **options: None,
+    }
     for number, cell in enumerate(cells):
         tags = cell["metadata"].get("tags", [])
         if cell["cell_type"] != "code" or "install" in tags:
@@ -422,7 +505,9 @@ def run_notebook(path: Path, parameters: Mapping[str, Any]) -> None:
         try:
             exec(compile(source, f"{path}:cell {number}", "exec"), namespace)
         except Exception as error:
-            raise RuntimeError(f"{path}, cell {number} failed: {error!r}\n{source}") from error
+            raise RuntimeError(
+                f"{path}, cell {number} failed: {error!r}\n{source}"
+            ) from error
         if "parameters" in tags:
             if unknown := set(parameters) - set(namespace):
                 raise ValueError(f"{path} has no parameter {sorted(unknown)}")
@@ -431,9 +516,18 @@ def run_notebook(path: Path, parameters: Mapping[str, Any]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line of ``python -m papernets_lite.training``."""
-    parser = argparse.ArgumentParser(prog="python -m papernets_lite.training", description=run_notebook.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m papernets_lite.training", description=run_notebook.__doc__
+    )
     parser.add_argument("notebook", type=Path)
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
+    parser.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        dest="parameters",
+    )
     options = parser.parse_args(arguments)
     parameters = dict(options.parameters)
     for name, text in options.parameters:

@@ -1,7 +1,9 @@
-"""Widgets that need no kernel: pictures drawn beforehand, chosen in the browser by sliders and buttons.
+"""Widgets that need no kernel: pictures drawn beforehand, chosen in the browser by
+sliders and buttons.
 
-They work in JupyterLab, in Colab and in the static page alike. They use the browser's own controls, because those of
-ipywidgets have no names for a screen reader, lack ``Stack`` in Colab's version, and take more bytes than the pictures.
+They work in JupyterLab, in Colab and in the static page alike. They use the browser's
+own controls, because those of ipywidgets have no names for a screen reader, lack
+``Stack`` in Colab's version, and take more bytes than the pictures.
 """
 
 import base64
@@ -35,7 +37,8 @@ if "google.colab" in sys.modules:  # Colab draws anywidgets only with its custom
 
 
 class Frames(anywidget.AnyWidget):
-    """What ``scrubber`` and ``picker`` return; ``chosen`` (one index for each axis) may be linked or set."""
+    """What ``scrubber`` and ``picker`` return; ``chosen`` (one index for each axis) may
+    be linked or set."""
 
     _esm = _JS / "frames.js"
     _css = _JS / "frames.css"
@@ -48,7 +51,9 @@ class Frames(anywidget.AnyWidget):
     chosen: traitlets.List = traitlets.List().tag(sync=True)
 
     def __repr__(self) -> str:
-        axes = " by ".join(f"{len(axis['options'])} {axis['name']}" for axis in self.axes)
+        axes = " by ".join(
+            f"{len(axis['options'])} {axis['name']}" for axis in self.axes
+        )
         return f"interactive figure, {axes}"
 
 
@@ -72,42 +77,78 @@ def scrubber(
         interval: milliseconds a frame when playing.
 
     Raises:
-        ValueError: for no frames, another number of labels or descriptions, an empty one, or frames of unequal size.
+        ValueError: for no frames, another number of labels or descriptions, an empty
+            one, or frames of unequal size.
     """
-    alts = [f"{alt}: {label}" for label in labels] if isinstance(alt, str) and alt.strip() else list(alt)
+    alts = (
+        [f"{alt}: {label}" for label in labels]
+        if isinstance(alt, str) and alt.strip()
+        else list(alt)
+    )
     counts = (len(frames), len(labels), len(alts))
-    expect(len(frames) and len(set(counts)) == 1, "frames, as many labels and as many alts", counts)
+    expect(
+        len(frames) and len(set(counts)) == 1,
+        "frames, as many labels and as many alts",
+        counts,
+    )
     expect(interval >= 1, "interval >= 1", interval)
     axes = [{"name": name, "options": list(labels)}]
     return _frames(frames, alts, scale, axes, interval).add_class("pn-scrubber")
 
 
-def picker(frames: Mapping[tuple[str, ...], Frame], names: Sequence[str], *, alt: str, scale: float = 1.0) -> Frames:
-    """A choice on one or more axes, each a row of buttons (up to six options) or a slider (more).
+def picker(
+    frames: Mapping[tuple[str, ...], Frame],
+    names: Sequence[str],
+    *,
+    alt: str,
+    scale: float = 1.0,
+) -> Frames:
+    """A choice on one or more axes, each a row of buttons (up to six options) or a
+    slider (more).
 
     Args:
-        frames: one for each combination of options, keyed by the options in the order of ``names``; of equal size.
+        frames: one for each combination of options, keyed by the options in the order
+            of ``names``; of equal size.
         names: the axes.
         alt: a description; each frame's gets its options.
         scale: screen pixels per picture pixel.
 
     Raises:
-        ValueError: when a combination is missing, a key has another length than ``names``, the description is empty,
-            or frames differ in size.
+        ValueError: when a combination is missing, a key has another length than
+            ``names``, the description is empty, or frames differ in size.
     """
     fit = all(not isinstance(key, str) and len(key) == len(names) for key in frames)
-    expect(frames and fit, f"frames with keys of {len(names)} options", list(frames)[:3])
-    options = [list(dict.fromkeys(key[axis] for key in frames)) for axis in range(len(names))]
+    expect(
+        frames and fit, f"frames with keys of {len(names)} options", list(frames)[:3]
+    )
+    options = [
+        list(dict.fromkeys(key[axis] for key in frames)) for axis in range(len(names))
+    ]
     keys = list(itertools.product(*options))
     missing = [key for key in keys if key not in frames]
-    expect(not missing, f"a frame for each combination of options, missing {missing[:3]}")
+    expect(
+        not missing, f"a frame for each combination of options, missing {missing[:3]}"
+    )
     alts = [f"{alt}: {', '.join(key)}" if alt.strip() else "" for key in keys]
-    axes = [{"name": name, "options": chosen} for name, chosen in zip(names, options, strict=True)]
-    return _frames([frames[key] for key in keys], alts, scale, axes).add_class("pn-picker")
+    axes = [
+        {"name": name, "options": chosen}
+        for name, chosen in zip(names, options, strict=True)
+    ]
+    return _frames([frames[key] for key in keys], alts, scale, axes).add_class(
+        "pn-picker"
+    )
 
 
-def _frames(frames: Sequence[Frame], alts: list[str], scale: float, axes: list[dict], interval: int = 0) -> Frames:
-    expect(all(alt.strip() for alt in alts), "a description of every frame (alt), got none")
+def _frames(
+    frames: Sequence[Frame],
+    alts: list[str],
+    scale: float,
+    axes: list[dict],
+    interval: int = 0,
+) -> Frames:
+    expect(
+        all(alt.strip() for alt in alts), "a description of every frame (alt), got none"
+    )
     pictures = [_picture(frame) for frame in frames]
     sizes = {picture.size for picture in pictures}
     expect(len(sizes) == 1, "frames of one size", sorted(sizes))
@@ -127,19 +168,31 @@ def _frames(frames: Sequence[Frame], alts: list[str], scale: float, axes: list[d
 def _picture(frame: Frame) -> Image.Image:
     if isinstance(frame, Figure):
         frame = plots.tensor(frame)
-    return (frame if isinstance(frame, Image.Image) else Image.fromarray(plots.to_array(frame))).convert("RGB")
+    return (
+        frame
+        if isinstance(frame, Image.Image)
+        else Image.fromarray(plots.to_array(frame))
+    ).convert("RGB")
 
 
 def data_url(picture: Image.Image) -> str:
-    """A picture as a ``data:`` URL of few bytes: WebP, without loss for drawings and with some for photographs."""
+    """A picture as a ``data:`` URL of few bytes: WebP, without loss for drawings and
+    with some for photographs."""
     small = picture.width <= SMALL
     drawing = picture if small else plots.flat(picture)
-    # WebP halves the resolution of colour; doubled beforehand, a small picture keeps the colour of each pixel.
-    photograph = ImageOps.scale(picture, 2, Image.Resampling.NEAREST) if small else picture
+    # WebP halves the resolution of colour; doubled beforehand, a small picture keeps
+    # the colour of each pixel.
+    photograph = (
+        ImageOps.scale(picture, 2, Image.Resampling.NEAREST) if small else picture
+    )
     encodings = [_webp(photograph, quality=60, method=6)]
     if drawing:
-        encodings.append(_webp(drawing.convert("RGB"), lossless=True, quality=50, method=4))
-    return f"data:image/webp;base64,{base64.b64encode(min(encodings, key=len)).decode()}"
+        encodings.append(
+            _webp(drawing.convert("RGB"), lossless=True, quality=50, method=4)
+        )
+    return (
+        f"data:image/webp;base64,{base64.b64encode(min(encodings, key=len)).decode()}"
+    )
 
 
 def _webp(picture: Image.Image, **options: Any) -> bytes:
@@ -178,32 +231,51 @@ def line_integral(
     limb: int = 0,
     samples: int = 10,
 ) -> LineIntegral:
-    """Pick two joints, or drag the line's ends, and see the field's line integral between them.
+    """Pick two joints, or drag the line's ends, and see the field's line integral
+    between them.
 
     Args:
         image: the scene.
-        field: one vector field for each limb, components (x, y) in [-1, 1], on a grid that covers the image.
+        field: one vector field for each limb, components (x, y) in [-1, 1], on a grid
+            that covers the image.
         limbs: name -> (joint at its start, joint at its end), one for each field.
-        points: candidates: ``{"joint": 3, "x": 12.5, "y": 40.0, "label": "right elbow of person 1"}``, pixels.
+        points: candidates: ``{"joint": 3, "x": 12.5, "y": 40.0, "label": "right elbow
+            of person 1"}``, pixels.
         alt: a description of the scene.
         limb: which is shown first.
         samples: points along the line, its ends included.
 
     Raises:
-        ValueError: when fields and limbs differ in number, the grid does not divide the image evenly, a value is not
-            finite, a limb has no candidate at one of its ends, or the description is empty.
+        ValueError: when fields and limbs differ in number, the grid does not divide the
+            image evenly, a value is not finite, a limb has no candidate at one of its
+            ends, or the description is empty.
     """
     count, _, rows, columns = field.shape
-    expect(0 <= limb < count == len(limbs), f"a field per limb, got {count} fields, {len(limbs)} limbs, limb {limb}")
+    expect(
+        0 <= limb < count == len(limbs),
+        f"a field per limb, got {count} fields, {len(limbs)} limbs, limb {limb}",
+    )
     height, width = image.shape[-2:]
     stride = width / columns
-    expect(height == rows * stride, f"a grid over the image, got {rows}x{columns} over {height}x{width}")
-    expect(samples >= 2 and alt.strip(), "samples >= 2 and a description (alt)", samples, alt)
-    finite = field.isfinite().all() and all(math.isfinite(point[k]) for point in points for k in ("x", "y"))
+    expect(
+        height == rows * stride,
+        f"a grid over the image, got {rows}x{columns} over {height}x{width}",
+    )
+    expect(
+        samples >= 2 and alt.strip(),
+        "samples >= 2 and a description (alt)",
+        samples,
+        alt,
+    )
+    finite = field.isfinite().all() and all(
+        math.isfinite(point[k]) for point in points for k in ("x", "y")
+    )
     expect(finite, "a finite field and finite points, got values that are not")
     there = {point["joint"] for point in points}
     lonely = [name for name, ends in limbs.items() if not there.issuperset(ends)]
-    expect(not lonely, f"candidates for both ends of every limb, got none for {lonely[:3]}")
+    expect(
+        not lonely, f"candidates for both ends of every limb, got none for {lonely[:3]}"
+    )
     levels = (127 * field.detach().cpu().clamp(-1, 1)).round().to(torch.int8)
     return LineIntegral(
         image=data_url(_picture(image)),

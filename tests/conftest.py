@@ -1,4 +1,5 @@
-"""Every test runs with shapes and dtypes of the package's signatures checked, on one thread."""
+"""Every test runs with shapes and dtypes of the package's signatures checked, on one
+thread."""
 
 import torch
 from jaxtyping import install_import_hook

@@ -1,4 +1,5 @@
-"""What tests of several modules need: how fast something is, and batch norms whose every number matters."""
+"""What tests of several modules need: how fast something is, and batch norms whose
+every number matters."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +8,8 @@ from torch import nn
 
 
 def fastest(work: Callable[[], object], rounds: int = 5) -> float:
-    """CPU seconds of the fastest of several calls: other work on the machine slows some of them, hardly all."""
+    """CPU seconds of the fastest of several calls: other work on the machine slows some
+    of them, hardly all."""
     seconds = []
     for _ in range(rounds):
         start = time.process_time()
@@ -16,8 +18,11 @@ def fastest(work: Callable[[], object], rounds: int = 5) -> float:
     return min(seconds)
 
 
-def randomise_(module: nn.Module, gain: tuple[float, float] = (0.5, 1.5), spread: float = 0.1) -> None:
-    """Give batch norms random weights (positive, in ``gain``), biases and statistics, so that none can be left out."""
+def randomise_(
+    module: nn.Module, gain: tuple[float, float] = (0.5, 1.5), spread: float = 0.1
+) -> None:
+    """Give batch norms random weights (positive, in ``gain``), biases and statistics,
+    so that none can be left out."""
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, *gain)

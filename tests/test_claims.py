@@ -7,7 +7,16 @@ import math
 import pytest
 
 from papernets_lite import claims
-from papernets_lite.claims import INCONCLUSIVE, MIME, NOT_SUPPORTED, SUPPORTED, Claim, effect, judge, summarise
+from papernets_lite.claims import (
+    INCONCLUSIVE,
+    MIME,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Claim,
+    effect,
+    judge,
+    summarise,
+)
 
 CLAIM = Claim(
     slug="resnet", key="k", text="t", paper_says="p", metric="loss", treatment="a", control="b", margin=0.1,
@@ -45,7 +54,9 @@ def test_verdicts(differences, margin, verdict):
     assert judge(effect(differences, [0.0] * len(differences)), margin) == verdict
 
 
-@pytest.mark.parametrize(("treatment", "control"), [([], []), ([1.0], []), ([math.nan], [1.0])])
+@pytest.mark.parametrize(
+    ("treatment", "control"), [([], []), ([1.0], []), ([math.nan], [1.0])]
+)
 def test_bad_values_are_refused(treatment, control):
     with pytest.raises(ValueError, match="expected"):
         effect(treatment, control)
@@ -80,7 +91,9 @@ def test_numbers_read_well():
 
 
 def test_summary_sorts_and_pairs_seeds():
-    records = [CLAIM.measure(1.0 + s, 2.0 + s + 0.1 * s, seed=s).record() for s in (2, 0, 1)]
+    records = [
+        CLAIM.measure(1.0 + s, 2.0 + s + 0.1 * s, seed=s).record() for s in (2, 0, 1)
+    ]
     stored = summarise(records)
     assert stored["seeds"] == [0, 1, 2]
     assert stored["mean"] == pytest.approx(1.1)
@@ -101,7 +114,8 @@ def test_verdict_prints_what_is_stored(monkeypatch, capsys, tmp_path):
     assert printed.startswith("SUPPORTED: t")
     assert "5 paired seeds" in printed
     assert "1.2, 95 % interval" in printed
-    # The verdict follows the seeds' values: a stricter margin changes it without a new measurement.
+    # The verdict follows the seeds' values: a stricter margin changes it without a new
+    # measurement.
     dataclasses.replace(CLAIM, margin=3.0).verdict()
     assert capsys.readouterr().out.startswith("NOT SUPPORTED: t")
     path.write_text("{")

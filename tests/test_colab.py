@@ -1,5 +1,6 @@
-"""A rehearsal of Colab: a fresh environment with what Colab has, one notebook alone in an empty folder, which installs
-the package by its own first cell, here from the built wheel instead of the repository."""
+"""A rehearsal of Colab: a fresh environment with what Colab has, one notebook alone in
+an empty folder, which installs the package by its own first cell, here from the built
+wheel instead of the repository."""
 
 import os
 import shutil
@@ -29,8 +30,16 @@ print(notebook.cells[-1].outputs[0].text)
 
 
 def run(*command: object, cwd: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    done = subprocess.run(
+        [str(c) for c in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, (
+        f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    )
     return done.stdout
 
 
@@ -47,7 +56,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_all_that_runs_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        requirements = next(archive.read(n).decode() for n in archive.namelist() if n.endswith("METADATA"))
+        requirements = next(
+            archive.read(n).decode()
+            for n in archive.namelist()
+            if n.endswith("METADATA")
+        )
     package = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "papernets_lite").rglob("*")
@@ -55,9 +68,13 @@ def test_the_wheel_holds_all_that_runs_and_nothing_else(wheel):
     }
     assert names == package | {"papernets_lite/results.json"}
     assert "papernets_lite/py.typed" in names
-    asked = [line for line in requirements.splitlines() if line.startswith("Requires-Dist:")]
+    asked = [
+        line for line in requirements.splitlines() if line.startswith("Requires-Dist:")
+    ]
     assert asked
-    assert not [line for line in asked if "==" in line or "<" in line], "lower bounds only: Colab keeps its torch"
+    assert not [line for line in asked if "==" in line or "<" in line], (
+        "lower bounds only: Colab keeps its torch"
+    )
 
 
 @pytest.mark.slow
@@ -66,16 +83,56 @@ def test_one_notebook_alone_installs_the_wheel_and_runs(tmp_path, wheel):
     environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never", "TQDM_DISABLE": "1"}
     for name in ("PYTHONPATH", "VIRTUAL_ENV"):
         environment.pop(name, None)
-    run(uv, "venv", "-q", "--python", sys.executable, "fresh", cwd=tmp_path, environment=environment)
+    run(
+        uv,
+        "venv",
+        "-q",
+        "--python",
+        sys.executable,
+        "fresh",
+        cwd=tmp_path,
+        environment=environment,
+    )
     python = tmp_path / "fresh" / "bin" / "python"
-    install = (uv, "pip", "install", "-q", "--python", python, "-c", ROOT / "requirements.txt")
-    run(*install, wheel, "ipykernel", "nbclient", "pip", cwd=tmp_path, environment=environment)
-    run(uv, "pip", "uninstall", "-q", "--python", python, "papernets-lite", cwd=tmp_path, environment=environment)
+    install = (
+        uv,
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        python,
+        "-c",
+        ROOT / "requirements.txt",
+    )
+    run(
+        *install,
+        wheel,
+        "ipykernel",
+        "nbclient",
+        "pip",
+        cwd=tmp_path,
+        environment=environment,
+    )
+    run(
+        uv,
+        "pip",
+        "uninstall",
+        "-q",
+        "--python",
+        python,
+        "papernets-lite",
+        cwd=tmp_path,
+        environment=environment,
+    )
 
     # The quickest chapter, alone; only the address of its install cell is another.
     found = {path: nbformat.read(path, 4) for path in chapters.chapters(ROOT).values()}
-    path, notebook = min(found.items(), key=lambda item: item[1].metadata["papernets"]["seconds"])
-    cell = next(cell for cell in notebook.cells if "install" in cell.metadata.get("tags", []))
+    path, notebook = min(
+        found.items(), key=lambda item: item[1].metadata["papernets"]["seconds"]
+    )
+    cell = next(
+        cell for cell in notebook.cells if "install" in cell.metadata.get("tags", [])
+    )
     address = chapters.address(ROOT)
     assert cell.source.count(address) == 1
     cell.source = cell.source.replace(address, wheel.as_uri())
@@ -85,8 +142,20 @@ def test_one_notebook_alone_installs_the_wheel_and_runs(tmp_path, wheel):
     (tmp_path / "run.py").write_text(RUN)
     # Without an index: what Colab has satisfies the wheel, and nothing is fetched.
     environment |= {"HOME": str(tmp_path / "home"), "PIP_NO_INDEX": "1"}
-    printed = run(python, tmp_path / "run.py", path.name, cwd=tmp_path / "alone", environment=environment)
+    printed = run(
+        python,
+        tmp_path / "run.py",
+        path.name,
+        cwd=tmp_path / "alone",
+        environment=environment,
+    )
     file, torch_version = printed.split()[-2:]
-    assert Path(file).is_relative_to(tmp_path / "fresh"), "the package came from the wheel"
-    assert torch_version.split("+")[0] == version("torch").split("+")[0], "the installation left torch as it was"
-    assert [p.name for p in (tmp_path / "alone").iterdir()] == [path.name], "the chapter left nothing behind"
+    assert Path(file).is_relative_to(tmp_path / "fresh"), (
+        "the package came from the wheel"
+    )
+    assert torch_version.split("+")[0] == version("torch").split("+")[0], (
+        "the installation left torch as it was"
+    )
+    assert [p.name for p in (tmp_path / "alone").iterdir()] == [path.name], (
+        "the chapter left nothing behind"
+    )

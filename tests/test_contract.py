@@ -19,7 +19,9 @@ from tests.papers import RUN
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())
-FILES = sorted(p for part in PARTS for p in (ROOT / "papernets_lite" / part).glob("[a-z]*.py"))
+FILES = sorted(
+    p for part in PARTS for p in (ROOT / "papernets_lite" / part).glob("[a-z]*.py")
+)
 each = pytest.mark.parametrize("path", FILES, ids=[p.stem for p in FILES])
 
 
@@ -34,7 +36,9 @@ def build(path: Path) -> torch.nn.Module:
 
 def test_there_are_papers():
     assert {"resnet", "openpose", "cyclegan"} <= {p.stem for p in FILES}
-    assert {p.stem for p in FILES} == set(RUN), "tests/papers.py says how each paper is run"
+    assert {p.stem for p in FILES} == set(RUN), (
+        "tests/papers.py says how each paper is run"
+    )
 
 
 @each
@@ -50,7 +54,9 @@ def prose_lines(source: str) -> set[int]:
     """Numbers of the lines that belong to a docstring."""
     prose = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+        if isinstance(
+            node, (ast.Module, ast.ClassDef, ast.FunctionDef)
+        ) and ast.get_docstring(node):
             prose |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     return prose
 
@@ -58,12 +64,16 @@ def prose_lines(source: str) -> set[int]:
 def code_lines(source: str) -> int:
     """Lines that are neither blank, nor comment, nor docstring."""
     prose, lines = prose_lines(source), enumerate(source.splitlines(), start=1)
-    return sum(bool(re.match(r"\s*[^\s#]", line)) and number not in prose for number, line in lines)
+    return sum(
+        bool(re.match(r"\s*[^\s#]", line)) and number not in prose
+        for number, line in lines
+    )
 
 
 def blocks(source: str, length: int = 6) -> set[tuple[str, ...]]:
-    """Every run of `length` lines of code, in which the names of variables are numbered as they come: two runs that
-    differ only in their names are one. Imports, docstrings, comments and lines of mere brackets do not count."""
+    """Every run of `length` lines of code, in which the names of variables are numbered
+    as they come: two runs that differ only in their names are one. Imports, docstrings,
+    comments and lines of mere brackets do not count."""
     lines: dict[int, list[tuple[bool, str]]] = {}
     prose, before = prose_lines(source), ""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -71,11 +81,17 @@ def blocks(source: str, length: int = 6) -> set[tuple[str, ...]]:
             token.type in (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)
             and token.start[0] not in prose
         ):
-            variable = token.type == tokenize.NAME and before != "." and not keyword.iskeyword(token.string)
+            variable = (
+                token.type == tokenize.NAME
+                and before != "."
+                and not keyword.iskeyword(token.string)
+            )
             lines.setdefault(token.start[0], []).append((variable, token.string))
             before = token.string
     code = [
-        t for _, t in sorted(lines.items()) if t[0][1] not in ("import", "from") and any(w.isalnum() for _, w in t)
+        t
+        for _, t in sorted(lines.items())
+        if t[0][1] not in ("import", "from") and any(w.isalnum() for _, w in t)
     ]
     found = set()
     for start in range(len(code) - length + 1):
@@ -83,7 +99,9 @@ def blocks(source: str, length: int = 6) -> set[tuple[str, ...]]:
         window = code[start : start + length]
         found.add(
             tuple(
-                f"_{number.setdefault(w, len(number))}" if free else w for t in window for free, w in [*t, (0, "\n")]
+                f"_{number.setdefault(w, len(number))}" if free else w
+                for t in window
+                for free, w in [*t, (0, "\n")]
             )
         )
     return found
@@ -103,11 +121,15 @@ def test_no_block_stands_in_two_papers():
     for path in FILES:
         for block in blocks(path.read_text()):
             other = known.setdefault(block, path.stem)
-            assert other == path.stem, f"{other} and {path.stem} share these lines:\n{' '.join(block)}"
+            assert other == path.stem, (
+                f"{other} and {path.stem} share these lines:\n{' '.join(block)}"
+            )
 
 
 def test_the_package_stays_small():
-    size = sum(code_lines(path.read_text()) for path in (ROOT / "papernets_lite").rglob("*.py"))
+    size = sum(
+        code_lines(path.read_text()) for path in (ROOT / "papernets_lite").rglob("*.py")
+    )
     # Fourteen papers were to fit in 6,500.
     assert size < 6500, f"the package has {size} lines of code"
 
@@ -115,8 +137,17 @@ def test_the_package_stays_small():
 @each
 def test_size_and_imports(path):
     source = path.read_text()
-    assert 60 <= code_lines(source) <= 300, f"{path} has {code_lines(source)} lines of code"
-    allowed = {"torch", "torchvision", "einops", "jaxtyping", "papernets_lite", *sys.stdlib_module_names}
+    assert 60 <= code_lines(source) <= 300, (
+        f"{path} has {code_lines(source)} lines of code"
+    )
+    allowed = {
+        "torch",
+        "torchvision",
+        "einops",
+        "jaxtyping",
+        "papernets_lite",
+        *sys.stdlib_module_names,
+    }
     for node in ast.walk(ast.parse(source)):
         names = []
         if isinstance(node, ast.Import):
@@ -131,11 +162,17 @@ def test_public_things_are_documented(path):
     found = module(path)
     for name, item in vars(found).items():
         here = getattr(item, "__module__", None) == found.__name__
-        if here and not name.startswith("_") and (inspect.isfunction(item) or inspect.isclass(item)):
+        if (
+            here
+            and not name.startswith("_")
+            and (inspect.isfunction(item) or inspect.isclass(item))
+        ):
             text = inspect.getdoc(item)
             assert text, f"{path}: {name} has no docstring"
             if inspect.isfunction(item) and len(inspect.signature(item).parameters) > 2:
-                assert "Args:" in text, f"{path}: the docstring of {name} does not say what its arguments are"
+                assert "Args:" in text, (
+                    f"{path}: the docstring of {name} does not say what its arguments are"
+                )
 
 
 @each
@@ -160,7 +197,9 @@ def test_every_parameter_learns(path):
     RUN[path.stem](model, 4, 0).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f"{name} gets no gradient"
-        assert parameter.grad.isfinite().all(), f"{name} gets a gradient that is not finite"
+        assert parameter.grad.isfinite().all(), (
+            f"{name} gets a gradient that is not finite"
+        )
 
 
 @each
@@ -177,7 +216,9 @@ def test_evaluation_changes_nothing(path):
     with torch.no_grad():
         first, second = (RUN[path.stem](model, 2, 0) for _ in range(2))
     assert torch.equal(first, second)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in model.state_dict().items()
+    )
 
 
 @each

@@ -25,19 +25,25 @@ def test_resize_keeps_pixels_as_squares() -> None:
 
 
 def test_a_joint_lies_where_its_pixel_coordinates_say() -> None:
-    # (2.5, 5.5) is the centre of pixel (column 2, row 5): enlarged ten times, rows 50-59 and columns 20-29.
-    shown = skeleton(GREY, torch.tensor([[[2.5, 5.5]]]), torch.tensor([[True]]), [], scale=10)
+    # (2.5, 5.5) is the centre of pixel (column 2, row 5): enlarged ten times, rows
+    # 50-59 and columns 20-29.
+    shown = skeleton(
+        GREY, torch.tensor([[[2.5, 5.5]]]), torch.tensor([[True]]), [], scale=10
+    )
     changed = (shown - 0.5).abs().amax(0) > 0.02
     rows, columns = changed.nonzero().double().T
     assert rows.mean() + 0.5 == pytest.approx(55, abs=0.05)
     assert columns.mean() + 0.5 == pytest.approx(25, abs=0.05)
     assert torch.equal(shown[:, 55, 25], torch.ones(3))
-    assert np.pi * 5.7**2 < changed.sum() < np.pi * 7.4**2  # a radius of 6.2, and a rim of half colours
+    # a radius of 6.2, and a rim of half colours
+    assert np.pi * 5.7**2 < changed.sum() < np.pi * 7.4**2
 
 
 def test_positions_are_finer_than_pixels() -> None:
     def centre(x: float) -> float:
-        shown = skeleton(GREY, torch.tensor([[[x, 4.0]]]), torch.tensor([[True]]), [], scale=4)
+        shown = skeleton(
+            GREY, torch.tensor([[[x, 4.0]]]), torch.tensor([[True]]), [], scale=4
+        )
         ink = (0.5 - shown).clamp(min=0).sum(0) + (shown - 0.5).clamp(min=0).sum(0)
         return float((ink.sum(0) * (torch.arange(32) + 0.5)).sum() / ink.sum()) / 4
 
@@ -72,14 +78,24 @@ def test_hidden_joints_are_rings_and_those_without_a_place_left_out() -> None:
 
 def test_people_have_colours_of_their_own() -> None:
     points = torch.tensor([[[1.0, 2.0], [7.0, 2.0]], [[1.0, 6.0], [7.0, 6.0]]])
-    shown = skeleton(GREY, points, torch.ones(2, 2, dtype=torch.bool), [(0, 1)], scale=8, by_person=True)
+    shown = skeleton(
+        GREY,
+        points,
+        torch.ones(2, 2, dtype=torch.bool),
+        [(0, 1)],
+        scale=8,
+        by_person=True,
+    )
     torch.testing.assert_close(shown[:, 16, 32], colour(draw.COLOURS[0]))
     torch.testing.assert_close(shown[:, 48, 32], colour(draw.COLOURS[1]))
 
 
 def test_boxes_are_drawn_on_their_edges_only_and_far_ones_do_not_fail() -> None:
     shown = draw.boxes(
-        GREY, torch.tensor([[1.0, 2.0, 6.0, 7.0], [-1e9, -1e9, 1e9, 1e9]]), scale=10, colour=(255, 0, 0)
+        GREY,
+        torch.tensor([[1.0, 2.0, 6.0, 7.0], [-1e9, -1e9, 1e9, 1e9]]),
+        scale=10,
+        colour=(255, 0, 0),
     )
     red = torch.tensor([1.0, 0.0, 0.0])
     for row, column in ((20, 35), (70, 35), (45, 10), (45, 60)):
@@ -91,9 +107,15 @@ def test_boxes_are_drawn_on_their_edges_only_and_far_ones_do_not_fail() -> None:
 
 def test_no_boxes_masks_or_people_leave_the_picture() -> None:
     plain = draw.resize(GREY, 4)
-    torch.testing.assert_close(draw.boxes(GREY, torch.zeros(0, 4)), plain, atol=0.01, rtol=0)
-    torch.testing.assert_close(draw.masks(GREY, torch.zeros(0, 8, 8, dtype=torch.bool)), plain)
-    nobody = skeleton(GREY, torch.zeros(0, 3, 2), torch.zeros(0, 3, dtype=torch.bool), [(0, 1)])
+    torch.testing.assert_close(
+        draw.boxes(GREY, torch.zeros(0, 4)), plain, atol=0.01, rtol=0
+    )
+    torch.testing.assert_close(
+        draw.masks(GREY, torch.zeros(0, 8, 8, dtype=torch.bool)), plain
+    )
+    nobody = skeleton(
+        GREY, torch.zeros(0, 3, 2), torch.zeros(0, 3, dtype=torch.bool), [(0, 1)]
+    )
     torch.testing.assert_close(nobody, plain, atol=0.01, rtol=0)
 
 
@@ -101,7 +123,9 @@ def test_a_mask_colours_its_pixels_and_no_others() -> None:
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[0, 2, 3] = True
     shown = draw.masks(GREY, mask, scale=1)
-    torch.testing.assert_close(shown[:, 2, 3], 0.45 * 0.5 + 0.55 * colour(draw.COLOURS[0]))
+    torch.testing.assert_close(
+        shown[:, 2, 3], 0.45 * 0.5 + 0.55 * colour(draw.COLOURS[0])
+    )
     shown[:, 2, 3] = 0.5
     assert torch.equal(shown, GREY)
 
@@ -125,7 +149,9 @@ def test_hues_are_equally_light_and_all_different() -> None:
     luminance = linear @ (0.2126, 0.7152, 0.0722)
     assert luminance.max() / luminance.min() < 1.35  # matplotlib's hsv: 13
     assert np.linalg.norm(rgb - np.roll(rgb, 1, 0), axis=1).min() > 0.1
-    np.testing.assert_allclose(draw.hues(np.array(0.3)), draw.hues(np.array(0.3 + 2 * np.pi)), atol=1e-12)
+    np.testing.assert_allclose(
+        draw.hues(np.array(0.3)), draw.hues(np.array(0.3 + 2 * np.pi)), atol=1e-12
+    )
 
 
 def test_labels_repeat_colours_and_keep_nothing_white() -> None:
@@ -155,18 +181,36 @@ def test_grid_places_tiles_row_by_row() -> None:
 # Viénot's simulation of the two common kinds of colour blindness, in linear RGB.
 BLINDNESS = {
     "none": np.eye(3),
-    "protanopia": np.array([[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]]),
-    "deuteranopia": np.array([[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]]),
+    "protanopia": np.array(
+        [[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]]
+    ),
+    "deuteranopia": np.array(
+        [[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]]
+    ),
 }
 
 
 @pytest.mark.parametrize("blindness", BLINDNESS)
 def test_the_first_six_colours_are_told_apart(blindness: str) -> None:
     rgb = np.stack([colour(c).numpy() for c in draw.COLOURS[:6]])
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ BLINDNESS[blindness].T
+    linear = (
+        np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        @ BLINDNESS[blindness].T
+    )
     # CIE Lab
-    xyz = linear.clip(0) @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    xyz = (
+        linear.clip(0)
+        @ np.array(
+            [
+                [0.4124, 0.3576, 0.1805],
+                [0.2126, 0.7152, 0.0722],
+                [0.0193, 0.1192, 0.9505],
+            ]
+        ).T
+    )
     f = np.cbrt(xyz / (0.9505, 1.0, 1.089))
-    lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+    lab = np.stack(
+        [116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1
+    )
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 1000 * np.eye(6)
     assert apart.min() > 12  # just noticeable: 2.3

@@ -1,4 +1,5 @@
-"""What every stored chapter promises: fresh outputs, its parts, its sizes. nbval runs them; this reads them."""
+"""What every stored chapter promises: fresh outputs, its parts, its sizes. nbval runs
+them; this reads them."""
 
 import ast
 import json
@@ -16,7 +17,15 @@ import chapters  # noqa: E402
 NOTEBOOKS = chapters.chapters(ROOT)
 each = pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
 VIEW, STATE = chapters.VIEW, chapters.STATE
-SECTIONS = ("Touch it first", "The problem", "The idea", "honest reading", "Exercises", "What came next", "References")
+SECTIONS = (
+    "Touch it first",
+    "The problem",
+    "The idea",
+    "honest reading",
+    "Exercises",
+    "What came next",
+    "References",
+)
 
 
 def tagged(notebook, tag):
@@ -28,7 +37,11 @@ def outputs(notebook):
 
 
 def views(cell):
-    return [output.data[VIEW]["model_id"] for output in cell.get("outputs", []) if VIEW in output.get("data", {})]
+    return [
+        output.data[VIEW]["model_id"]
+        for output in cell.get("outputs", [])
+        if VIEW in output.get("data", {})
+    ]
 
 
 @pytest.fixture
@@ -43,7 +56,9 @@ def test_outputs_are_fresh(path):
 
 @each
 def test_size(path, notebook):
-    assert path.stat().st_size <= 400_000, f"{path.name} has {path.stat().st_size} bytes"
+    assert path.stat().st_size <= 400_000, (
+        f"{path.name} has {path.stat().st_size} bytes"
+    )
     cells = len(notebook.cells)
     assert 25 <= cells <= 35, f"{cells} cells"
     lines = [
@@ -62,7 +77,9 @@ def test_all_together_are_small():
 
 @each
 def test_parts_are_there_in_order(notebook):
-    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    prose = "\n".join(
+        cell.source for cell in notebook.cells if cell.cell_type == "markdown"
+    )
     places = [prose.find(words) for words in SECTIONS]
     assert min(places) >= 0, dict(zip(SECTIONS, places, strict=True))
     assert places == sorted(places)
@@ -79,7 +96,8 @@ def test_the_reader_touches_it_before_anything_is_trained(notebook):
     training = [
         i
         for i, cell in enumerate(notebook.cells)
-        if cell.cell_type == "code" and re.search(r"training\.(train|fit)\b", cell.source)
+        if cell.cell_type == "code"
+        and re.search(r"training\.(train|fit)\b", cell.source)
     ]
     assert hero < min(training)
 
@@ -87,13 +105,19 @@ def test_the_reader_touches_it_before_anything_is_trained(notebook):
 @each
 def test_cells_and_tags(path, notebook):
     assert notebook.cells[0].source.startswith("# ")
-    assert tagged(notebook, "install")[0].source == chapters.install_cell(ROOT), "run `make execute`"
+    assert tagged(notebook, "install")[0].source == chapters.install_cell(ROOT), (
+        "run `make execute`"
+    )
     parameters = tagged(notebook, "parameters")[0].source
     assert re.findall(r"^(\w+) = ", parameters, re.M) == ["seed", "scale"]
     checked = tagged(notebook, "nbval-check-output")
     assert any(".verdict()" in cell.source for cell in checked)
-    assert any("assert " in cell.source for cell in notebook.cells if cell.cell_type == "code")
-    for key in re.findall(r"\{cite:p\}`([^`]+)`", "\n".join(cell.source for cell in notebook.cells)):
+    assert any(
+        "assert " in cell.source for cell in notebook.cells if cell.cell_type == "code"
+    )
+    for key in re.findall(
+        r"\{cite:p\}`([^`]+)`", "\n".join(cell.source for cell in notebook.cells)
+    ):
         assert f"{{{key}," in (ROOT / "book" / "references.bib").read_text()
 
 
@@ -102,7 +126,9 @@ def test_the_notebook_defines_no_model_or_helper(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "code" and "install" not in cell.metadata.get("tags", []):
             for node in ast.walk(ast.parse(cell.source)):
-                assert not isinstance(node, (ast.FunctionDef, ast.ClassDef)), cell.source
+                assert not isinstance(node, (ast.FunctionDef, ast.ClassDef)), (
+                    cell.source
+                )
 
 
 @each
@@ -110,13 +136,17 @@ def test_outputs_are_clean(path, notebook):
     text = json.dumps(outputs(notebook))
     assert str(ROOT) not in text
     assert str(Path.home()) + "/" not in text
-    assert not re.search(r" at 0x[0-9a-f]{6}", text), "an address, which differs in each run"
+    assert not re.search(r" at 0x[0-9a-f]{6}", text), (
+        "an address, which differs in each run"
+    )
     for output in outputs(notebook):
         assert output.output_type != "error"
         assert output.get("name") != "stderr", output.get("text")
         for kind in ("image/png", "image/jpeg"):
             if kind in output.get("data", {}):
-                assert output.metadata.get(kind, {}).get("alt"), "a figure without alt text: use plots.finish"
+                assert output.metadata.get(kind, {}).get("alt"), (
+                    "a figure without alt text: use plots.finish"
+                )
     state = notebook.metadata["widgets"][STATE]["state"]
     shown = [view for cell in notebook.cells for view in views(cell)]
     assert shown, "no widget"
@@ -134,8 +164,15 @@ def test_it_fits_the_budget(notebook):
 
 @each
 def test_verdicts_are_stored(path, notebook):
-    stored = json.loads((ROOT / "book" / "results.json").read_text())[path.stem]["claims"]
-    shown = "".join(o.text for cell in tagged(notebook, "nbval-check-output") for o in cell.outputs if "text" in o)
+    stored = json.loads((ROOT / "book" / "results.json").read_text())[path.stem][
+        "claims"
+    ]
+    shown = "".join(
+        o.text
+        for cell in tagged(notebook, "nbval-check-output")
+        for o in cell.outputs
+        if "text" in o
+    )
     for claim in stored.values():
         assert f"{claim['verdict']}: {claim['text']}" in shown
         assert len(claim["seeds"]) >= 5

@@ -22,7 +22,9 @@ def closed() -> None:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list:
     """What was displayed: (data, metadata)."""
     outputs = []
-    monkeypatch.setattr(plots, "display", lambda data, metadata, raw: outputs.append((data, metadata)))
+    monkeypatch.setattr(
+        plots, "display", lambda data, metadata, raw: outputs.append((data, metadata))
+    )
     return outputs
 
 
@@ -33,7 +35,9 @@ def lines() -> matplotlib.figure.Figure:
     return figure
 
 
-def test_finish_shows_a_small_sharp_drawing_with_its_description_and_closes_it(shown: list) -> None:
+def test_finish_shows_a_small_sharp_drawing_with_its_description_and_closes_it(
+    shown: list,
+) -> None:
     figure = lines()
     full = io.BytesIO()
     figure.savefig(full, format="png", dpi=5 * plots.DPI // 4)
@@ -89,14 +93,19 @@ def test_render_and_tensor_agree() -> None:
 
 
 def test_curves_draw_the_running_mean_where_it_belongs() -> None:
-    ax = plots.curves({"a": torch.tensor([0.0, 3.0, 6.0, 3.0, 0.0]), "b": torch.ones(5)}, smooth=3)
+    ax = plots.curves(
+        {"a": torch.tensor([0.0, 3.0, 6.0, 3.0, 0.0]), "b": torch.ones(5)}, smooth=3
+    )
     x, y = ax.lines[0].get_data()
     np.testing.assert_allclose(x, [1, 2, 3])  # the middle of each window
     np.testing.assert_allclose(y, [3, 4, 3])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
     assert ax.get_ylabel() == "loss"
     assert len(ax.collections) == 2  # the bands
-    low, high = ax.collections[0].get_paths()[0].vertices[:, 1].min(), ax.collections[0].get_paths()[0].vertices.max()
+    low, high = (
+        ax.collections[0].get_paths()[0].vertices[:, 1].min(),
+        ax.collections[0].get_paths()[0].vertices.max(),
+    )
     assert 0 <= low < 3
     assert high > 4
 
@@ -119,7 +128,11 @@ def test_curves_take_histories_and_short_ones() -> None:
         (torch.tensor([1.0, NAN]), {}, "run/loss holds 1 values that are not finite"),
         (torch.zeros(0), {}, "expected values"),
         (torch.ones(3), {"smooth": 0}, "smooth 0"),
-        (torch.tensor([1.0, 0.0]), {"log": True}, "positive values on a logarithmic axis, got 0"),
+        (
+            torch.tensor([1.0, 0.0]),
+            {"log": True},
+            "positive values on a logarithmic axis, got 0",
+        ),
     ],
 )
 def test_curves_refuse(values: torch.Tensor, options: dict, message: str) -> None:
@@ -149,7 +162,11 @@ def test_images_stand_in_rows_with_titles() -> None:
 
 @pytest.mark.parametrize(
     ("pictures", "options"),
-    [([], {}), (torch.rand(2, 3, 4, 4), {"titles": ["one"]}), (torch.rand(1, 3, 4, 4), {"columns": 0})],
+    [
+        ([], {}),
+        (torch.rand(2, 3, 4, 4), {"titles": ["one"]}),
+        (torch.rand(1, 3, 4, 4), {"columns": 0}),
+    ],
 )
 def test_images_refuse(pictures: object, options: dict) -> None:
     with pytest.raises(ValueError, match="expected pictures"):
@@ -182,7 +199,9 @@ def test_quiver_puts_arrows_on_the_cells_centres_in_the_images_pixels() -> None:
 
 
 def test_heat_writes_its_numbers_and_names() -> None:
-    ax = plots.heat(torch.tensor([[0.25, 1.0]]), rows=["r"], columns=["c", "d"], xlabel="x")
+    ax = plots.heat(
+        torch.tensor([[0.25, 1.0]]), rows=["r"], columns=["c", "d"], xlabel="x"
+    )
     assert [text.get_text() for text in ax.texts] == ["0.25", "1.00"]
     assert [text.get_color() for text in ax.texts] == [plots.INK, "white"]
     whole = plots.heat(torch.tensor([[3, 12]]), rows=["r"], columns=["c", "d"])
@@ -194,18 +213,22 @@ def test_heat_writes_its_numbers_and_names() -> None:
 
 
 def test_graph_fills_nodes_and_draws_arrows() -> None:
-    ax = plots.graph({"a": True, "b": False, "c": False}, [("a", "b", 2.0), ("c", "b", 1.0)])
+    ax = plots.graph(
+        {"a": True, "b": False, "c": False}, [("a", "b", 2.0), ("c", "b", 1.0)]
+    )
     discs = [line for line in ax.lines if line.get_marker() == "o"]
     assert [disc.get_color() for disc in discs] == [plots.COLOURS[0], "white", "white"]
     np.testing.assert_allclose(discs[0].get_xydata(), [[0, 1]], atol=1e-9)
-    np.testing.assert_allclose(discs[1].get_xydata(), [[3**0.5 / 2, -0.5]], atol=1e-9)  # clockwise
+    # clockwise
+    np.testing.assert_allclose(discs[1].get_xydata(), [[3**0.5 / 2, -0.5]], atol=1e-9)
     arrows = [text.arrow_patch for text in ax.texts if text.arrow_patch is not None]
     assert [arrow.get_linewidth() for arrow in arrows] == [2.0, 1.0]
     assert {text.get_text() for text in ax.texts} == {"", "a", "b", "c"}
 
 
 @pytest.mark.parametrize(
-    ("nodes", "arrows"), [({}, []), ({"a": True}, [("a", "b", 1.0)]), ({"a": True}, [("a", "a", 1.0)])]
+    ("nodes", "arrows"),
+    [({}, []), ({"a": True}, [("a", "b", 1.0)]), ({"a": True}, [("a", "a", 1.0)])],
 )
 def test_graph_refuses(nodes: dict, arrows: list) -> None:
     with pytest.raises(ValueError, match="expected nodes"):
@@ -214,7 +237,12 @@ def test_graph_refuses(nodes: dict, arrows: list) -> None:
 
 def test_boxes_stand_where_they_are_with_their_words_and_colours() -> None:
     known = torch.tensor([[2.0, 3.0, 10.0, 12.0], [-4.0, 0.0, 6.0, 8.0]])
-    ax = plots.boxes(torch.rand(3, 16, 20), known, texts=["one", "two"], colours=["#ff0000", "#00ff00"])
+    ax = plots.boxes(
+        torch.rand(3, 16, 20),
+        known,
+        texts=["one", "two"],
+        colours=["#ff0000", "#00ff00"],
+    )
     for line, (x0, y0, x1, y1) in zip(ax.lines, known.tolist(), strict=True):
         assert (min(line.get_xdata()), max(line.get_xdata())) == (x0, x1)
         assert (min(line.get_ydata()), max(line.get_ydata())) == (y0, y1)
@@ -224,13 +252,17 @@ def test_boxes_stand_where_they_are_with_their_words_and_colours() -> None:
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 20), (16, 0))
     assert len(plots.boxes(torch.rand(1, 8, 8), known[:0]).lines) == 0
     assert [line.get_alpha() for line in ax.lines] == [None, None]
-    weighed = plots.boxes(torch.rand(3, 16, 20), known, weights=torch.tensor([1.0, 0.25]))
+    weighed = plots.boxes(
+        torch.rand(3, 16, 20), known, weights=torch.tensor([1.0, 0.25])
+    )
     assert [line.get_alpha() for line in weighed.lines] == [1, 0.25]
 
 
 def test_boxes_refuses_bad_input() -> None:
     known = torch.zeros(2, 4)
-    with pytest.raises(ValueError, match="expected 2 texts, colours and weights or none, got 1, 0, 0"):
+    with pytest.raises(
+        ValueError, match="expected 2 texts, colours and weights or none, got 1, 0, 0"
+    ):
         plots.boxes(torch.rand(3, 8, 8), known, texts=["one"])
     with pytest.raises(ValueError, match="weights or none, got 0, 0, 3"):
         plots.boxes(torch.rand(3, 8, 8), known, weights=[1.0] * 3)
@@ -249,5 +281,9 @@ def test_detections_are_filtered_named_and_coloured_by_tube() -> None:
     ax = plots.detections(torch.rand(3, 8, 8), found, names=["star", "ring"])
     assert [text.get_text() for text in ax.texts] == ["ring 0.9", "star 0.5"]
     assert {line.get_color() for line in ax.lines} == {plots.COLOURS[6]}
-    ax = plots.detections(torch.rand(3, 8, 8), found | {"tubes": torch.tensor([1, 2, 9])}, names=["star", "ring"])
+    ax = plots.detections(
+        torch.rand(3, 8, 8),
+        found | {"tubes": torch.tensor([1, 2, 9])},
+        names=["star", "ring"],
+    )
     assert [line.get_color() for line in ax.lines] == [plots.COLOURS[1]] * 2

@@ -21,9 +21,14 @@ def lines_of(caption: str) -> tuple[str, int, int]:
     return path.strip("`"), first, last
 
 
-@pytest.mark.parametrize("item", [draw.grid, widgets.Frames, training.History.last, training.History])
-def test_source_shows_the_lines_that_its_caption_names(shown: list[str], item: object) -> None:
-    # Functions are wrapped by the shape checks here, as by any decorator: what is shown is the function itself.
+@pytest.mark.parametrize(
+    "item", [draw.grid, widgets.Frames, training.History.last, training.History]
+)
+def test_source_shows_the_lines_that_its_caption_names(
+    shown: list[str], item: object
+) -> None:
+    # Functions are wrapped by the shape checks here, as by any decorator: what is shown
+    # is the function itself.
     show.source(item)
     caption, _, fenced = shown[0].partition("\n\n```python\n")
     path, first, last = lines_of(caption)
@@ -35,14 +40,19 @@ def test_source_shows_the_lines_that_its_caption_names(shown: list[str], item: o
 
 def test_source_shows_several_and_refuses_strangers(shown: list[str]) -> None:
     show.source(draw.resize, plots.axes)
-    assert [text.split("`")[1] for text in shown] == ["papernets_lite/draw.py", "papernets_lite/plots.py"]
+    assert [text.split("`")[1] for text in shown] == [
+        "papernets_lite/draw.py",
+        "papernets_lite/plots.py",
+    ]
     for stranger in (nn.Linear, torch.relu, 3, len):
         with pytest.raises(ValueError, match="functions or classes of papernets_lite"):
             show.source(stranger)
 
 
 def test_table_writes_numbers_as_a_reader_wants_them(shown: list[str]) -> None:
-    show.table(["net", "weights", "error"], [("a|b", 1234567, 6.37191), ("c", True, 12.0)])
+    show.table(
+        ["net", "weights", "error"], [("a|b", 1234567, 6.37191), ("c", True, 12.0)]
+    )
     assert shown[0].splitlines() == [
         "| net | weights | error |",
         "| --- | --- | --- |",

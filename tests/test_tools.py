@@ -1,4 +1,5 @@
-"""The chapters' tools on a small copy of the book: execute, interrupt, claims, a new chapter."""
+"""The chapters' tools on a small copy of the book: execute, interrupt, claims, a new
+chapter."""
 
 import json
 import os
@@ -41,8 +42,17 @@ ipywidgets.VBox([slider, stack])
 
 def write(path: Path, *cells: tuple[str, list[str]]) -> None:
     made = [nbformat.v4.new_markdown_cell("# One")]
-    made += [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    made += [
+        nbformat.v4.new_code_cell(source, metadata={"tags": tags})
+        for source, tags in cells
+    ]
+    metadata = {
+        "kernelspec": {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=metadata), path)
 
@@ -50,7 +60,9 @@ def write(path: Path, *cells: tuple[str, list[str]]) -> None:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A book of two chapters: ``one`` measures a claim, ``two`` imports a module."""
-    (tmp_path / "_config.yml").write_text("repository: {url: https://github.com/someone/book}\n")
+    (tmp_path / "_config.yml").write_text(
+        "repository: {url: https://github.com/someone/book}\n"
+    )
     files = [{"file": "book/a/one"}, {"file": "book/a/two"}]
     toc = {"root": "x", "parts": [{"caption": "A", "chapters": files}]}
     (tmp_path / "_toc.yml").write_text(yaml.safe_dump(toc))
@@ -60,13 +72,28 @@ def tree(tmp_path: Path) -> Path:
     (package / "helper.py").write_text('"""Words."""\nVALUE = 1\n')
     (package / "plots.py").write_text("")
     folder = tmp_path / "book" / "a"
-    write(folder / "one.ipynb", ("old = 1", ["install"]), ("seed = 0", ["parameters"]), (MEASURE, []))
-    write(folder / "two.ipynb", ("if False:\n    from papernets_lite import helper, plots", []), (WIDGET, []))
+    write(
+        folder / "one.ipynb",
+        ("old = 1", ["install"]),
+        ("seed = 0", ["parameters"]),
+        (MEASURE, []),
+    )
+    write(
+        folder / "two.ipynb",
+        ("if False:\n    from papernets_lite import helper, plots", []),
+        (WIDGET, []),
+    )
     return tmp_path
 
 
 def tool(name: str, tree: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(TOOLS / f"{name}.py"), "--root", str(tree), *arguments]
+    command = [
+        sys.executable,
+        str(TOOLS / f"{name}.py"),
+        "--root",
+        str(tree),
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=180)
 
 
@@ -88,7 +115,9 @@ def test_execute_runs_what_changed_and_nothing_else(tree):
     assert done.returncode == 0, done.stderr
     assert chapters.stale(tree) == []
     one = nbformat.read(path, 4)
-    assert "someone/book" in one.cells[1].source, "the install cell names the repository of _config.yml"
+    assert "someone/book" in one.cells[1].source, (
+        "the install cell names the repository of _config.yml"
+    )
     assert one.metadata["papernets"]["cover"] == 3, "what the author noted is kept"
     assert one.metadata["papernets"]["bytes"] > 0
     before = path.read_bytes()
@@ -103,7 +132,10 @@ def test_executing_twice_stores_the_same(tree):
     path = tree / "book" / "a" / "two.ipynb"
     texts = []
     for _ in range(2):
-        assert tool("chapters", tree, "execute", "--slugs", "two", "--force").returncode == 0
+        assert (
+            tool("chapters", tree, "execute", "--slugs", "two", "--force").returncode
+            == 0
+        )
         notebook = nbformat.read(path, 4)
         del notebook.metadata["papernets"]["seconds"]
         texts.append(nbformat.writes(notebook))
@@ -124,15 +156,22 @@ def test_a_new_address_is_stamped_without_a_run(tree):
     assert tool("chapters", tree, "execute", "--slugs", "one").returncode == 0
     path = tree / "book" / "a" / "one.ipynb"
     before = nbformat.read(path, 4)
-    (tree / "_config.yml").write_text("repository: {url: https://github.com/other/place}\n")
+    (tree / "_config.yml").write_text(
+        "repository: {url: https://github.com/other/place}\n"
+    )
     assert "up to date" in tool("chapters", tree, "execute", "--slugs", "one").stdout
     after = nbformat.read(path, 4)
     assert "other/place" in after.cells[1].source
-    assert [cell.get("outputs") for cell in after.cells] == [cell.get("outputs") for cell in before.cells]
+    assert [cell.get("outputs") for cell in after.cells] == [
+        cell.get("outputs") for cell in before.cells
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("source", "word"), [("1 / 0", "ZeroDivisionError"), ("import os\nos._exit(1)", "died")])
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [("1 / 0", "ZeroDivisionError"), ("import os\nos._exit(1)", "died")],
+)
 def test_a_failing_chapter_is_named_and_left_alone(tree, source, word):
     path = tree / "book" / "a" / "two.ipynb"
     write(path, ("a = 1", []), (source, []))
@@ -160,8 +199,15 @@ def test_an_interrupted_execute_loses_nothing(tree, ending):
     sleep = "import os, time\nfrom pathlib import Path\nPath('started').write_text(str(os.getpid()))\ntime.sleep(60)"
     write(folder / "two.ipynb", (sleep, []))
     before = (folder / "two.ipynb").read_bytes()
-    command = [sys.executable, str(TOOLS / "chapters.py"), "--root", str(tree), "execute"]
-    # A shell's background job ignores SIGINT from the start; the tool hears it all the same.
+    command = [
+        sys.executable,
+        str(TOOLS / "chapters.py"),
+        "--root",
+        str(tree),
+        "execute",
+    ]
+    # A shell's background job ignores SIGINT from the start; the tool hears it all the
+    # same.
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -179,7 +225,11 @@ def test_an_interrupted_execute_loses_nothing(tree, ending):
     assert "Traceback" not in told
     assert (folder / "two.ipynb").read_bytes() == before
     assert chapters.stale(tree) == ["two"]
-    assert sorted(p.name for p in folder.iterdir()) == ["one.ipynb", "started", "two.ipynb"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "one.ipynb",
+        "started",
+        "two.ipynb",
+    ]
     kernel = int((folder / "started").read_text())
     wait_for(lambda: not Path(f"/proc/{kernel}").exists(), 10)
 
@@ -199,7 +249,9 @@ def test_claims_are_measured_over_seeds_and_kept(tree):
     assert done.returncode == 0, done.stderr
     assert "3 runs, 2 of them there already" in done.stdout
     entry = json.loads(results.read_text())["one"]
-    assert entry["machine"].endswith("1 thread, torch " + ".".join(version("torch").split(".")[:2]))
+    assert entry["machine"].endswith(
+        "1 thread, torch " + ".".join(version("torch").split(".")[:2])
+    )
     claim = entry["claims"]["k"]
     assert claim["seeds"] == [0, 1, 2]
     assert claim["treatment"] == [1.0, 2.0, 3.0]
@@ -208,11 +260,16 @@ def test_claims_are_measured_over_seeds_and_kept(tree):
     page = (tree / "book" / "results.md").read_text()
     assert "**SUPPORTED**" in page
     assert "a \\| b" in page, "a bar in a claim's text does not break the table"
-    assert chapters.stale(tree, ["one"]) == ["one"], "a chapter shows its verdicts, so it is stale when they change"
+    assert chapters.stale(tree, ["one"]) == ["one"], (
+        "a chapter shows its verdicts, so it is stale when they change"
+    )
 
 
 def test_only_what_can_change_numbers_asks_for_new_measurements(tree):
-    path, helper = tree / "book" / "a" / "two.ipynb", tree / "papernets_lite" / "helper.py"
+    path, helper = (
+        tree / "book" / "a" / "two.ipynb",
+        tree / "papernets_lite" / "helper.py",
+    )
     before = chapters.measured_code(tree, path)
     helper.write_text('"""Other words."""\nVALUE = 1  # a comment\n')
     (tree / "papernets_lite" / "plots.py").write_text("COLOUR = 1")
@@ -224,7 +281,10 @@ def test_only_what_can_change_numbers_asks_for_new_measurements(tree):
 @pytest.mark.parametrize("second", [["b"], [], ["a", "a"]])
 def test_seeds_must_measure_the_same_claims(second):
     with pytest.raises(ValueError, match="same claims"):
-        claims_tool.collect([{"claims": [{"key": key} for key in keys]} for keys in (["a"], second)], "x")
+        claims_tool.collect(
+            [{"claims": [{"key": key} for key in keys]} for keys in (["a"], second)],
+            "x",
+        )
 
 
 def test_results_say_when_nothing_is_measured():
@@ -239,7 +299,9 @@ def test_unknown_slug_is_named(tree):
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError("gone")))
+    monkeypatch.setattr(
+        os, "replace", lambda *a: (_ for _ in ()).throw(OSError("gone"))
+    )
     with pytest.raises(OSError, match="gone"):
         chapters.write_atomically(path, "new")
     assert path.read_text() == "old"
@@ -250,7 +312,9 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 def copy(tmp_path: Path) -> Path:
     for name in ("book", "papernets_lite", "tests"):
         shutil.copytree(
-            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.ipynb_checkpoints")
+            ROOT / name,
+            tmp_path / name,
+            ignore=shutil.ignore_patterns("__pycache__", "*.ipynb_checkpoints"),
         )
     for name in ("_toc.yml", "_config.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -259,9 +323,18 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_new_chapter_fails_until_it_is_written(copy):
-    planned = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())["backbones"]["chapters"]
-    slug = next(slug for slug in planned if not (ROOT / "book" / "backbones" / f"{slug}.ipynb").exists())
-    assert tool("chapters", copy, "new", "--part", "backbones", "--slug", slug).returncode == 0
+    planned = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())["backbones"][
+        "chapters"
+    ]
+    slug = next(
+        slug
+        for slug in planned
+        if not (ROOT / "book" / "backbones" / f"{slug}.ipynb").exists()
+    )
+    assert (
+        tool("chapters", copy, "new", "--part", "backbones", "--slug", slug).returncode
+        == 0
+    )
     assert (copy / "papernets_lite" / "backbones" / f"{slug}.py").exists()
     assert f"book/backbones/{slug}" in (copy / "_toc.yml").read_text()
     refused = tool("chapters", copy, "new", "--part", "backbones", "--slug", slug)
@@ -270,17 +343,24 @@ def test_a_new_chapter_fails_until_it_is_written(copy):
     command = [sys.executable, "-m", "pytest", "-q", "-k", slug, "tests/test_contract.py", "tests/test_mirror.py",
                "tests/test_notebooks.py", f"tests/backbones/test_{slug}.py"]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(copy)}
-    tested = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
+    tested = subprocess.run(
+        command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert tested.returncode == 1
     for name in (
         f"test_docstring_names_paper_code_and_deviations[{slug}]",
         f"test_outputs_are_fresh[{slug}]",
         f"test_{slug}.py",
     ):
-        assert any(name in line and "FAILED" in line for line in tested.stdout.splitlines()), tested.stdout[-2000:]
+        assert any(
+            name in line and "FAILED" in line for line in tested.stdout.splitlines()
+        ), tested.stdout[-2000:]
 
 
-@pytest.mark.parametrize(("part", "slug"), [("backbones", "alexnet"), ("kitchens", "resnet"), ("pose", "resnet")])
+@pytest.mark.parametrize(
+    ("part", "slug"),
+    [("backbones", "alexnet"), ("kitchens", "resnet"), ("pose", "resnet")],
+)
 def test_only_planned_chapters_can_be_started(copy, part, slug):
     done = tool("chapters", copy, "new", "--part", part, "--slug", slug)
     assert done.returncode == 1

@@ -1,4 +1,5 @@
-"""The shared loop: what it records, how it stops, and that an interrupted run goes on to the bit."""
+"""The shared loop: what it records, how it stops, and that an interrupted run goes on
+to the bit."""
 
 import json
 import os
@@ -46,8 +47,13 @@ exec(compile(JOB.replace('if __name__ == "__main__":', "if False:"), "job", "exe
 
 
 def batches(n=32, size=8, seed=0):
-    tensors = {"images": torch.arange(n, dtype=torch.float32)[:, None], "labels": torch.arange(n)}
-    return training.Batches(tensors, size, generator=torch.Generator().manual_seed(seed))
+    tensors = {
+        "images": torch.arange(n, dtype=torch.float32)[:, None],
+        "labels": torch.arange(n),
+    }
+    return training.Batches(
+        tensors, size, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def test_batches_cover_every_sample_once_per_epoch():
@@ -77,7 +83,9 @@ def test_bad_batches_are_refused(tensors, size):
 
 
 def test_records_every_key_of_every_step():
-    history = training.train(lambda b: {"loss": b["labels"].float().mean(), "n": 2.0}, batches(), steps=5)
+    history = training.train(
+        lambda b: {"loss": b["labels"].float().mean(), "n": 2.0}, batches(), steps=5
+    )
     assert history.steps == 5
     assert history.columns["n"] == [2.0] * 5
     assert history.last("loss", 2) == pytest.approx(history["loss"][-2:].mean().item())
@@ -88,7 +96,10 @@ def test_records_every_key_of_every_step():
 def test_a_value_that_is_not_finite_stops_with_its_name():
     def step(batch):
         step.calls += 1
-        return {"loss": torch.tensor(1.0), "other": torch.tensor(float("nan") if step.calls == 4 else 0.0)}
+        return {
+            "loss": torch.tensor(1.0),
+            "other": torch.tensor(float("nan") if step.calls == 4 else 0.0),
+        }
 
     step.calls = 0
     with pytest.raises(FloatingPointError, match="run: other is nan at step 3"):
@@ -117,7 +128,9 @@ def test_resume_after_a_kill_is_exact(tmp_path):
     script.write_text(JOB)
     checkpoint = tmp_path / "run.ckpt"
     process = subprocess.Popen(
-        [sys.executable, script, checkpoint], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, script, checkpoint],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.01)
@@ -152,18 +165,26 @@ def test_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "x.ckpt"
     job(path, 4)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=r"x\.ckpt is no readable checkpoint.*delete it"):
+    with pytest.raises(
+        ValueError, match=r"x\.ckpt is no readable checkpoint.*delete it"
+    ):
         job(path, 8)
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path):
     path, source = tmp_path / "x.ckpt", batches()
     step = lambda b: {"loss": 1.0}  # noqa: E731
-    training.train(step, source, steps=2, state={"model": nn.Linear(2, 2)}, checkpoint=path)
+    training.train(
+        step, source, steps=2, state={"model": nn.Linear(2, 2)}, checkpoint=path
+    )
     with pytest.raises(ValueError, match="does not fit the module 'model'"):
-        training.train(step, source, steps=4, state={"model": nn.Linear(3, 2)}, checkpoint=path)
+        training.train(
+            step, source, steps=4, state={"model": nn.Linear(3, 2)}, checkpoint=path
+        )
     with pytest.raises(ValueError, match=r"holds \['batches', 'model'\]"):
-        training.train(step, source, steps=4, state={"net": nn.Linear(2, 2)}, checkpoint=path)
+        training.train(
+            step, source, steps=4, state={"net": nn.Linear(2, 2)}, checkpoint=path
+        )
 
 
 def test_a_module_without_tensors_is_resumed_too(tmp_path):
@@ -171,7 +192,9 @@ def test_a_module_without_tensors_is_resumed_too(tmp_path):
     step = lambda b: {"loss": 1.0}  # noqa: E731
     for steps in (2, 4):
         state = {"model": nn.Linear(2, 2), "activation": nn.ReLU()}
-        history = training.train(step, source, steps=steps, state=state, checkpoint=path)
+        history = training.train(
+            step, source, steps=steps, state=state, checkpoint=path
+        )
     assert history.steps == 4
 
 
@@ -200,13 +223,21 @@ def test_two_fits_see_the_same_batches():
     tensors = {"images": torch.rand(32, 1, 4, 4), "labels": torch.arange(32)}
     for _ in range(2):
         net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten())
-        options = {"optimizer": lambda p: torch.optim.SGD(p, 0.1), "steps": 3, "batch_size": 8, "seed": 5}
+        options = {
+            "optimizer": lambda p: torch.optim.SGD(p, 0.1),
+            "steps": 3,
+            "batch_size": 8,
+            "seed": 5,
+        }
         training.fit(net, loss, tensors, **options)
     assert seen[:3] == seen[3:]
 
 
 def notebook(path, cells):
-    made = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]
+    made = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": tags})
+        for source, tags in cells
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=made), path)
 
 
@@ -248,12 +279,29 @@ if rank == 0:
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
     script = tmp_path / "job.py"
     script.write_text(DISTRIBUTED)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     losses = []
-    for n, start in ((1, []), (2, ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])):
+    for n, start in (
+        (1, []),
+        (2, ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
+    ):
         out = tmp_path / f"{n}.json"
-        command = [sys.executable, *start, str(script), str(out), str(tmp_path / f"{n}.ckpt")]
-        subprocess.run(command, check=True, env=environment, capture_output=True, timeout=600)
+        command = [
+            sys.executable,
+            *start,
+            str(script),
+            str(out),
+            str(tmp_path / f"{n}.ckpt"),
+        ]
+        subprocess.run(
+            command, check=True, env=environment, capture_output=True, timeout=600
+        )
         losses.append(json.loads(out.read_text()))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    assert len(set(losses[0])) == 12, "every step differs, so equal losses mean equal updates"
+    assert len(set(losses[0])) == 12, (
+        "every step differs, so equal losses mean equal updates"
+    )

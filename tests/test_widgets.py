@@ -33,9 +33,20 @@ def figure(height: float) -> plt.Figure:
 
 
 def test_scrubber_holds_its_frames_labels_and_descriptions() -> None:
-    film = widgets.scrubber(FLAT, ["black", "grey", "white"], name="tone", alt="a plain card", scale=4.0, interval=50)
+    film = widgets.scrubber(
+        FLAT,
+        ["black", "grey", "white"],
+        name="tone",
+        alt="a plain card",
+        scale=4.0,
+        interval=50,
+    )
     assert film.axes == [{"name": "tone", "options": ["black", "grey", "white"]}]
-    assert film.alts == ["a plain card: black", "a plain card: grey", "a plain card: white"]
+    assert film.alts == [
+        "a plain card: black",
+        "a plain card: grey",
+        "a plain card: white",
+    ]
     assert film.size == [32, 32]
     assert film.pixelated
     assert (film.interval, film.chosen) == (50, [0])
@@ -51,11 +62,16 @@ def test_picker_orders_its_frames_as_the_page_counts_them() -> None:
              itertools.product("xyz", "pqr")}  # fmt: skip
     shuffled = dict(sorted(tones.items(), key=lambda item: item[0][1]))
     choice = widgets.picker(shuffled, ["first", "second"], alt="tone")
-    assert [axis["options"] for axis in choice.axes] == [["x", "y", "z"], ["p", "q", "r"]]
+    assert [axis["options"] for axis in choice.axes] == [
+        ["x", "y", "z"],
+        ["p", "q", "r"],
+    ]
     assert choice.interval == 0
     for chosen in itertools.product(range(3), range(3)):
         at = chosen[0] * 3 + chosen[1]  # frames.js: the last axis runs fastest
-        assert decoded(choice.frames[at])[0, 0, 0].item() == pytest.approx(at / 8, abs=0.01)
+        assert decoded(choice.frames[at])[0, 0, 0].item() == pytest.approx(
+            at / 8, abs=0.01
+        )
         assert choice.alts[at] == f"tone: {'xyz'[chosen[0]]}, {'pqr'[chosen[1]]}"
 
 
@@ -75,12 +91,20 @@ def test_frames_may_be_figures_and_pictures() -> None:
     [
         (plots.render(figure(1.0)), 5000, 0.01),
         (Image.effect_noise((64, 64), 30).convert("RGB"), 8000, 0.05),
-        (Image.effect_noise((64, 64), 30).resize((256, 256), Image.Resampling.BICUBIC).convert("RGB"), 14_000, 0.02),
+        (
+            Image.effect_noise((64, 64), 30)
+            .resize((256, 256), Image.Resampling.BICUBIC)
+            .convert("RGB"),
+            14_000,
+            0.02,
+        ),
         (Image.new("RGB", (28, 28), (200, 30, 90)), 200, 0.01),
     ],
     ids=["drawing", "small photograph", "photograph", "card"],
 )
-def test_data_urls_are_small_and_true(picture: Image.Image, most: int, error: float) -> None:
+def test_data_urls_are_small_and_true(
+    picture: Image.Image, most: int, error: float
+) -> None:
     url = widgets.data_url(picture)
     assert len(url) < most
     back = decoded(url)
@@ -101,11 +125,17 @@ def test_small_pictures_keep_the_colour_of_single_pixels() -> None:
 
 
 def test_what_is_stored_is_little_more_than_the_pictures() -> None:
-    film = widgets.scrubber([torch.rand(3, 32, 32) for _ in range(20)], [str(i) for i in range(20)], alt="noise")
+    film = widgets.scrubber(
+        [torch.rand(3, 32, 32) for _ in range(20)],
+        [str(i) for i in range(20)],
+        alt="noise",
+    )
     state = {key: value for key, value in film.get_state().items() if key != "layout"}
     assert len(json.dumps(state)) - sum(map(len, film.frames)) < 8000
     assert "pn-scrubber" in film._dom_classes
-    assert "pn-picker" in widgets.picker({("a",): FLAT[0]}, ["x"], alt="card")._dom_classes
+    assert (
+        "pn-picker" in widgets.picker({("a",): FLAT[0]}, ["x"], alt="card")._dom_classes
+    )
 
 
 def test_the_text_form_has_no_address() -> None:
@@ -120,7 +150,10 @@ def test_the_text_form_has_no_address() -> None:
     [
         (([], []), "expected frames"),
         ((FLAT, ["a", "b"]), "as many labels"),
-        (([FLAT[0], torch.zeros(3, 8, 9)], ["a", "b"]), r"one size, got \[\(8, 8\), \(9, 8\)\]"),
+        (
+            ([FLAT[0], torch.zeros(3, 8, 9)], ["a", "b"]),
+            r"one size, got \[\(8, 8\), \(9, 8\)\]",
+        ),
         (([torch.zeros(2, 8, 8)], ["a"]), "1 or 3 channels"),
         (([torch.full((3, 8, 8), float("nan"))], ["a"]), "finite image"),
     ],
@@ -155,12 +188,18 @@ def test_picker_refuses(frames: dict, alt: str, message: str) -> None:
         widgets.picker(frames, ["x", "y"], alt=alt)
 
 
-POINTS = [{"joint": j, "x": 4.0 + 8 * j, "y": 10.0, "label": f"joint {j}"} for j in range(3)]
+POINTS = [
+    {"joint": j, "x": 4.0 + 8 * j, "y": 10.0, "label": f"joint {j}"} for j in range(3)
+]
 
 
 def integral(**changes: object) -> widgets.LineIntegral:
     torch.manual_seed(0)
-    arguments = {"limbs": {"upper": (0, 1), "lower": (1, 2)}, "points": POINTS, "alt": "two limbs"} | changes
+    arguments = {
+        "limbs": {"upper": (0, 1), "lower": (1, 2)},
+        "points": POINTS,
+        "alt": "two limbs",
+    } | changes
     field = arguments.pop("field", torch.rand(2, 2, 8, 16) * 2 - 1)
     return widgets.line_integral(torch.rand(3, 16, 32), field, **arguments)
 
@@ -201,9 +240,15 @@ def test_line_integral_refuses(changes: dict, message: str) -> None:
 def run_js(module: str, code: str, tmp_path: Path) -> object:
     """Evaluate an expression with a widget's module as ``m``."""
     (tmp_path / "m.mjs").write_text((JS / module).read_text())
-    (tmp_path / "run.mjs").write_text(f'import * as m from "./m.mjs"; console.log(JSON.stringify({code}))')
+    (tmp_path / "run.mjs").write_text(
+        f'import * as m from "./m.mjs"; console.log(JSON.stringify({code}))'
+    )
     done = node(
-        [str(tmp_path / "run.mjs")], return_completed_process=True, capture_output=True, text=True, stdin=DEVNULL
+        [str(tmp_path / "run.mjs")],
+        return_completed_process=True,
+        capture_output=True,
+        text=True,
+        stdin=DEVNULL,
     )
     assert not done.returncode, done.stderr
     return json.loads(done.stdout)
@@ -211,10 +256,17 @@ def run_js(module: str, code: str, tmp_path: Path) -> object:
 
 def test_the_page_integrates_as_python_does(tmp_path: Path) -> None:
     scene = integral(samples=7)
-    field = torch.from_numpy(np.frombuffer(base64.b64decode(scene.field), np.int8).reshape(scene.shape) / 127).float()
+    field = torch.from_numpy(
+        np.frombuffer(base64.b64decode(scene.field), np.int8).reshape(scene.shape) / 127
+    ).float()
     # Inside, beyond the centres of the border's cells, and outside.
     pairs = torch.tensor(
-        [[4.0, 4.0, 28.0, 12.0], [0.0, 0.0, 32.0, 16.0], [-5.0, 8.0, 40.0, 9.0], [9.0, 9.0, 9.0, 9.0]]
+        [
+            [4.0, 4.0, 28.0, 12.0],
+            [0.0, 0.0, 32.0, 16.0],
+            [-5.0, 8.0, 40.0, 9.0],
+            [9.0, 9.0, 9.0, 9.0],
+        ]
     )
     code = f"""{pairs.tolist()}.map(([a, b, c, d]) => [0, 1].map((limb) => m.integral(m.decode("{scene.field}", 127),
         {scene.shape}, limb, {scene.stride}, [a, b], [c, d], 7)))"""
@@ -224,9 +276,18 @@ def test_the_page_integrates_as_python_does(tmp_path: Path) -> None:
         at = torch.stack([x0 + u * (x1 - x0), y0 + u * (y1 - y0)], -1)
         # align_corners=False: cell centres at +0.5, as everywhere in the package
         where = (2 * at / torch.tensor([32.0, 16.0]) - 1).expand(2, 1, 7, 2)
-        seen = functional.grid_sample(field, where, padding_mode="border", align_corners=False)[:, :, 0]
+        seen = functional.grid_sample(
+            field, where, padding_mode="border", align_corners=False
+        )[:, :, 0]
         along = torch.tensor([x1 - x0, y1 - y0])
         expected = (seen * (along / along.norm().clamp(min=1e-9))[:, None]).sum(1)
         for limb in (0, 1):
-            torch.testing.assert_close(torch.tensor(answer[limb]["values"]).float(), expected[limb], atol=1e-5, rtol=0)
-            assert answer[limb]["mean"] == pytest.approx(expected[limb].mean().item(), abs=1e-5)
+            torch.testing.assert_close(
+                torch.tensor(answer[limb]["values"]).float(),
+                expected[limb],
+                atol=1e-5,
+                rtol=0,
+            )
+            assert answer[limb]["mean"] == pytest.approx(
+                expected[limb].mean().item(), abs=1e-5
+            )

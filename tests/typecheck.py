@@ -1,4 +1,5 @@
-"""How signatures are checked under pytest: an int serves where a float is asked for, as everywhere in Python."""
+"""How signatures are checked under pytest: an int serves where a float is asked for, as
+everywhere in Python."""
 
 from beartype import BeartypeConf, beartype
 

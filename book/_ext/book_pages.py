@@ -1,4 +1,5 @@
-"""Sphinx extension of the book: figures' alt text, the map of the chapters, the gallery, icons, addresses."""
+"""Sphinx extension of the book: figures' alt text, the map of the chapters, the
+gallery, icons, addresses."""
 
 import base64
 import html
@@ -23,22 +24,38 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def lineage() -> list[tuple[str, str]]:
-    """(chapter, one that it builds on), from the imports that import-linter allows between papers."""
-    settings = tomli.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    allowed = next(c["ignore_imports"] for c in settings["contracts"] if c["type"] == "independence")
+    """(chapter, one that it builds on), from the imports that import-linter allows
+    between papers."""
+    settings = tomli.loads((ROOT / "pyproject.toml").read_text())["tool"][
+        "importlinter"
+    ]
+    allowed = next(
+        c["ignore_imports"]
+        for c in settings["contracts"]
+        if c["type"] == "independence"
+    )
     pairs = (line.split("->") for line in allowed)
-    return [(child.strip().split(".")[-1], parent.strip().split(".")[-1]) for child, parent in pairs]
+    return [
+        (child.strip().split(".")[-1], parent.strip().split(".")[-1])
+        for child, parent in pairs
+    ]
 
 
 class Lineage(Directive):
-    """The map: one row for each chapter, in reading order, and an arc from each to those that it builds on."""
+    """The map: one row for each chapter, in reading order, and an arc from each to
+    those that it builds on."""
 
     ROW, HEADING = 1.75, 2.75  # heights in rem, as in book.css
 
     def run(self) -> list[nodes.Node]:
-        """The map as HTML; the arcs repeat in a picture what every row says in words."""
+        """The map as HTML; the arcs repeat in a picture what every row says in
+        words."""
         found = self.state.document.settings.env.found_docs
-        titles = {slug: chapter["title"] for part in PARTS.values() for slug, chapter in part["chapters"].items()}
+        titles = {
+            slug: chapter["title"]
+            for part in PARTS.values()
+            for slug, chapter in part["chapters"].items()
+        }
         builds = lineage()
         rows, middle, y = [], {}, 0.0
         for part, content in PARTS.items():
@@ -50,12 +67,22 @@ class Lineage(Directive):
                 on = [parent for child, parent in builds if child == slug]
                 title = f"<b>{html.escape(chapter['title'])}</b> <small>{chapter['year']}</small>"
                 built = f"book/{part}/{slug}" in found
-                name = f'<a href="{part}/{slug}.html">{title}</a>' if built else f"<span>{title}</span>"
+                name = (
+                    f'<a href="{part}/{slug}.html">{title}</a>'
+                    if built
+                    else f"<span>{title}</span>"
+                )
                 said = "" if built else "planned; "
-                said += f"builds on {', '.join(titles[parent] for parent in on)}" if on else "builds on no other"
+                said += (
+                    f"builds on {', '.join(titles[parent] for parent in on)}"
+                    if on
+                    else "builds on no other"
+                )
                 kind = "pn-built" if built else "pn-planned"
                 words = f'<i>{html.escape(chapter["idea"])}</i><span class="pn-sr">; {said}</span>'
-                rows.append(f'<li class="{kind}" data-slug="{slug}" data-on="{" ".join(on)}">{name}{words}</li>')
+                rows.append(
+                    f'<li class="{kind}" data-slug="{slug}" data-on="{" ".join(on)}">{name}{words}</li>'
+                )
             rows.append("</ul>")
         arcs = []
         for child, parent in builds:
@@ -63,29 +90,48 @@ class Lineage(Directive):
             reach = 12 + 86 * ((bottom - top) / y) ** 0.5
             ends = f'data-ends="{parent} {child}"'
             turn = f"{100 - reach:.1f}"
-            arcs.append(f'<path {ends} d="M100 {top:g}C{turn} {top:g} {turn} {bottom:g} 100 {bottom:g}"/>')
+            arcs.append(
+                f'<path {ends} d="M100 {top:g}C{turn} {top:g} {turn} {bottom:g} 100 {bottom:g}"/>'
+            )
         box = f'viewBox="0 0 100 {y:g}" preserveAspectRatio="none" style="height:{y:g}rem"'
         drawn = f'<svg {box} aria-hidden="true">{"".join(arcs)}</svg>'
-        return [nodes.raw("", f'<div class="pn-lineage">{drawn}{"".join(rows)}</div>', format="html")]
+        return [
+            nodes.raw(
+                "",
+                f'<div class="pn-lineage">{drawn}{"".join(rows)}</div>',
+                format="html",
+            )
+        ]
 
 
-def pictures(cell: dict[str, Any], models: dict[str, Any]) -> Iterator[tuple[str, str, bytes]]:
-    """(kind, description, bytes) of the pictures that a cell shows, of a widget its first one."""
+def pictures(
+    cell: dict[str, Any], models: dict[str, Any]
+) -> Iterator[tuple[str, str, bytes]]:
+    """(kind, description, bytes) of the pictures that a cell shows, of a widget its
+    first one."""
     for output in cell.get("outputs", []):
         data = output.get("data", {})
         for kind in ("png", "jpeg"):
             if found := data.get(f"image/{kind}"):
                 alt = output["metadata"].get(f"image/{kind}", {}).get("alt", "")
                 yield kind, alt, base64.b64decode("".join(found))
-        if VIEW in data and "frames" in (state := models[data[VIEW]["model_id"]]["state"]):
-            kind, encoded = re.fullmatch(r"data:image/(\w+);base64,(.*)", state["frames"][0]).groups()
+        if VIEW in data and "frames" in (
+            state := models[data[VIEW]["model_id"]]["state"]
+        ):
+            kind, encoded = re.fullmatch(
+                r"data:image/(\w+);base64,(.*)", state["frames"][0]
+            ).groups()
             yield kind, state["alts"][0], base64.b64decode(encoded)
 
 
 def cover(notebook: dict[str, Any]) -> tuple[str, str, bytes] | None:
-    """The picture that stands for a chapter: the first of the cell tagged ``cover``, else the first of all, if any."""
+    """The picture that stands for a chapter: the first of the cell tagged ``cover``,
+    else the first of all, if any."""
     models = notebook["metadata"].get("widgets", {}).get(WIDGETS, {}).get("state", {})
-    cells = sorted(notebook["cells"], key=lambda cell: "cover" not in cell["metadata"].get("tags", []))
+    cells = sorted(
+        notebook["cells"],
+        key=lambda cell: "cover" not in cell["metadata"].get("tags", []),
+    )
     return next((picture for cell in cells for picture in pictures(cell, models)), None)
 
 
@@ -93,7 +139,8 @@ class Gallery(Directive):
     """One picture of every built chapter, from its own stored outputs, linked to it."""
 
     def run(self) -> list[nodes.Node]:
-        """The gallery as HTML; its pictures are written beside the pages' other ones."""
+        """The gallery as HTML; its pictures are written beside the pages' other
+        ones."""
         env = self.state.document.settings.env
         folder = Path(env.app.outdir) / "_images"
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,20 +152,26 @@ class Gallery(Directive):
                     continue
                 env.note_dependency(str(source))
                 picture = cover(json.loads(source.read_text()))
-                if picture is None:  # a chapter that was never executed; the tests say so
+                # a chapter that was never executed; the tests say so
+                if picture is None:
                     continue
                 kind, alt, data = picture
                 (folder / f"cover-{slug}.{kind}").write_bytes(data)
-                image = (
-                    f'<img src="../_images/cover-{slug}.{kind}" alt="{html.escape(alt, quote=True)}" loading="lazy">'
-                )
+                image = f'<img src="../_images/cover-{slug}.{kind}" alt="{html.escape(alt, quote=True)}" loading="lazy">'
                 words = f"<b>{chapter['title']}</b> {html.escape(chapter['idea'])}"
-                cards.append(f'<a class="pn-card" href="{part}/{slug}.html">{image}<span>{words}</span></a>')
-        return [nodes.raw("", f'<div class="pn-gallery">{"".join(cards)}</div>', format="html")]
+                cards.append(
+                    f'<a class="pn-card" href="{part}/{slug}.html">{image}<span>{words}</span></a>'
+                )
+        return [
+            nodes.raw(
+                "", f'<div class="pn-gallery">{"".join(cards)}</div>', format="html"
+            )
+        ]
 
 
 def render_with_alt(render: Any) -> Any:
-    """myst-nb's renderer of images, with the output's own alt text (it knows the cell's only)."""
+    """myst-nb's renderer of images, with the output's own alt text (it knows the cell's
+    only)."""
 
     def render_image(self: NbElementRenderer, data: MimeData) -> list[nodes.Element]:
         found = render(self, data)
@@ -132,19 +185,28 @@ def render_with_alt(render: Any) -> Any:
 
 
 def configure(app: Any, config: Any) -> None:
-    """The theme's settings, and the site's own address, derived from the repository's."""
+    """The theme's settings, and the site's own address, derived from the
+    repository's."""
     url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     owner, name = urlparse(url).path.strip("/").split("/")
     config.html_baseurl = config.ogp_site_url = f"https://{owner}.github.io/{name}/"
     config.ogp_image = f"{config.html_baseurl}_static/card.png"
     config.ogp_social_cards = {"enable": False}
-    config.html_theme_options |= {"show_navbar_depth": 2, "logo": {"text": config.html_title, "alt_text": ""}}
+    config.html_theme_options |= {
+        "show_navbar_depth": 2,
+        "logo": {"text": config.html_title, "alt_text": ""},
+    }
 
 
 def leave_out_thebe(app: Any) -> None:
-    """Jupyter Book adds live code's script to every page, twice, which is an error; the book has no live code."""
+    """Jupyter Book adds live code's script to every page, twice, which is an error; the
+    book has no live code."""
     for listeners in app.events.listeners.values():
-        listeners[:] = [listener for listener in listeners if listener.handler is not sphinx_thebe.init_thebe_core]
+        listeners[:] = [
+            listener
+            for listener in listeners
+            if listener.handler is not sphinx_thebe.init_thebe_core
+        ]
 
 
 SCROLLS = '<div class="pst-scrollable-table-container" tabindex="0">'
@@ -160,17 +222,22 @@ ICON = re.compile(r'[{,]"?([a-z0-9-]+)"?:\[(\d+),(\d+),\[([^]]*)],"\w+","([^"]+)
 
 
 def draw_icons(folder: Path, pages: dict[Path, str]) -> str | None:
-    """Write icons.css with the icons in use, instead of the theme's script of 1.5 MB; its name, where there is one."""
+    """Write icons.css with the icons in use, instead of the theme's script of 1.5 MB;
+    its name, where there is one."""
     bundle = folder / "_static" / "scripts" / "fontawesome.js"
     if not bundle.exists():  # older themes (Python 3.10) keep their icons
         return None
-    text = "".join(pages.values()) + (bundle.parent / "pydata-sphinx-theme.js").read_text()
+    text = (
+        "".join(pages.values()) + (bundle.parent / "pydata-sphinx-theme.js").read_text()
+    )
     used = set(re.findall(r"\bfa-([a-z-]+)", text))
     drawn = {"": ICON_RULE}  # the solid icons come last in the script and win
     for name, width, height, others, path in ICON.findall(bundle.read_text()):
         for alias in {name, *re.findall(r'"([a-z-]+)"', others)} & used:
             svg = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'><path d='{path}'/></svg>"
-            drawn[alias] = f'.fa-{alias}{{--icon:url("data:image/svg+xml,{quote(svg, safe="")}")}}'
+            drawn[alias] = (
+                f'.fa-{alias}{{--icon:url("data:image/svg+xml,{quote(svg, safe="")}")}}'
+            )
     (folder / "_static" / "icons.css").write_text("\n".join(drawn.values()))
     for file in (bundle, bundle.with_suffix(".js.map")):
         file.unlink(missing_ok=True)
@@ -178,7 +245,8 @@ def draw_icons(folder: Path, pages: dict[Path, str]) -> str | None:
 
 
 def finish_pages(app: Any, failure: Exception | None) -> None:
-    """Light icons; names for what the theme left nameless; a theme that is known before anything is drawn."""
+    """Light icons; names for what the theme left nameless; a theme that is known before
+    anything is drawn."""
     if failure or app.builder.format != "html":
         return
     folder = Path(app.outdir)
@@ -191,9 +259,12 @@ def finish_pages(app: Any, failure: Exception | None) -> None:
             '<summary><span class="toctree-toggle"',
             '<summary aria-label="chapters of this part"><span class="toctree-toggle"',
         )
-        # Until the theme's script comes, the page is neither light nor dark, and then it jumps.
+        # Until the theme's script comes, the page is neither light nor dark, and then
+        # it jumps.
         page = re.sub(
-            r'localStorage.getItem\("theme"\) \|\| "\w*"', f'localStorage.getItem("theme") || {PREFERRED}', page
+            r'localStorage.getItem\("theme"\) \|\| "\w*"',
+            f'localStorage.getItem("theme") || {PREFERRED}',
+            page,
         )
         page = page.replace('<div class="pst-scrollable-table-container">', SCROLLS)
         path.write_text(page.replace('role="doc-biblioentry"', 'role="listitem"'))

@@ -1,4 +1,5 @@
-"""Keep the chapters' stored outputs true: execute what changed, list what is stale, start a new chapter.
+"""Keep the chapters' stored outputs true: execute what changed, list what is stale,
+start a new chapter.
 
 python book/_tools/chapters.py execute|stale|new ...
 """
@@ -28,7 +29,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "papernets_lite"
 KEY = "papernets"  # of the notebook's metadata
-VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+VIEW, STATE = (
+    "application/vnd.jupyter.widget-view+json",
+    "application/vnd.jupyter.widget-state+json",
+)
 
 
 def chapters(root: Path, slugs: list[str] | None = None) -> dict[str, Path]:
@@ -47,7 +51,9 @@ def chapters(root: Path, slugs: list[str] | None = None) -> dict[str, Path]:
                     found[path.stem] = path
     unknown = set(slugs or []) - set(found)
     if unknown:
-        sys.exit(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(found)}")
+        sys.exit(
+            f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(found)}"
+        )
     return {slug: path for slug, path in found.items() if not slugs or slug in slugs}
 
 
@@ -71,7 +77,9 @@ def imported(root: Path, source: str) -> set[Path]:
         parts = module.split(".")
         for depth in range(1, len(parts) + 1):
             base = root.joinpath(*parts[:depth])
-            yield from (p for p in (base / "__init__.py", base.with_suffix(".py")) if p.exists())
+            yield from (
+                p for p in (base / "__init__.py", base.with_suffix(".py")) if p.exists()
+            )
 
     def visit(code: str) -> None:
         for node in ast.walk(ast.parse(code)):
@@ -79,7 +87,10 @@ def imported(root: Path, source: str) -> set[Path]:
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                names = [
+                    node.module,
+                    *(f"{node.module}.{alias.name}" for alias in node.names),
+                ]
             for name in names:
                 if name.split(".")[0] == PACKAGE:
                     for path in resolve(name):
@@ -93,7 +104,11 @@ def imported(root: Path, source: str) -> set[Path]:
 
 def code(notebook: Any) -> list[str]:
     """The notebook's own code: every code cell but the one tagged ``install``."""
-    return [c.source for c in notebook.cells if c.cell_type == "code" and "install" not in c.metadata.get("tags", [])]
+    return [
+        c.source
+        for c in notebook.cells
+        if c.cell_type == "code" and "install" not in c.metadata.get("tags", [])
+    ]
 
 
 def python(source: str) -> str:
@@ -102,7 +117,8 @@ def python(source: str) -> str:
 
 
 def fingerprint(root: Path, path: Path) -> str:
-    """A hash of everything that decides a chapter's outputs: its code, the package's it imports, stored verdicts."""
+    """A hash of everything that decides a chapter's outputs: its code, the package's it
+    imports, stored verdicts."""
     cells = code(read(path))
     digest = hashlib.sha256("\n\n".join(cells).encode())
     files = imported(root, "\n".join(map(python, cells)))
@@ -113,20 +129,32 @@ def fingerprint(root: Path, path: Path) -> str:
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     stored = root / "book" / "results.json"
     if stored.exists():
-        digest.update(json.dumps(json.loads(stored.read_text()).get(path.stem), sort_keys=True).encode())
+        digest.update(
+            json.dumps(
+                json.loads(stored.read_text()).get(path.stem), sort_keys=True
+            ).encode()
+        )
     return digest.hexdigest()[:16]
 
 
 def measured_code(root: Path, path: Path) -> str:
-    """A hash of what decides a chapter's numbers: its code and the package's it imports, without comments, docstrings
-    and the modules that only show."""
+    """A hash of what decides a chapter's numbers: its code and the package's it
+    imports, without comments, docstrings and the modules that only show."""
     source = "\n".join(map(python, code(read(path))))
-    shown = {root / PACKAGE / f"{name}.py" for name in ("claims", "draw", "plots", "widgets", "show")}
+    shown = {
+        root / PACKAGE / f"{name}.py"
+        for name in ("claims", "draw", "plots", "widgets", "show")
+    }
     digest = hashlib.sha256()
-    for text in [source, *(file.read_text() for file in sorted(imported(root, source) - shown))]:
+    for text in [
+        source,
+        *(file.read_text() for file in sorted(imported(root, source) - shown)),
+    ]:
         tree = ast.parse(text)
         for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+            if isinstance(
+                node, (ast.Module, ast.ClassDef, ast.FunctionDef)
+            ) and ast.get_docstring(node):
                 node.body[0] = ast.Pass()
         digest.update(ast.unparse(tree).encode())
     return digest.hexdigest()[:16]
@@ -156,11 +184,14 @@ def write_atomically(path: Path, text: str) -> None:
 
 def address(root: Path) -> str:
     """What pip installs on Colab: the repository that ``_config.yml`` names."""
-    return f"git+{yaml.safe_load((root / '_config.yml').read_text())['repository']['url']}"
+    return (
+        f"git+{yaml.safe_load((root / '_config.yml').read_text())['repository']['url']}"
+    )
 
 
 def install_cell(root: Path) -> str:
-    """The source of every chapter's install cell, with the repository's address from ``_config.yml``."""
+    """The source of every chapter's install cell, with the repository's address from
+    ``_config.yml``."""
     return (
         "import importlib.util\n\n"
         f'if importlib.util.find_spec("{PACKAGE}") is None:  # on Colab; elsewhere the book\'s environment has it\n'
@@ -179,7 +210,8 @@ def stamp(root: Path, notebook: Any) -> bool:
 
 @dataclass
 class Task:
-    """A notebook to run, and what to do with it and its CPU seconds when it has run to its end."""
+    """A notebook to run, and what to do with it and its CPU seconds when it has run to
+    its end."""
 
     path: Path
     notebook: Any
@@ -187,7 +219,8 @@ class Task:
 
 
 class Kernels:
-    """Runs notebooks side by side, each in a kernel of its own with one thread, and ends the kernels on Ctrl-C."""
+    """Runs notebooks side by side, each in a kernel of its own with one thread, and
+    ends the kernels on Ctrl-C."""
 
     def __init__(self, bar: Any) -> None:
         self.bar = bar
@@ -213,7 +246,9 @@ class Kernels:
             nonlocal seconds
             # CPU time, because two chapters, or a busy machine, stretch the clock's.
             times = Process(client.km.provisioner.pid).cpu_times()
-            seconds = times.user + times.system + times.children_user + times.children_system
+            seconds = (
+                times.user + times.system + times.children_user + times.children_system
+            )
             self.bar.set_postfix_str(f"{name}, cell {cell_index + 1}", refresh=False)
             self.bar.update()
 
@@ -235,8 +270,14 @@ class Kernels:
             if self.stopped.is_set():
                 raise
             cell = task.notebook.cells[where]
-            told = str(error) if cell.source in str(error) else f"{cell.source}\n{type(error).__name__}: {error}"
-            raise RuntimeError(f"{task.path}, cell {where + 1} of {len(task.notebook.cells)}:\n{told}") from None
+            told = (
+                str(error)
+                if cell.source in str(error)
+                else f"{cell.source}\n{type(error).__name__}: {error}"
+            )
+            raise RuntimeError(
+                f"{task.path}, cell {where + 1} of {len(task.notebook.cells)}:\n{told}"
+            ) from None
         finally:
             self.clients.discard(client)
         return task.store(task.notebook, seconds)
@@ -255,59 +296,98 @@ def run_all(tasks: dict[str, Task], *, jobs: int) -> tuple[list[str], list[str]]
     """Run the notebooks, ``jobs`` at a time, with one progress bar over their cells.
 
     Returns:
-        The names of those that ran to their end and were stored, and of those that failed, each told on stderr.
+        The names of those that ran to their end and were stored, and of those that
+        failed, each told on stderr.
 
     Raises:
-        SystemExit: after Ctrl-C, when the kernels have ended, saying what is stored and what remains.
+        SystemExit: after Ctrl-C, when the kernels have ended, saying what is stored and
+            what remains.
     """
     from tqdm import tqdm
 
     os.environ |= {
-        name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TQDM_DISABLE")
+        name: "1"
+        for name in (
+            "OMP_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "TQDM_DISABLE",
+        )
     }
-    for ending in (signal.SIGINT, signal.SIGTERM):  # also where a shell's background job is deaf to Ctrl-C
+    # also where a shell's background job is deaf to Ctrl-C
+    for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
     cells = sum(
-        sum(c.cell_type == "code" and bool(c.source.strip()) for c in t.notebook.cells) for t in tasks.values()
+        sum(c.cell_type == "code" and bool(c.source.strip()) for c in t.notebook.cells)
+        for t in tasks.values()
     )
     failed = []
-    with tqdm(total=cells, unit="cell", disable=not tasks) as bar, ThreadPoolExecutor(jobs) as pool:
+    with (
+        tqdm(total=cells, unit="cell", disable=not tasks) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
         kernels = Kernels(bar)
         futures = {}
         try:
-            futures = {pool.submit(kernels.run, name, task): name for name, task in tasks.items()}
+            futures = {
+                pool.submit(kernels.run, name, task): name
+                for name, task in tasks.items()
+            }
             for future in as_completed(futures):
                 if future.exception():
                     failed.append(futures[future])
-                    tqdm.write(f"FAILED {futures[future]}: {future.exception()}", file=sys.stderr)
+                    tqdm.write(
+                        f"FAILED {futures[future]}: {future.exception()}",
+                        file=sys.stderr,
+                    )
                 else:
                     tqdm.write(f"{futures[future]}: {future.result()}")
         except KeyboardInterrupt:
             for ending in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(ending, signal.SIG_IGN)  # one is enough: what follows takes a second
+                # one is enough: what follows takes a second
+                signal.signal(ending, signal.SIG_IGN)
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(future.done() for future in futures):
                 kernels.kill()
                 time.sleep(0.1)
-    finished = [name for f, name in futures.items() if f.done() and not f.cancelled() and not f.exception()]
+    finished = [
+        name
+        for f, name in futures.items()
+        if f.done() and not f.cancelled() and not f.exception()
+    ]
     if kernels.stopped.is_set() or len(finished) + len(failed) < len(tasks):
         left = [name for name in tasks if name not in finished]
-        print(f"interrupted; stored: {', '.join(finished) or 'nothing'}; not run: {', '.join(left)}", file=sys.stderr)
-        print("nothing stored was lost; the same command goes on from here", file=sys.stderr)
+        print(
+            f"interrupted; stored: {', '.join(finished) or 'nothing'}; not run: {', '.join(left)}",
+            file=sys.stderr,
+        )
+        print(
+            "nothing stored was lost; the same command goes on from here",
+            file=sys.stderr,
+        )
         sys.exit(130)
     return finished, failed
 
 
 def normalise(notebook: Any, slug: str) -> None:
-    """Take out what differs from run to run or serves nobody: random names of widgets, widgets that no cell shows
-    (progress bars), empty style settings, the editors' and runners' notes."""
+    """Take out what differs from run to run or serves nobody: random names of widgets,
+    widgets that no cell shows (progress bars), empty style settings, the editors' and
+    runners' notes."""
     for cell in notebook.cells:
         for note in ("execution", "ExecuteTime", "papermill", "collapsed", "scrolled"):
             cell.metadata.pop(note, None)
     metadata = notebook.metadata
     notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
+        "kernelspec": {
+            "display_name": "Python 3",
+            "language": "python",
+            "name": "python3",
+        },
+        "language_info": {
+            "name": "python",
+            "file_extension": ".py",
+            "mimetype": "text/x-python",
+        },
         KEY: metadata.get(KEY, {}),
     }
     states = metadata.get("widgets", {}).get(STATE, {}).get("state", {})
@@ -322,12 +402,15 @@ def normalise(notebook: Any, slug: str) -> None:
     def visit(model: str) -> None:
         if model in states and model not in order:
             order[model] = None
-            for other in re.findall(r"IPY_MODEL_(\w+)", json.dumps(states[model]["state"])):
+            for other in re.findall(
+                r"IPY_MODEL_(\w+)", json.dumps(states[model]["state"])
+            ):
                 visit(other)
 
     for view in found:
         visit(view["model_id"])
-    for model, state in states.items():  # nothing refers to a link; it goes with what it links
+    # nothing refers to a link; it goes with what it links
+    for model, state in states.items():
         ends = [
             end[0].removeprefix("IPY_MODEL_")
             for end in (state["state"].get("source"), state["state"].get("target"))
@@ -337,20 +420,32 @@ def normalise(notebook: Any, slug: str) -> None:
             order[model] = None
     if not order:
         return
-    names = {model: uuid.uuid5(uuid.NAMESPACE_URL, f"{slug}/{number}").hex for number, model in enumerate(order)}
+    names = {
+        model: uuid.uuid5(uuid.NAMESPACE_URL, f"{slug}/{number}").hex
+        for number, model in enumerate(order)
+    }
 
     def rename(value: Any) -> Any:
         return json.loads(
-            re.sub(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])", lambda m: names.get(m[0], m[0]), json.dumps(value))
+            re.sub(
+                r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])",
+                lambda m: names.get(m[0], m[0]),
+                json.dumps(value),
+            )
         )
 
     for view in found:
         view["model_id"] = names.get(view["model_id"], view["model_id"])
     kept = {names[model]: rename(states[model]) for model in order}
     for model in kept.values():
-        if model["model_name"].endswith(("LayoutModel", "StyleModel")):  # null is the default of all they hold
-            model["state"] = {key: value for key, value in model["state"].items() if value is not None}
-    notebook.metadata["widgets"] = {STATE: {"state": kept, "version_major": 2, "version_minor": 0}}
+        # null is the default of all they hold
+        if model["model_name"].endswith(("LayoutModel", "StyleModel")):
+            model["state"] = {
+                key: value for key, value in model["state"].items() if value is not None
+            }
+    notebook.metadata["widgets"] = {
+        STATE: {"state": kept, "version_major": 2, "version_minor": 0}
+    }
 
 
 def execute(root: Path, slugs: list[str] | None, *, jobs: int, force: bool) -> int:
@@ -366,11 +461,20 @@ def execute(root: Path, slugs: list[str] | None, *, jobs: int, force: bool) -> i
                 write_atomically(path, nbformat.writes(notebook) + "\n")
             continue
 
-        def store(done: Any, seconds: float, path: Path = path, code: str = fingerprint(root, path)) -> str:
+        def store(
+            done: Any,
+            seconds: float,
+            path: Path = path,
+            code: str = fingerprint(root, path),
+        ) -> str:
             normalise(done, path.stem)
             made = sum(len(json.dumps(cell.get("outputs", []))) for cell in done.cells)
             made += len(json.dumps(done.metadata.get("widgets", {})))
-            done.metadata[KEY] |= {"hash": code, "seconds": round(seconds), "bytes": made}
+            done.metadata[KEY] |= {
+                "hash": code,
+                "seconds": round(seconds),
+                "bytes": made,
+            }
             text = nbformat.writes(done) + "\n"
             write_atomically(path, text)
             return f"{seconds:.0f} s of CPU time, {len(text) / 1000:.0f} KB"
@@ -382,15 +486,19 @@ def execute(root: Path, slugs: list[str] | None, *, jobs: int, force: bool) -> i
 
 
 def new(root: Path, part: str, slug: str) -> None:
-    """Start a chapter from the template: notebook, paper file, test, contents and bibliography.
+    """Start a chapter from the template: notebook, paper file, test, contents and
+    bibliography.
 
     Raises:
-        SystemExit: for a part or slug that the book does not plan, or one that is there already.
+        SystemExit: for a part or slug that the book does not plan, or one that is there
+            already.
     """
     planned = yaml.safe_load((root / "book" / "chapters.yml").read_text())
     if part not in planned or slug not in planned[part]["chapters"]:
         known = {name: list(value["chapters"]) for name, value in planned.items()}
-        sys.exit(f"expected a part and slug that book/chapters.yml plans, got {part}/{slug}; planned: {known}")
+        sys.exit(
+            f"expected a part and slug that book/chapters.yml plans, got {part}/{slug}; planned: {known}"
+        )
     template = root / "book" / "_template"
     places = {
         template / "chapter.ipynb": root / "book" / part / f"{slug}.ipynb",
@@ -400,31 +508,57 @@ def new(root: Path, part: str, slug: str) -> None:
     for place in places.values():
         if place.exists():
             sys.exit(f"{place.relative_to(root)} is there already")
-    words = {"SLUG": slug, "PART": part, "TITLE": planned[part]["chapters"][slug]["title"]}
+    words = {
+        "SLUG": slug,
+        "PART": part,
+        "TITLE": planned[part]["chapters"][slug]["title"],
+    }
     for source, place in places.items():
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, re.sub("|".join(words), lambda m: words[m.group()], source.read_text()))
+        write_atomically(
+            place,
+            re.sub("|".join(words), lambda m: words[m.group()], source.read_text()),
+        )
     package = root / PACKAGE / part / "__init__.py"
     if not package.exists():
-        write_atomically(package, f'"""{planned[part]["title"]}, one paper a file."""\n')
+        write_atomically(
+            package, f'"""{planned[part]["title"]}, one paper a file."""\n'
+        )
     title = planned[part]["title"]
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     entry = next((p for p in toc["parts"] if p["caption"] == title), None)
     if entry is None:
-        entry = {"caption": title, "chapters": [{"file": f"book/{part}/index", "sections": []}]}
-        earlier = {value["title"] for value in list(planned.values())[: list(planned).index(part)]}
-        place = max((i for i, p in enumerate(toc["parts"]) if p["caption"] in earlier), default=0)
+        entry = {
+            "caption": title,
+            "chapters": [{"file": f"book/{part}/index", "sections": []}],
+        }
+        earlier = {
+            value["title"]
+            for value in list(planned.values())[: list(planned).index(part)]
+        }
+        place = max(
+            (i for i, p in enumerate(toc["parts"]) if p["caption"] in earlier),
+            default=0,
+        )
         toc["parts"].insert(place + 1, entry)
-        write_atomically(root / "book" / part / "index.md", f"# {title}\n\nTODO the part's story.\n")
+        write_atomically(
+            root / "book" / part / "index.md", f"# {title}\n\nTODO the part's story.\n"
+        )
     sections = entry["chapters"][0].setdefault("sections", [])
     sections.append({"file": f"book/{part}/{slug}"})
-    sections.sort(key=lambda section: list(planned[part]["chapters"]).index(Path(section["file"]).stem))
+    sections.sort(
+        key=lambda section: list(planned[part]["chapters"]).index(
+            Path(section["file"]).stem
+        )
+    )
     write_atomically(root / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     references = root / "book" / "references.bib"
     stub = f"\n@inproceedings{{{slug},\n  title = {{{words['TITLE']}}},\n  author = {{TODO}},\n  year = {{TODO}}\n}}\n"
     write_atomically(references, references.read_text() + stub)
     print("\n".join(f"wrote {place.relative_to(root)}" for place in places.values()))
-    print("the tests fail until every TODO in them is filled in; tests/papers.py needs an entry, and a part's first")
+    print(
+        "the tests fail until every TODO in them is filled in; tests/papers.py needs an entry, and a part's first"
+    )
     print("chapter its part among the import rules of pyproject.toml")
 
 
@@ -433,19 +567,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=ROOT)
     commands = parser.add_subparsers(dest="command", required=True)
-    executing = commands.add_parser("execute", help="re-run the chapters whose code changed")
+    executing = commands.add_parser(
+        "execute", help="re-run the chapters whose code changed"
+    )
     executing.add_argument("--slugs", nargs="*")
     executing.add_argument("--jobs", type=int, default=2)
-    executing.add_argument("--force", action="store_true", help="also those whose outputs are up to date")
+    executing.add_argument(
+        "--force", action="store_true", help="also those whose outputs are up to date"
+    )
     commands.add_parser("stale", help="list the chapters that execute would re-run")
     starting = commands.add_parser("new", help="start a chapter from the template")
     starting.add_argument("--part", required=True)
     starting.add_argument("--slug", required=True)
     options = parser.parse_args(arguments)
     if options.command == "execute":
-        return min(execute(options.root, options.slugs, jobs=options.jobs, force=options.force), 1)
+        return min(
+            execute(
+                options.root, options.slugs, jobs=options.jobs, force=options.force
+            ),
+            1,
+        )
     if options.command == "stale":
-        print("\n".join(stale(options.root)) or "every chapter's outputs are up to date")
+        print(
+            "\n".join(stale(options.root)) or "every chapter's outputs are up to date"
+        )
     else:
         new(options.root, options.part, options.slug)
     return 0

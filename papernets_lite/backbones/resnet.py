@@ -1,18 +1,24 @@
-"""Deep Residual Learning for Image Recognition, with Identity Mappings in Deep Residual Networks.
+"""Deep Residual Learning for Image Recognition, with Identity Mappings in Deep Residual
+Networks.
 
-Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. CVPR 2016, arXiv 1512.03385; ECCV 2016, arXiv 1603.05027.
+Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun. CVPR 2016, arXiv 1512.03385; ECCV
+2016, arXiv 1603.05027.
 Official code: KaimingHe/deep-residual-networks (models), KaimingHe/resnet-1k-layers.
 
-Idea: let a block learn the change F(x) to its input instead of a whole new output, and add: x + F(x).
+Idea: let a block learn the change F(x) to its input instead of a whole new output, and
+add: x + F(x).
 
 Differs:
-    1. ``stride_on_3x3`` puts a bottleneck's stride on its 3x3 convolution, as torchvision does, instead of the first
-       1x1 as in the paper: the same parameters, 6 % more multiplications. The default is the paper's.
-    2. ``stem_stride`` lets a net for CIFAR start at half the size, which the book uses to fit its minute.
+    1. ``stride_on_3x3`` puts a bottleneck's stride on its 3x3 convolution, as
+       torchvision does, instead of the first 1x1 as in the paper: the same parameters,
+       6 % more multiplications. The default is the paper's.
+    2. ``stem_stride`` lets a net for CIFAR start at half the size, which the book uses
+       to fit its minute.
 
 Guessed:
-    Where option A's new channels go: after the old ones. Which pixels it keeps: every second, from the first.
-    With BN after the addition, a projection has none of its own: the shared one follows.
+    Where option A's new channels go: after the old ones. Which pixels it keeps: every
+    second, from the first. With BN after the addition, a projection has none of its
+    own: the shared one follows.
 """
 
 from collections.abc import Sequence
@@ -28,9 +34,16 @@ from papernets_lite.layers.init import he_init_
 from papernets_lite.ops.checks import expect
 
 # Blocks per stage (Table 1 of the first paper), and which block.
-IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+IMAGENET = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 BOTTLENECK_FROM = 50
-# The second paper's orderings (its Fig. 4): what happens in the branch, then what follows the addition.
+# The second paper's orderings (its Fig. 4): what happens in the branch, then what
+# follows the addition.
 ORDERINGS = {
     "original": ("conv bn relu conv bn", "relu"),
     "bn after addition": ("conv bn relu conv", "bn relu"),
@@ -41,7 +54,8 @@ ORDERINGS = {
 
 
 class PadShortcut(nn.Module):
-    """Option A: every ``stride``-th pixel, and zeros for the channels that are new. No parameters."""
+    """Option A: every ``stride``-th pixel, and zeros for the channels that are new. No
+    parameters."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -49,15 +63,20 @@ class PadShortcut(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d k l"]:
         """Subsample, then pad the channels."""
-        return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+        return functional.pad(
+            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra)
+        )
 
 
-def shortcut(option: str, in_channels: int, out_channels: int, stride: int, *, norm: bool) -> nn.Module:
+def shortcut(
+    option: str, in_channels: int, out_channels: int, stride: int, *, norm: bool
+) -> nn.Module:
     """The path around the branch.
 
     Args:
-        option: ``"A"`` pads with zeros and ``"B"`` projects (1x1 convolution) where the shape changes, ``"C"`` always
-            projects, ``"none"`` is a plain net's: there is no path.
+        option: ``"A"`` pads with zeros and ``"B"`` projects (1x1 convolution) where the
+            shape changes, ``"C"`` always projects, ``"none"`` is a plain net's: there
+            is no path.
         in_channels: of the input.
         out_channels: of the output.
         stride: of the unit.
@@ -66,17 +85,24 @@ def shortcut(option: str, in_channels: int, out_channels: int, stride: int, *, n
     Raises:
         ValueError: for another option.
     """
-    expect(option in ("A", "B", "C", "none"), "a shortcut 'A', 'B', 'C' or 'none'", option)
+    expect(
+        option in ("A", "B", "C", "none"), "a shortcut 'A', 'B', 'C' or 'none'", option
+    )
     same = in_channels == out_channels and stride == 1
     if option == "none" or (same and option != "C"):
         return nn.Identity()
     if option == "A":
         return PadShortcut(in_channels, out_channels, stride)
-    return sequence(["conv", "bn"] if norm else ["conv"], [(out_channels, 1, stride)], in_channels)
+    return sequence(
+        ["conv", "bn"] if norm else ["conv"], [(out_channels, 1, stride)], in_channels
+    )
 
 
-def sequence(words: Sequence[str], plan: Sequence[tuple[int, int, int]], in_channels: int) -> nn.Sequential:
-    """Layers by name. Convolutions keep the size, up to their stride; a bias would be removed by normalisation.
+def sequence(
+    words: Sequence[str], plan: Sequence[tuple[int, int, int]], in_channels: int
+) -> nn.Sequential:
+    """Layers by name. Convolutions keep the size, up to their stride; a bias would be
+    removed by normalisation.
 
     Args:
         words: ``"conv"``, ``"bn"`` or ``"relu"``.
@@ -88,7 +114,16 @@ def sequence(words: Sequence[str], plan: Sequence[tuple[int, int, int]], in_chan
     for word in words:
         if word == "conv":
             channels, kernel_size, stride = next(convs)
-            layers.append(nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, bias=False))
+            layers.append(
+                nn.Conv2d(
+                    in_channels,
+                    channels,
+                    kernel_size,
+                    stride,
+                    kernel_size // 2,
+                    bias=False,
+                )
+            )
             in_channels = channels
         else:
             # Not in place: in some orderings the input is also the shortcut's.
@@ -97,7 +132,8 @@ def sequence(words: Sequence[str], plan: Sequence[tuple[int, int, int]], in_chan
 
 
 def words(ordering: str) -> tuple[list[str], list[str], list[str]]:
-    """An ordering's layers before the first convolution, from there to the addition, and after the addition.
+    """An ordering's layers before the first convolution, from there to the addition,
+    and after the addition.
 
     Raises:
         ValueError: for an unknown ordering.
@@ -119,7 +155,8 @@ class Unit(nn.Module):
         bottleneck: 1x1, 3x3, 1x1 instead of 3x3, 3x3.
         option: the shortcut's, see ``shortcut``.
         stride_on_3x3: where a bottleneck strides.
-        activated: the input is activated already, so a pre-activation is left out (a net's first unit).
+        activated: the input is activated already, so a pre-activation is left out (a
+            net's first unit).
     """
 
     def __init__(
@@ -144,7 +181,9 @@ class Unit(nn.Module):
             out, plan = channels, [(channels, 3, stride), (channels, 3, 1)]
         self.pre = sequence([] if activated else pre, [], in_channels)
         self.branch = sequence(branch, plan, in_channels)
-        self.shortcut = shortcut(option, in_channels, out, stride, norm=branch[-1] != "conv")
+        self.shortcut = shortcut(
+            option, in_channels, out, stride, norm=branch[-1] != "conv"
+        )
         self.after = sequence(after, [], out)
         self.residual, self.out_channels = option != "none", out
 
@@ -154,13 +193,15 @@ class Unit(nn.Module):
         change = self.branch(ready)
         if not self.residual:
             return self.after(change)
-        # A projection is also with pre-activation (appendix of the second paper); a clean path takes x itself.
+        # A projection is also with pre-activation (appendix of the second paper); a
+        # clean path takes x itself.
         projects = isinstance(self.shortcut, nn.Sequential)
         return self.after(self.shortcut(ready if projects else x) + change)
 
 
 def first_layers(kind: str, channels: int, stride: int = 2) -> nn.Sequential:
-    """The first layers: 7x7 of stride 2 and max-pooling for ``"imagenet"``, else one 3x3.
+    """The first layers: 7x7 of stride 2 and max-pooling for ``"imagenet"``, else one
+    3x3.
 
     Args:
         kind: of the stem.
@@ -168,14 +209,20 @@ def first_layers(kind: str, channels: int, stride: int = 2) -> nn.Sequential:
         stride: of the 3x3.
     """
     if kind == "imagenet":
-        return sequence(["conv", "bn", "relu"], [(channels, 7, 2)], 3).append(nn.MaxPool2d(3, 2, 1))
+        return sequence(["conv", "bn", "relu"], [(channels, 7, 2)], 3).append(
+            nn.MaxPool2d(3, 2, 1)
+        )
     return sequence(["conv", "bn", "relu"], [(channels, 3, stride)], 3)
 
 
 def stages(
-    blocks: Sequence[int], widths: Sequence[int], strides: Sequence[int], **settings: Any
+    blocks: Sequence[int],
+    widths: Sequence[int],
+    strides: Sequence[int],
+    **settings: Any,
 ) -> tuple[nn.Sequential, int]:
-    """Units in a row behind a stem of ``widths[0]`` channels, and the channels of the last one's output.
+    """Units in a row behind a stem of ``widths[0]`` channels, and the channels of the
+    last one's output.
 
     Args:
         blocks: units per stage.
@@ -189,7 +236,13 @@ def stages(
     units, channels = nn.Sequential(), widths[0]
     for count, width, first in zip(blocks, widths, strides, strict=True):
         for block in range(count):
-            unit = Unit(channels, width, stride=1 if block else first, activated=not units, **settings)
+            unit = Unit(
+                channels,
+                width,
+                stride=1 if block else first,
+                activated=not units,
+                **settings,
+            )
             units.append(unit)
             channels = unit.out_channels
     return units, channels
@@ -199,7 +252,8 @@ class ResNet(nn.Module):
     """A stem, stages of units, global average pooling and one linear layer.
 
     Args:
-        blocks: units per stage; every stage but the first halves the size at its first unit.
+        blocks: units per stage; every stage but the first halves the size at its first
+            unit.
         widths: channels inside the units of each stage.
         stem: ``"imagenet"`` (7x7 stride 2, then max-pooling) or ``"cifar"`` (one 3x3).
         stem_stride: of the CIFAR stem.
@@ -208,7 +262,8 @@ class ResNet(nn.Module):
         settings: ``bottleneck``, ``option`` and ``stride_on_3x3`` of each ``Unit``.
 
     Raises:
-        ValueError: for another stem, ordering or option, or unequally many ``blocks`` and ``widths``.
+        ValueError: for another stem, ordering or option, or unequally many ``blocks``
+            and ``widths``.
     """
 
     def __init__(
@@ -224,11 +279,14 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         expect(stem in ("imagenet", "cifar"), "a stem 'imagenet' or 'cifar'", stem)
-        # The first activation stands right after this convolution, before the paths split, in every ordering; units
-        # that start with one need it again after the last addition (appendix of the second paper).
+        # The first activation stands right after this convolution, before the paths
+        # split, in every ordering; units that start with one need it again after the
+        # last addition (appendix of the second paper).
         self.stem = first_layers(stem, widths[0], stem_stride)
         strides = [1] + [2] * (len(widths) - 1)
-        self.units, channels = stages(blocks, widths, strides, ordering=ordering, **settings)
+        self.units, channels = stages(
+            blocks, widths, strides, ordering=ordering, **settings
+        )
         self.last = sequence(words(ordering)[0], [], channels)
         self.head = nn.Linear(channels, num_classes)
         he_init_(self)
@@ -260,19 +318,23 @@ def loss(outputs: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> dict[str, 
 
 @dataclass(frozen=True)
 class Trunk:
-    """What ``trunk_statistics`` measures, one value per unit, from the first to the last."""
+    """What ``trunk_statistics`` measures, one value per unit, from the first to the
+    last."""
 
     trunk: Float[Tensor, " u"]  # standard deviation of each unit's output
-    branch: Float[Tensor, " u"]  # standard deviation of its branch F(x), before the addition
+    # standard deviation of its branch F(x), before the addition
+    branch: Float[Tensor, " u"]
     gradient: Float[Tensor, " u"]  # norm of the loss's gradient at each unit's output
 
 
-def trunk_statistics(net: ResNet, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]) -> Trunk:
+def trunk_statistics(
+    net: ResNet, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]
+) -> Trunk:
     """Run one batch forwards and backwards and record what passes along the trunk.
 
     Args:
-        net: in the mode (train or eval) it is to be measured in; its weights are left alone, its batch norms'
-            running statistics move in train mode.
+        net: in the mode (train or eval) it is to be measured in; its weights are left
+            alone, its batch norms' running statistics move in train mode.
         images: a batch.
         labels: its classes.
 
@@ -282,15 +344,24 @@ def trunk_statistics(net: ResNet, images: Float[Tensor, "b c h w"], labels: Int[
     trunk, branch, handles = list[Tensor](), list[Tensor](), []
     for unit in net.units:
         for part, outputs in ((unit, trunk), (unit.get_submodule("branch"), branch)):
-            handles.append(part.register_forward_hook(lambda module, inputs, output, to=outputs: to.append(output)))
+            handles.append(
+                part.register_forward_hook(
+                    lambda module, inputs, output, to=outputs: to.append(output)
+                )
+            )
     try:
         value = loss(net(images), labels)["loss"]
     finally:
         for handle in handles:
             handle.remove()
     gradients = torch.autograd.grad(value, trunk)
-    outputs_std, changes_std = (torch.stack([x.detach().std() for x in outputs]).cpu() for outputs in (trunk, branch))
-    return Trunk(outputs_std, changes_std, torch.stack([g.norm() for g in gradients]).cpu())
+    outputs_std, changes_std = (
+        torch.stack([x.detach().std() for x in outputs]).cpu()
+        for outputs in (trunk, branch)
+    )
+    return Trunk(
+        outputs_std, changes_std, torch.stack([g.norm() for g in gradients]).cpu()
+    )
 
 
 def table(depth: int) -> dict[str, Any]:
@@ -300,7 +371,11 @@ def table(depth: int) -> dict[str, Any]:
         ValueError: for another depth.
     """
     expect(depth in IMAGENET, f"a depth from {list(IMAGENET)}", depth)
-    settings = {"blocks": IMAGENET[depth], "widths": (64, 128, 256, 512), "bottleneck": depth >= BOTTLENECK_FROM}
+    settings = {
+        "blocks": IMAGENET[depth],
+        "widths": (64, 128, 256, 512),
+        "bottleneck": depth >= BOTTLENECK_FROM,
+    }
     return {**settings, "stem": "imagenet", "num_classes": 1000}
 
 
@@ -320,13 +395,20 @@ def cifar(depth: int, **overrides: object) -> ResNet:
         ValueError: for another depth.
     """
     step = 9 if overrides.get("bottleneck") else 6
-    expect(depth >= step + 2 and (depth - 2) % step == 0, f"a depth of {step}n + 2", depth)
-    settings: dict = {"blocks": ((depth - 2) // step,) * 3, "widths": (16, 32, 64), "option": "A"}
+    expect(
+        depth >= step + 2 and (depth - 2) % step == 0, f"a depth of {step}n + 2", depth
+    )
+    settings: dict = {
+        "blocks": ((depth - 2) // step,) * 3,
+        "widths": (16, 32, 64),
+        "option": "A",
+    }
     return ResNet(**(settings | overrides))
 
 
 def tiny(depth: int = 8, **overrides: object) -> ResNet:
-    """The book's scale: a CIFAR net half as wide, on 32x32 images through a stem of stride 2."""
+    """The book's scale: a CIFAR net half as wide, on 32x32 images through a stem of
+    stride 2."""
     settings: dict = {"widths": (8, 16, 32), "stem_stride": 2, "num_classes": 8}
     return cifar(depth, **(settings | overrides))
 

@@ -1,20 +1,26 @@
 """Squeeze-and-Excitation Networks.
 
-Jie Hu, Li Shen, Samuel Albanie, Gang Sun, Enhua Wu. CVPR 2018; TPAMI 2019, arXiv 1709.01507.
+Jie Hu, Li Shen, Samuel Albanie, Gang Sun, Enhua Wu. CVPR 2018; TPAMI 2019, arXiv
+1709.01507.
 Official code: hujie-frank/SENet (Caffe models).
 
-Idea: let one vector that describes the whole picture decide, through a small gate, how much each channel counts.
+Idea: let one vector that describes the whole picture decide, through a small gate, how
+much each channel counts.
 
 Differs:
-    1. ``squeeze="none"`` gates every position by itself: the paper's NoSqueeze, the control with equal parameters.
-    2. ``per_position`` answers at every position instead of once a picture, for tasks whose answer is local and whose
-       context is not. A net that averages before its last layer has global context there without any gate.
-    3. SE-Inception is a small net of units in BN-Inception's form, all of one width, and its stem has a block too: the
-       block may follow any transformation (Eq. 1), and in so small a net the stem is one of three.
+    1. ``squeeze="none"`` gates every position by itself: the paper's NoSqueeze, the
+       control with equal parameters.
+    2. ``per_position`` answers at every position instead of once a picture, for tasks
+       whose answer is local and whose context is not. A net that averages before its
+       last layer has global context there without any gate.
+    3. SE-Inception is a small net of units in BN-Inception's form, all of one width,
+       and its stem has a block too: the block may follow any transformation (Eq. 1),
+       and in so small a net the stem is one of three.
 
 Guessed:
-    The gate's layers have biases, as the released models do; the journal version leaves them out in its ResNets
-    (``bias=False``). The gates start from He's weights. In SE-PRE the shortcut takes the input before its gate.
+    The gate's layers have biases, as the released models do; the journal version leaves
+    them out in its ResNets (``bias=False``). The gates start from He's weights. In
+    SE-PRE the shortcut takes the input before its gate.
 """
 
 from collections.abc import Callable
@@ -36,31 +42,46 @@ UNKNOWN = -1  # positions that have no label
 
 
 class SqueezeExcitation(nn.Module):
-    r"""The block: :math:`\tilde x_c = s_c u_c` with :math:`s = \sigma(W_2\,\delta(W_1 z))` (Eqs. 2 to 4).
+    r"""The block: :math:`\tilde x_c = s_c u_c` with :math:`s = \sigma(W_2\,\delta(W_1
+    z))` (Eqs. 2 to 4).
 
     Args:
         channels: C, of the input.
         reduction: r; the gate has C/r units inside (at least one).
-        squeeze: what makes z of the maps: their ``"mean"`` (the paper's choice), their ``"max"``, or ``"none"``: each
-            position's own channels, which gives each position its own gate.
+        squeeze: what makes z of the maps: their ``"mean"`` (the paper's choice), their
+            ``"max"``, or ``"none"``: each position's own channels, which gives each
+            position its own gate.
         bias: of the gate's two layers.
 
     Raises:
         ValueError: for another squeeze, or a reduction below 1.
     """
 
-    def __init__(self, channels: int, reduction: int = REDUCTION, *, squeeze: str = "mean", bias: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = REDUCTION,
+        *,
+        squeeze: str = "mean",
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         right = squeeze in SQUEEZES and reduction >= 1
-        expect(right, f"a squeeze from {SQUEEZES} and reduction >= 1", squeeze, reduction)
+        expect(
+            right, f"a squeeze from {SQUEEZES} and reduction >= 1", squeeze, reduction
+        )
         self.squeeze, hidden = squeeze, max(1, channels // reduction)
         # On a map of one position a 1x1 convolution is a fully connected layer.
-        down, up = nn.Conv2d(channels, hidden, 1, bias=bias), nn.Conv2d(hidden, channels, 1, bias=bias)
+        down, up = (
+            nn.Conv2d(channels, hidden, 1, bias=bias),
+            nn.Conv2d(hidden, channels, 1, bias=bias),
+        )
         self.excite = nn.Sequential(down, nn.ReLU(), up, nn.Sigmoid())
         he_init_(self)
 
     def gate(self, u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c k l"]:
-        """s, between 0 and 1: one per channel (k = l = 1), without a squeeze one per channel and position."""
+        """s, between 0 and 1: one per channel (k = l = 1), without a squeeze one per
+        channel and position."""
         if self.squeeze == "mean":
             return self.excite(u.mean((2, 3), keepdim=True))
         return self.excite(u.amax((2, 3), keepdim=True) if self.squeeze == "max" else u)
@@ -75,8 +96,9 @@ def place(unit: resnet.Unit, where: str, **settings: Any) -> None:
 
     Args:
         unit: changed in place.
-        where: ``"standard"`` at the branch's end, before the addition; ``"pre"`` at the branch's start; ``"post"``
-            after the addition and its ReLU; ``"identity"`` on the shortcut.
+        where: ``"standard"`` at the branch's end, before the addition; ``"pre"`` at the
+            branch's start; ``"post"`` after the addition and its ReLU; ``"identity"``
+            on the shortcut.
         settings: the block's.
 
     Raises:
@@ -84,7 +106,9 @@ def place(unit: resnet.Unit, where: str, **settings: Any) -> None:
     """
     expect(where in PLACEMENTS, f"a place from {PLACEMENTS}", where)
     convolutions = [layer for layer in unit.branch if isinstance(layer, nn.Conv2d)]
-    block = SqueezeExcitation(convolutions[0].in_channels if where == "pre" else unit.out_channels, **settings)
+    block = SqueezeExcitation(
+        convolutions[0].in_channels if where == "pre" else unit.out_channels, **settings
+    )
     if where == "standard":
         unit.branch.append(block)
     elif where == "pre":
@@ -95,13 +119,16 @@ def place(unit: resnet.Unit, where: str, **settings: Any) -> None:
         unit.shortcut = nn.Sequential(unit.shortcut, block)
 
 
-def answer(head: nn.Linear, features: Float[Tensor, "b c h w"], *, per_position: bool) -> Float[Tensor, "b k ..."]:
+def answer(
+    head: nn.Linear, features: Float[Tensor, "b c h w"], *, per_position: bool
+) -> Float[Tensor, "b k ..."]:
     """The last layer.
 
     Args:
         head: from features to class scores.
         features: of the last unit.
-        per_position: apply it at every position (b, k, h, w) instead of to the features' average (b, k).
+        per_position: apply it at every position (b, k, h, w) instead of to the
+            features' average (b, k).
     """
     if per_position:
         return head(features.movedim(1, -1)).movedim(-1, 1)
@@ -109,7 +136,8 @@ def answer(head: nn.Linear, features: Float[Tensor, "b c h w"], *, per_position:
 
 
 class SEResNet(resnet.ResNet):
-    """A residual net with a block in every unit. Without its blocks it is the residual net of the same seed.
+    """A residual net with a block in every unit. Without its blocks it is the residual
+    net of the same seed.
 
     Args:
         gated: False leaves the blocks out.
@@ -119,7 +147,8 @@ class SEResNet(resnet.ResNet):
         settings: of ``resnet.ResNet``; the ordering is the original one.
 
     Raises:
-        ValueError: for a wrong placement, squeeze or reduction, and what ``resnet.ResNet`` refuses.
+        ValueError: for a wrong placement, squeeze or reduction, and what
+            ``resnet.ResNet`` refuses.
     """
 
     def __init__(
@@ -136,7 +165,13 @@ class SEResNet(resnet.ResNet):
         super().__init__(**settings)
         self.per_position = per_position
         for unit in self.units if gated else ():
-            place(cast("resnet.Unit", unit), placement, reduction=reduction, squeeze=squeeze, bias=bias)
+            place(
+                cast("resnet.Unit", unit),
+                placement,
+                reduction=reduction,
+                squeeze=squeeze,
+                bias=bias,
+            )
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k ..."]:
         """Class scores (logits), of the picture or of every position.
@@ -145,11 +180,16 @@ class SEResNet(resnet.ResNet):
             ValueError: for a batch without images.
         """
         expect(len(images) > 0, "at least one image", images.shape)
-        return answer(self.head, self.last(self.units(self.stem(images))), per_position=self.per_position)
+        return answer(
+            self.head,
+            self.last(self.units(self.stem(images))),
+            per_position=self.per_position,
+        )
 
 
 class Inception(nn.Module):
-    """Four ways to look, side by side: 1x1, 3x3, two 3x3, and an average over 3x3; then ``block``, which may be set.
+    """Four ways to look, side by side: 1x1, 3x3, two 3x3, and an average over 3x3; then
+    ``block``, which may be set.
 
     Args:
         in_channels: of the input.
@@ -165,8 +205,12 @@ class Inception(nn.Module):
         self.ways = nn.ModuleList()
         for sizes in ((1,), (1, 3), (1, 3, 3), (1,)):
             plan = [(channels // 4, size, 1) for size in sizes]
-            self.ways.append(resnet.sequence(["conv", "bn", "relu"] * len(plan), plan, in_channels))
-        cast("nn.Sequential", self.ways[3]).insert(0, nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+            self.ways.append(
+                resnet.sequence(["conv", "bn", "relu"] * len(plan), plan, in_channels)
+            )
+        cast("nn.Sequential", self.ways[3]).insert(
+            0, nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+        )
         self.block: nn.Module = nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
@@ -185,7 +229,8 @@ class SEInception(nn.Module):
         settings: of each ``SqueezeExcitation``.
 
     Raises:
-        ValueError: for a wrong squeeze or reduction, or channels that four does not divide.
+        ValueError: for a wrong squeeze or reduction, or channels that four does not
+            divide.
     """
 
     def __init__(
@@ -200,7 +245,9 @@ class SEInception(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = resnet.first_layers("cifar", channels)
-        self.units = nn.Sequential(*(Inception(channels, channels) for _ in range(depth)))
+        self.units = nn.Sequential(
+            *(Inception(channels, channels) for _ in range(depth))
+        )
         self.head = nn.Linear(channels, num_classes)
         self.per_position = per_position
         he_init_(self)
@@ -217,10 +264,14 @@ class SEInception(nn.Module):
             ValueError: for a batch without images.
         """
         expect(len(images) > 0, "at least one image", images.shape)
-        return answer(self.head, self.units(self.stem(images)), per_position=self.per_position)
+        return answer(
+            self.head, self.units(self.stem(images)), per_position=self.per_position
+        )
 
 
-def loss(outputs: Float[Tensor, "b k *s"], labels: Int[Tensor, "b *s"]) -> dict[str, Tensor]:
+def loss(
+    outputs: Float[Tensor, "b k *s"], labels: Int[Tensor, "b *s"]
+) -> dict[str, Tensor]:
     """Cross-entropy, and the share of correct answers, over what has a label.
 
     Args:
@@ -236,8 +287,11 @@ def loss(outputs: Float[Tensor, "b k *s"], labels: Int[Tensor, "b *s"]) -> dict[
 
 
 @torch.no_grad()
-def regated(net: nn.Module, images: Float[Tensor, "b c h w"], change: Callable[[Tensor], Tensor]) -> Tensor:
-    """What a net answers when it gets other gates: exchanged between the images, say, or their average.
+def regated(
+    net: nn.Module, images: Float[Tensor, "b c h w"], change: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """What a net answers when it gets other gates: exchanged between the images, say,
+    or their average.
 
     Args:
         net: in the mode it is to be looked at in.
@@ -247,8 +301,13 @@ def regated(net: nn.Module, images: Float[Tensor, "b c h w"], change: Callable[[
     Returns:
         The net's outputs.
     """
-    blocks = [module for module in net.modules() if isinstance(module, SqueezeExcitation)]
-    handles = [block.excite.register_forward_hook(lambda module, inputs, s: change(s)) for block in blocks]
+    blocks = [
+        module for module in net.modules() if isinstance(module, SqueezeExcitation)
+    ]
+    handles = [
+        block.excite.register_forward_hook(lambda module, inputs, s: change(s))
+        for block in blocks
+    ]
     try:
         return net(images)
     finally:
@@ -256,8 +315,11 @@ def regated(net: nn.Module, images: Float[Tensor, "b c h w"], change: Callable[[
             handle.remove()
 
 
-def gates(net: nn.Module, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _"]]:
-    """Each block's gates for these images, from the first block to the last; over positions, their average.
+def gates(
+    net: nn.Module, images: Float[Tensor, "b c h w"]
+) -> list[Float[Tensor, "b _"]]:
+    """Each block's gates for these images, from the first block to the last; over
+    positions, their average.
 
     Args:
         net: in the mode it is to be looked at in.
@@ -277,15 +339,28 @@ def gates(net: nn.Module, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor
 
 
 def tiny(depth: int = 2, **overrides: object) -> SEInception:
-    """The book's scale: ``depth`` narrow Inception units that answer at every second pixel; r = 2."""
-    settings: dict = {"channels": 32, "reduction": 2, "num_classes": 8, "per_position": True}
+    """The book's scale: ``depth`` narrow Inception units that answer at every second
+    pixel; r = 2."""
+    settings: dict = {
+        "channels": 32,
+        "reduction": 2,
+        "num_classes": 8,
+        "per_position": True,
+    }
     return SEInception(depth=depth, **(settings | overrides))
 
 
 def tiny_residual(depth: int = 8, **overrides: object) -> SEResNet:
-    """The book's scale in residual form: a CIFAR net half as wide, with a stem of stride 2 and a wide gate (r = 2)."""
+    """The book's scale in residual form: a CIFAR net half as wide, with a stem of
+    stride 2 and a wide gate (r = 2)."""
     blocks = ((depth - 2) // 6,) * 3
-    settings: dict = {"blocks": blocks, "widths": (8, 16, 32), "option": "A", "stem_stride": 2, "num_classes": 8}
+    settings: dict = {
+        "blocks": blocks,
+        "widths": (8, 16, 32),
+        "option": "A",
+        "stem_stride": 2,
+        "num_classes": 8,
+    }
     return SEResNet(**({"reduction": 2} | settings | overrides))
 
 

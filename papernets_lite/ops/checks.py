@@ -7,11 +7,14 @@ def expect(holds: object, expected: str, *got: object) -> None:
     Args:
         holds: the condition that a caller must keep; anything with a truth value.
         expected: the condition in words.
-        got: what came instead; shapes are written as plain tuples, the rest as Python writes it.
+        got: what came instead; shapes are written as plain tuples, the rest as Python
+            writes it.
 
     Raises:
         ValueError: ``expected ..., got ...``.
     """
     if not holds:
         plain = (tuple(value) if isinstance(value, tuple) else value for value in got)
-        raise ValueError(f"expected {expected}" + ", got " * bool(got) + ", ".join(map(repr, plain)))
+        raise ValueError(
+            f"expected {expected}" + ", got " * bool(got) + ", ".join(map(repr, plain))
+        )

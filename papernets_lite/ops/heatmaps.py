@@ -1,7 +1,7 @@
 """Points as Gaussian maps, and back.
 
-A map with ``stride`` s has cells of s x s pixels; the centre of cell (row, column) is the pixel position
-((column + 0.5) s, (row + 0.5) s).
+A map with ``stride`` s has cells of s x s pixels; the centre of cell (row, column) is
+the pixel position ((column + 0.5) s, (row + 0.5) s).
 """
 
 import torch
@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from papernets_lite.ops.checks import expect
 
-TAIL = 0.01  # smaller values become zero: they carry no signal, and denormals slow convolutions on a CPU six times
+# smaller values become zero: they carry no signal, and denormals slow convolutions on a
+# CPU six times
+TAIL = 0.01
 
 
 def cell_centres(count: int, stride: float) -> Float[Tensor, " n"]:
@@ -29,7 +31,8 @@ def gaussian_maps(
 ) -> Float[Tensor, "b k h w"]:
     r"""One map per kind of point: :math:`\max_p \exp(-\|x - x_p\|^2 / \sigma^2)`.
 
-    The maximum over people, not the sum or mean, keeps neighbouring peaks apart and each of height one.
+    The maximum over people, not the sum or mean, keeps neighbouring peaks apart and
+    each of height one.
 
     Args:
         points: (x, y) in pixels; those that are not ``present`` may hold anything.
@@ -39,14 +42,17 @@ def gaussian_maps(
         sigma: in pixels.
 
     Raises:
-        ValueError: for a present point that is not finite, or a sigma or stride that is not positive.
+        ValueError: for a present point that is not finite, or a sigma or stride that is
+            not positive.
     """
     expect(sigma > 0 and stride > 0, "positive sigma and stride", sigma, stride)
     check_present(points, present)
-    where = torch.where(present[..., None], points, 1e6)  # far away: its Gaussian is zero everywhere
+    # far away: its Gaussian is zero everywhere
+    where = torch.where(present[..., None], points, 1e6)
     across = (where[..., 0:1] - cell_centres(size[1], stride).to(points)) / sigma
     down = (where[..., 1:2] - cell_centres(size[0], stride).to(points)) / sigma
-    # exp(-(a^2 + b^2)) = exp(-a^2) exp(-b^2): two short vectors and one product per map.
+    # exp(-(a^2 + b^2)) = exp(-a^2) exp(-b^2): two short vectors and one product per
+    # map.
     maps = torch.exp(-(down**2))[..., :, None] * torch.exp(-(across**2))[..., None, :]
     if points.shape[1] == 0:
         return maps.new_zeros(len(points), points.shape[2], *size)
@@ -58,17 +64,21 @@ def check_present(points: Tensor, present: Tensor) -> None:
     """Raise ``ValueError`` when a present point is not finite."""
     if not torch.isfinite(points[present]).all():
         bad = (present & ~torch.isfinite(points).all(-1)).nonzero()[0].tolist()
-        raise ValueError(f"expected finite points where present, got {points[tuple(bad)].tolist()} at index {bad}")
+        raise ValueError(
+            f"expected finite points where present, got {points[tuple(bad)].tolist()} at index {bad}"
+        )
 
 
 def peaks(
     maps: Float[Tensor, "k h w"], *, stride: float, threshold: float = 0.1
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 2"], Float[Tensor, " n"]]:
-    r"""Local maxima over 3x3 cells, placed between cells by a parabola through the neighbours' logarithms.
+    r"""Local maxima over 3x3 cells, placed between cells by a parabola through the
+    neighbours' logarithms.
 
-    A Gaussian's logarithm *is* a parabola: single points of ``gaussian_maps`` with a sigma of at least 3/4 of a cell
-    come back exactly. At the map's border a peak stays at its cell's centre. Where neighbouring cells tie, only the
-    first in reading order counts.
+    A Gaussian's logarithm *is* a parabola: single points of ``gaussian_maps`` with a
+    sigma of at least 3/4 of a cell come back exactly. At the map's border a peak stays
+    at its cell's centre. Where neighbouring cells tie, only the first in reading order
+    counts.
 
     Args:
         maps: one kind of point each.
@@ -76,7 +86,8 @@ def peaks(
         threshold: lowest height that counts, above zero.
 
     Returns:
-        The map of each peak (sorted), its position (x, y) in pixels and the height of its cell.
+        The map of each peak (sorted), its position (x, y) in pixels and the height of
+        its cell.
 
     Raises:
         ValueError: for a threshold that is not positive, or maps that are not finite.
@@ -86,14 +97,24 @@ def peaks(
     edge = functional.pad(maps, (1, 1, 1, 1), value=float("-inf"))
     above = functional.max_pool2d(edge[None, :, :-2], (1, 3), stride=1)[0]
     below = functional.max_pool2d(edge[None, :, 2:], (1, 3), stride=1)[0]
-    earlier, later = torch.maximum(above, edge[:, 1:-1, :-2]), torch.maximum(below, edge[:, 1:-1, 2:])
-    kind, row, column = ((maps > earlier) & (maps >= later) & (maps >= threshold)).nonzero().unbind(1)
+    earlier, later = (
+        torch.maximum(above, edge[:, 1:-1, :-2]),
+        torch.maximum(below, edge[:, 1:-1, 2:]),
+    )
+    kind, row, column = (
+        ((maps > earlier) & (maps >= later) & (maps >= threshold)).nonzero().unbind(1)
+    )
     height = maps[kind, row, column]
 
     def refine(line: Float[Tensor, "n m"], at: Int[Tensor, " n"]) -> Tensor:
         last = line.shape[1] - 1
-        sides = torch.stack([(at - 1).abs(), last - (last - at - 1).abs()], 1).clamp(0, last)  # mirrored at the border
-        before, after = line.gather(1, sides).clamp(min=TAIL * threshold).log().unbind(1)
+        # mirrored at the border
+        sides = torch.stack([(at - 1).abs(), last - (last - at - 1).abs()], 1).clamp(
+            0, last
+        )
+        before, after = (
+            line.gather(1, sides).clamp(min=TAIL * threshold).log().unbind(1)
+        )
         bend = (2 * height.log() - before - after).clamp(min=1e-6)
         return at + ((after - before) / (2 * bend)).clamp(-0.5, 0.5)
 
@@ -102,13 +123,20 @@ def peaks(
 
 
 def sample_maps(
-    maps: Float[Tensor, "c h w"], which: Int[Tensor, " n"], at: Float[Tensor, "n s 2"], stride: float
+    maps: Float[Tensor, "c h w"],
+    which: Int[Tensor, " n"],
+    at: Float[Tensor, "n s 2"],
+    stride: float,
 ) -> Float[Tensor, "n s"]:
-    """Bilinear values of map ``which[i]`` at the pixel positions ``at[i]``; outside, the nearest cell counts."""
+    """Bilinear values of map ``which[i]`` at the pixel positions ``at[i]``; outside,
+    the nearest cell counts."""
     height, width = maps.shape[-2:]
     x = (at[..., 0] / stride - 0.5).clamp(0, width - 1)
     y = (at[..., 1] / stride - 0.5).clamp(0, height - 1)
-    column, row = x.floor().long().clamp(max=max(width - 2, 0)), y.floor().long().clamp(max=max(height - 2, 0))
+    column, row = (
+        x.floor().long().clamp(max=max(width - 2, 0)),
+        y.floor().long().clamp(max=max(height - 2, 0)),
+    )
     right, below = min(1, width - 1), width * min(1, height - 1)
     a, b = x - column, y - row
     corner = (which[:, None] * height + row) * width + column

@@ -1,1 +1,2 @@
-"""What is learnt once and used elsewhere: distances, starting points, features; one paper a file."""
+"""What is learnt once and used elsewhere: distances, starting points, features; one
+paper a file."""

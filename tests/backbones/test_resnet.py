@@ -1,4 +1,5 @@
-"""The five orderings against their formulas, shortcuts and trunk statistics against hand-computed cases."""
+"""The five orderings against their formulas, shortcuts and trunk statistics against
+hand-computed cases."""
 
 import math
 from collections.abc import Callable
@@ -12,13 +13,22 @@ from papernets_lite.backbones import resnet
 from tests.helpers import randomise_
 
 PREACTIVATED = ("relu-only pre-activation", "full pre-activation")
-# conv1, conv2, bn1, bn2 (in the order in which the branch, then the trunk, uses them) -> the unit as a formula of x.
+# conv1, conv2, bn1, bn2 (in the order in which the branch, then the trunk, uses them)
+# -> the unit as a formula of x.
 FORMULAS: dict[str, Callable[..., Callable[[Tensor], Tensor]]] = {
     "original": lambda c1, c2, b1, b2: lambda x: relu(x + b2(c2(relu(b1(c1(x)))))),
-    "bn after addition": lambda c1, c2, b1, b2: lambda x: relu(b2(x + c2(relu(b1(c1(x)))))),
-    "relu before addition": lambda c1, c2, b1, b2: lambda x: x + relu(b2(c2(relu(b1(c1(x)))))),
-    "relu-only pre-activation": lambda c1, c2, b1, b2: lambda x: x + b2(c2(relu(b1(c1(relu(x)))))),
-    "full pre-activation": lambda c1, c2, b1, b2: lambda x: x + c2(relu(b2(c1(relu(b1(x)))))),
+    "bn after addition": lambda c1, c2, b1, b2: (
+        lambda x: relu(b2(x + c2(relu(b1(c1(x))))))
+    ),
+    "relu before addition": lambda c1, c2, b1, b2: (
+        lambda x: x + relu(b2(c2(relu(b1(c1(x))))))
+    ),
+    "relu-only pre-activation": lambda c1, c2, b1, b2: (
+        lambda x: x + b2(c2(relu(b1(c1(relu(x))))))
+    ),
+    "full pre-activation": lambda c1, c2, b1, b2: (
+        lambda x: x + c2(relu(b2(c1(relu(b1(x))))))
+    ),
 }
 
 
@@ -60,7 +70,12 @@ def test_option_a_subsamples_then_pads_with_zero_channels() -> None:
 
 @pytest.mark.parametrize(
     ("option", "changing", "same"),
-    [("A", 0, 0), ("B", 8 * 4 + 2 * 8, 0), ("C", 8 * 4 + 2 * 8, 4 * 4 + 2 * 4), ("none", 0, 0)],
+    [
+        ("A", 0, 0),
+        ("B", 8 * 4 + 2 * 8, 0),
+        ("C", 8 * 4 + 2 * 8, 4 * 4 + 2 * 4),
+        ("none", 0, 0),
+    ],
 )
 def test_parameters_of_the_shortcuts(option: str, changing: int, same: int) -> None:
     assert count(resnet.shortcut(option, 4, 8, 2, norm=True)) == changing
@@ -92,7 +107,9 @@ def test_where_a_bottleneck_strides(stride_on_3x3: bool) -> None:
 
 
 @pytest.mark.parametrize("ordering", PREACTIVATED)
-def test_on_a_clean_path_the_output_is_the_input_plus_every_change(ordering: str) -> None:
+def test_on_a_clean_path_the_output_is_the_input_plus_every_change(
+    ordering: str,
+) -> None:
     """x_L = x_l + sum of F(x_i), Eq. 4 of the second paper."""
     torch.manual_seed(0)
     net = resnet.tiny(32, ordering=ordering).eval()
@@ -100,7 +117,9 @@ def test_on_a_clean_path_the_output_is_the_input_plus_every_change(ordering: str
     stage = list(net.units[:5])
     changes: list[Tensor] = []
     for unit in stage:
-        unit.branch.register_forward_hook(lambda module, inputs, output: changes.append(output))
+        unit.branch.register_forward_hook(
+            lambda module, inputs, output: changes.append(output)
+        )
     start = net.stem(torch.rand(2, 3, 32, 32))
     x = start
     for unit in stage:
@@ -122,12 +141,20 @@ def test_the_clean_path_carries_the_gradient_past_weights_that_are_zero() -> Non
     torch.testing.assert_close(start.grad, weight)
 
 
-def test_the_first_activation_follows_the_stem_and_preactivated_nets_end_with_one() -> None:
-    for ordering, ends in zip(resnet.ORDERINGS, ([], [], [], ["ReLU"], ["BatchNorm2d", "ReLU"]), strict=True):
+def test_the_first_activation_follows_the_stem_and_preactivated_nets_end_with_one() -> (
+    None
+):
+    for ordering, ends in zip(
+        resnet.ORDERINGS, ([], [], [], ["ReLU"], ["BatchNorm2d", "ReLU"]), strict=True
+    ):
         net = resnet.tiny(20, ordering=ordering)
         assert [type(m).__name__ for m in net.stem] == ["Conv2d", "BatchNorm2d", "ReLU"]
         assert len(net.units[0].pre) == 0
-        assert [type(m).__name__ for m in net.last] == ends == [type(m).__name__ for m in net.units[1].pre]
+        assert (
+            [type(m).__name__ for m in net.last]
+            == ends
+            == [type(m).__name__ for m in net.units[1].pre]
+        )
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(20, 269_722), (110, 1_727_962)])
@@ -148,7 +175,9 @@ def test_sizes_halve_from_stage_to_stage() -> None:
     net = resnet.imagenet(18)
     sizes: list[tuple[int, ...]] = []
     for unit in net.units:
-        unit.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
+        unit.register_forward_hook(
+            lambda module, inputs, output: sizes.append(tuple(output.shape[1:]))
+        )
     assert net.eval()(torch.rand(1, 3, 224, 224)).shape == (1, 1000)
     assert sizes[::2] == [(64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
 
@@ -179,7 +208,9 @@ def test_trunk_statistics_by_hand() -> None:
     end = x.detach().requires_grad_()
 
     def value(trunk: Tensor) -> Tensor:
-        return resnet.loss(net.head(net.last(net.units[2](net.units[1](trunk))).mean((2, 3))), labels)["loss"]
+        return resnet.loss(
+            net.head(net.last(net.units[2](net.units[1](trunk))).mean((2, 3))), labels
+        )["loss"]
 
     (gradient,) = torch.autograd.grad(value(end), end)
     assert found.gradient[0].item() == pytest.approx(gradient.norm().item(), rel=1e-4)

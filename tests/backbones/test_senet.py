@@ -1,4 +1,5 @@
-"""The block by hand, its four places against their formulas, Inception's ways, counts against the paper."""
+"""The block by hand, its four places against their formulas, Inception's ways, counts
+against the paper."""
 
 from collections.abc import Callable
 
@@ -24,7 +25,8 @@ def by_hand(squeeze: str = "mean") -> senet.SqueezeExcitation:
 
 
 def test_the_block_by_hand() -> None:
-    u = torch.tensor([[[[3.0, 5.0]], [[1.0, 3.0]]]])  # means 4 and 2, so the unit inside is 2
+    # means 4 and 2, so the unit inside is 2
+    u = torch.tensor([[[[3.0, 5.0]], [[1.0, 3.0]]]])
     scale = torch.tensor([2.0, 0.0]).sigmoid()
     torch.testing.assert_close(by_hand()(u), u * scale[:, None, None])
     torch.testing.assert_close(by_hand().gate(u)[0, :, 0, 0], scale)
@@ -32,7 +34,9 @@ def test_the_block_by_hand() -> None:
 
 def test_squeezing_by_the_maximum_by_hand() -> None:
     u = torch.tensor([[[[3.0, 5.0]], [[1.0, 4.0]]]])
-    assert by_hand("max").gate(u)[0, 0, 0, 0].item() == pytest.approx(torch.tensor(1.0).sigmoid().item())
+    assert by_hand("max").gate(u)[0, 0, 0, 0].item() == pytest.approx(
+        torch.tensor(1.0).sigmoid().item()
+    )
 
 
 def test_without_a_squeeze_every_position_has_its_own_gate() -> None:
@@ -47,7 +51,9 @@ def test_without_a_squeeze_every_position_has_its_own_gate() -> None:
     for i in range(3):
         for j in range(5):
             one = u[:, :, i : i + 1, j : j + 1]
-            torch.testing.assert_close(found[:, :, i : i + 1, j : j + 1], squeezed.gate(one))
+            torch.testing.assert_close(
+                found[:, :, i : i + 1, j : j + 1], squeezed.gate(one)
+            )
 
 
 def test_only_the_squeeze_lets_a_far_position_matter() -> None:
@@ -95,7 +101,9 @@ def test_an_inception_unit_is_its_four_ways() -> None:
     x = torch.rand(2, 3, 5, 5)
     found = unit(x)
     assert found.shape == (2, 8, 5, 5)
-    kernels = [[m.kernel_size[0] for m in way if isinstance(m, nn.Conv2d)] for way in unit.ways]
+    kernels = [
+        [m.kernel_size[0] for m in way if isinstance(m, nn.Conv2d)] for way in unit.ways
+    ]
     assert kernels == [[1], [1, 3], [1, 3, 3], [1]]
     # The fourth averages what there is: at a corner, four pixels.
     conv, bn = unit.ways[3][1], unit.ways[3][2]
@@ -124,11 +132,17 @@ def test_the_residual_net_without_blocks_is_resnet() -> None:
 
 
 def test_with_and_without_squeeze_the_parameters_are_equal() -> None:
-    assert count(senet.tiny()) == count(senet.tiny(squeeze="none")) > count(senet.tiny(gated=False))
+    assert (
+        count(senet.tiny())
+        == count(senet.tiny(squeeze="none"))
+        > count(senet.tiny(gated=False))
+    )
 
 
 @pytest.mark.parametrize("build", [senet.tiny, senet.tiny_residual])
-def test_answers_per_position_average_to_the_answer_per_picture(build: Callable[..., nn.Module]) -> None:
+def test_answers_per_position_average_to_the_answer_per_picture(
+    build: Callable[..., nn.Module],
+) -> None:
     torch.manual_seed(0)
     local = build(per_position=True).eval()
     whole = build(per_position=False).eval()
@@ -140,10 +154,20 @@ def test_answers_per_position_average_to_the_answer_per_picture(build: Callable[
 @pytest.mark.parametrize("depth", [50, 101, 152])
 def test_added_parameters_are_the_papers_formula(depth: int) -> None:
     """2/r sum N_s C_s^2 without biases, Eq. 5; SE-ResNet-50 adds about 2.5 million."""
-    added = sum(2 * n * c**2 // 16 for n, c in zip(resnet.IMAGENET[depth], (256, 512, 1024, 2048), strict=True))
-    biases = sum(n * (c + c // 16) for n, c in zip(resnet.IMAGENET[depth], (256, 512, 1024, 2048), strict=True))
+    added = sum(
+        2 * n * c**2 // 16
+        for n, c in zip(resnet.IMAGENET[depth], (256, 512, 1024, 2048), strict=True)
+    )
+    biases = sum(
+        n * (c + c // 16)
+        for n, c in zip(resnet.IMAGENET[depth], (256, 512, 1024, 2048), strict=True)
+    )
     with torch.device("meta"):
-        plain, without, gated = resnet.imagenet(depth), senet.paper(depth, bias=False), senet.paper(depth)
+        plain, without, gated = (
+            resnet.imagenet(depth),
+            senet.paper(depth, bias=False),
+            senet.paper(depth),
+        )
     assert count(without) - count(plain) == added
     assert count(gated) - count(without) == biases
     if depth == 50:
@@ -169,7 +193,9 @@ def test_with_other_gates_by_hand() -> None:
     x = torch.rand(2, 4, 3, 3)
     s = net[0].gate(x)
     torch.testing.assert_close(senet.regated(net, x, lambda s: s), x * s)
-    torch.testing.assert_close(senet.regated(net, x, lambda s: s.flip(0)), x * s.flip(0))
+    torch.testing.assert_close(
+        senet.regated(net, x, lambda s: s.flip(0)), x * s.flip(0)
+    )
     with pytest.raises(RuntimeError, match="on purpose"):
         senet.regated(net, x, fail)
     torch.testing.assert_close(net(x), x * s)
@@ -206,13 +232,19 @@ def test_a_few_steps_fit_a_few_images() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: senet.SqueezeExcitation(8, squeeze="median"), "expected a squeeze from"),
+        (
+            lambda: senet.SqueezeExcitation(8, squeeze="median"),
+            "expected a squeeze from",
+        ),
         (lambda: senet.SqueezeExcitation(8, 0), "reduction >= 1"),
         (lambda: senet.tiny_residual(placement="after"), "expected a place from"),
         (lambda: senet.tiny(channels=30), "multiple of 4"),
         (lambda: senet.paper(42), "expected a depth from"),
         (lambda: senet.tiny()(torch.zeros(0, 3, 32, 32)), "at least one image"),
-        (lambda: senet.tiny_residual(per_position=True)(torch.zeros(0, 3, 32, 32)), "at least one image"),
+        (
+            lambda: senet.tiny_residual(per_position=True)(torch.zeros(0, 3, 32, 32)),
+            "at least one image",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:

@@ -15,13 +15,16 @@ def disc(x: float, y: float, radius: float, size: int) -> np.ndarray:
     return canvas.colour(inks, table[0])[..., 3] / 255
 
 
-@pytest.mark.parametrize(("x", "y", "size"), [(8.0, 8.0, 16), (8.5, 8.5, 17), (8.25, 7.1, 16)])
+@pytest.mark.parametrize(
+    ("x", "y", "size"), [(8.0, 8.0, 16), (8.5, 8.5, 17), (8.25, 7.1, 16)]
+)
 def test_a_pixels_centre_is_at_one_half(x, y, size):
     cover = disc(x, y, 5.0, size)
     centres = np.arange(size) + 0.5
     assert (cover.sum(0) @ centres) / cover.sum() == pytest.approx(x, abs=0.05)
     assert (cover.sum(1) @ centres) / cover.sum() == pytest.approx(y, abs=0.05)
-    if x == y == size / 2:  # in the middle it is symmetric, but for how OpenCV breaks ties: one sample of nine
+    # in the middle it is symmetric, but for how OpenCV breaks ties: one sample of nine
+    if x == y == size / 2:
         for mirrored in (cover[::-1], cover[:, ::-1], cover.T):
             assert np.abs(cover - mirrored).max() < 0.12
 
@@ -30,12 +33,16 @@ def test_discs_are_antialiased_and_have_their_area():
     for radius in (2.3, 5.0):
         cover = disc(8.2, 7.7, radius, 16)
         assert len(np.unique(cover)) > 5
-        # OpenCV also fills the samples on the border: at most a sixth of a pixel all around.
+        # OpenCV also fills the samples on the border: at most a sixth of a pixel all
+        # around.
         assert np.pi * radius**2 * 0.98 < cover.sum() < np.pi * (radius + 1 / 6) ** 2
 
 
 def test_hull_of_two_discs_is_the_capsule_between_them():
-    corners = canvas.hulls(np.array([[2.0, 3.0], [10.0, 3.0]], np.float32), np.array([1.0, 2.0], np.float32))
+    corners = canvas.hulls(
+        np.array([[2.0, 3.0], [10.0, 3.0]], np.float32),
+        np.array([1.0, 2.0], np.float32),
+    )
     np.testing.assert_allclose(corners.min(0), [1.0, 1.0], atol=1e-6)
     np.testing.assert_allclose(corners.max(0), [12.0, 5.0], atol=1e-6)
 
@@ -43,9 +50,15 @@ def test_hull_of_two_discs_is_the_capsule_between_them():
 def test_pattern_shows_the_second_colour_on_half_of_the_stripes():
     inks = np.ones((canvas.OVER * 32, canvas.OVER * 32), np.uint8)
     white, black = np.full((1, 2, 3), 255.0), np.zeros((1, 2, 3))
-    for name, across, down in (("stripes", True, False), ("hoops", False, True), ("plain", False, False)):
+    for name, across, down in (
+        ("stripes", True, False),
+        ("hoops", False, True),
+        ("plain", False, False),
+    ):
         pattern = np.full((1, 2), canvas.PATTERNS.index(name))
-        image = canvas.colour(inks, canvas.inkwell(white, black, pattern, np.array([0.0, 1.0]))[0])[1:-1, 1:-1, 0]
+        image = canvas.colour(
+            inks, canvas.inkwell(white, black, pattern, np.array([0.0, 1.0]))[0]
+        )[1:-1, 1:-1, 0]
         assert (np.ptp(image[10]) > 200) == across, name
         assert (np.ptp(image[:, 10]) > 200) == down, name
 
@@ -54,8 +67,18 @@ def test_compose_lays_later_layers_on_top():
     layers = np.zeros((1, 3, 4, 5), np.uint8)
     layers[0, 0, 1:3, 1:4], layers[0, 1, 2:, 2:] = 7, 9
     top, owner, boxes, areas = canvas.compose(layers)
-    assert top[0].tolist() == [[0] * 5, [0, 7, 7, 7, 0], [0, 7, 9, 9, 9], [0, 0, 9, 9, 9]]
-    assert owner[0].tolist() == [[0] * 5, [0, 1, 1, 1, 0], [0, 1, 2, 2, 2], [0, 0, 2, 2, 2]]
+    assert top[0].tolist() == [
+        [0] * 5,
+        [0, 7, 7, 7, 0],
+        [0, 7, 9, 9, 9],
+        [0, 0, 9, 9, 9],
+    ]
+    assert owner[0].tolist() == [
+        [0] * 5,
+        [0, 1, 1, 1, 0],
+        [0, 1, 2, 2, 2],
+        [0, 0, 2, 2, 2],
+    ]
     assert boxes[0].tolist() == [[1, 1, 4, 3], [2, 2, 5, 4], [0, 0, 0, 0]]
     assert areas[0].tolist() == [6, 6, 0]
 

@@ -7,7 +7,9 @@ from papernets_lite import data
 
 
 def test_five_thousand_real_digits_split_by_class():
-    train, test, both = (data.load("mnist5k", train=part) for part in (True, False, None))
+    train, test, both = (
+        data.load("mnist5k", train=part) for part in (True, False, None)
+    )
     assert train["images"].shape == (4000, 1, 28, 28)
     assert test["images"].shape == (1000, 1, 28, 28)
     assert torch.equal(both["labels"].bincount(), torch.full((10,), 500))
@@ -33,7 +35,9 @@ def test_small_digits():
 
 
 def test_scenes_are_told_by_their_seed_alone():
-    first, again = (data.digits.scenes(n, 64, torch.Generator().manual_seed(3)) for n in (4, 4))
+    first, again = (
+        data.digits.scenes(n, 64, torch.Generator().manual_seed(3)) for n in (4, 4)
+    )
     fewer = data.digits.scenes(2, 64, torch.Generator().manual_seed(3))
     for key, value in first.items():
         assert torch.equal(value, again[key])
@@ -43,7 +47,9 @@ def test_scenes_are_told_by_their_seed_alone():
 
 
 def test_scenes_are_well_formed():
-    found = data.digits.scenes(200, 64, torch.Generator().manual_seed(0), objects=(2, 5))
+    found = data.digits.scenes(
+        200, 64, torch.Generator().manual_seed(0), objects=(2, 5)
+    )
     assert found["images"].shape == (200, 3, 64, 64)
     assert 0 <= found["images"].min() < found["images"].max() <= 1
     boxes = found["boxes"][found["valid"]]
@@ -58,23 +64,34 @@ def test_scenes_are_well_formed():
 
 
 def test_boxes_of_scenes_fit_the_ink():
-    """The same scene with other digits' places unchanged: what differs from the ground lies in the box, to its rim."""
-    found = data.digits.scenes(60, 128, torch.Generator().manual_seed(1), objects=(1, 1), height=(0.3, 0.5))
-    for image, (x0, y0, x1, y1) in zip(found["images"], found["boxes"][:, 0].tolist(), strict=True):
+    """The same scene with other digits' places unchanged: what differs from the ground
+    lies in the box, to its rim."""
+    found = data.digits.scenes(
+        60, 128, torch.Generator().manual_seed(1), objects=(1, 1), height=(0.3, 0.5)
+    )
+    for image, (x0, y0, x1, y1) in zip(
+        found["images"], found["boxes"][:, 0].tolist(), strict=True
+    ):
         cut = image[:, int(y0) : int(y1) + 1, int(x0) : int(x1) + 1].mean(0)
         assert cut.std() > 0.02
-    # On one material: ink is where the colour departs from the ground's, and its box is the annotated one.
+    # On one material: ink is where the colour departs from the ground's, and its box is
+    # the annotated one.
     edges = []
     for image, box in zip(found["images"], found["boxes"][:, 0], strict=True):
         ground = image.flatten(1).median(1).values[:, None, None]
         ink = (image - ground).abs().amax(0) > 0.5 * (image - ground).abs().max()
         rows, columns = ink.any(1).nonzero()[:, 0], ink.any(0).nonzero()[:, 0]
-        edges.append(torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - box)
+        edges.append(
+            torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - box
+        )
     assert torch.stack(edges).median(0).values.abs().max() < 2.5
 
 
 def test_train_and_test_scenes_show_different_digits():
-    scenes = [data.digits.scenes(1, 64, torch.Generator().manual_seed(0), train=train) for train in (True, False)]
+    scenes = [
+        data.digits.scenes(1, 64, torch.Generator().manual_seed(0), train=train)
+        for train in (True, False)
+    ]
     assert torch.equal(scenes[0]["valid"], scenes[1]["valid"])
     assert not torch.equal(scenes[0]["images"], scenes[1]["images"])
 
@@ -86,7 +103,9 @@ def test_scenes_are_fast():
     assert (time.process_time() - start) / 200 < 4e-3  # 1 ms when nothing else runs
 
 
-@pytest.mark.parametrize("wrong", [{"objects": (3, 2)}, {"height": (0.2, 0.9)}, {"objects": (0, 2)}])
+@pytest.mark.parametrize(
+    "wrong", [{"objects": (3, 2)}, {"height": (0.2, 0.9)}, {"objects": (0, 2)}]
+)
 def test_scenes_refuse_bad_ranges(wrong):
     with pytest.raises(ValueError, match="expected"):
         data.digits.scenes(1, 64, torch.Generator().manual_seed(0), **wrong)

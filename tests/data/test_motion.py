@@ -17,7 +17,15 @@ def seeded(seed=0):
 def single(**changes):
     """One circle of radius 16 px that stands in the middle of two frames of 64 px."""
     film = motion.sample(
-        1, seeded(), frames=2, objects=(1, 1), radius=(0.25, 0.25), classes=["circle"], clutter=0, noise=0, unclear=0
+        1,
+        seeded(),
+        frames=2,
+        objects=(1, 1),
+        radius=(0.25, 0.25),
+        classes=["circle"],
+        clutter=0,
+        noise=0,
+        unclear=0,
     )
     still = {"centres": torch.full((1, 2, 1, 2), 0.5), "angles": torch.zeros(1, 2, 1)}
     return replace(film, **(still | {"radii": torch.full((1, 2, 1), 0.25)} | changes))
@@ -47,38 +55,63 @@ def test_flow_by_hand():
     flow = motion.annotate(single(centres=moved), 64)["flow"][0, 0]
     assert flow[:, 32, 32].tolist() == pytest.approx([3, -5], abs=1e-4)
     assert (flow[:, 2, 2] == 0).all()  # the ground
-    # A quarter turn to the right (y points down): what is right of the centre goes below it.
+    # A quarter turn to the right (y points down): what is right of the centre goes
+    # below it.
     quarter = torch.tensor([[[0.0], [torch.pi / 2]]])
     flow = motion.annotate(single(angles=quarter), 64)["flow"][0, 0]
-    assert flow[:, 31, 41].tolist() == pytest.approx([-9.5 + 0.5, 9.5 + 0.5], abs=1e-4)  # pixel centre (41.5, 31.5)
-    flow = motion.annotate(single(radii=torch.tensor([[[0.25], [0.3]]])), 64)["flow"][0, 0]
+    # pixel centre (41.5, 31.5)
+    assert flow[:, 31, 41].tolist() == pytest.approx([-9.5 + 0.5, 9.5 + 0.5], abs=1e-4)
+    flow = motion.annotate(single(radii=torch.tensor([[[0.25], [0.3]]])), 64)["flow"][
+        0, 0
+    ]
     assert flow[:, 31, 41].tolist() == pytest.approx([0.2 * 9.5, -0.2 * 0.5], abs=1e-4)
 
 
 def test_flow_carries_every_object_onto_itself():
-    film = motion.sample(12, seeded(5), frames=3, objects=(1, 1), unclear=0, spin=0.5, zoom=0.4)
+    film = motion.sample(
+        12, seeded(5), frames=3, objects=(1, 1), unclear=0, spin=0.5, zoom=0.4
+    )
     flow = motion.annotate(film, 64)["flow"].flatten(0, 1)
-    masks = shapes.annotate(motion.stills(film), 64)["amodal_masks"][:, 0].unflatten(0, (12, 3))
+    masks = shapes.annotate(motion.stills(film), 64)["amodal_masks"][:, 0].unflatten(
+        0, (12, 3)
+    )
     now, then = masks[:, :-1].flatten(0, 1), masks[:, 1:].flatten(0, 1)
-    centres = torch.stack(torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="xy"))
+    centres = torch.stack(
+        torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="xy")
+    )
     target = ((centres + flow) / 32 - 1).permute(0, 2, 3, 1)
     inside = (target.abs() < 1).all(-1) & now
-    there = functional.grid_sample(then[:, None].float(), target, align_corners=False)[:, 0]
+    there = functional.grid_sample(then[:, None].float(), target, align_corners=False)[
+        :, 0
+    ]
     assert inside.sum() > 5000
     assert (there[inside] > 0.5).float().mean() > 0.96  # the rim is rounded to pixels
     assert (flow.abs().sum(1)[~now] == 0).all()
 
 
 def test_flow_carries_colours():
-    film = motion.sample(20, seeded(6), frames=2, objects=(1, 1), radius=(0.2, 0.2), unclear=0, noise=0, zoom=0)
+    film = motion.sample(
+        20,
+        seeded(6),
+        frames=2,
+        objects=(1, 1),
+        radius=(0.2, 0.2),
+        unclear=0,
+        noise=0,
+        zoom=0,
+    )
     images, flow = motion.render(film, 64), motion.annotate(film, 64)["flow"][:, 0]
     masks = shapes.annotate(motion.stills(film), 64)["amodal_masks"][::2, :1].float()
     core = -functional.max_pool2d(-masks, 5, 1, 2)[:, 0] > 0  # away from the rim
-    centres = torch.stack(torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="xy"))
+    centres = torch.stack(
+        torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="xy")
+    )
     target = ((centres + flow) / 32 - 1).permute(0, 2, 3, 1)
     inside = core & (target.abs() < 0.95).all(-1)
     carried = functional.grid_sample(images[:, 1], target, align_corners=False)
-    errors = [(a - images[:, 0]).abs().mean(1)[inside].mean() for a in (carried, images[:, 1])]
+    errors = [
+        (a - images[:, 0]).abs().mean(1)[inside].mean() for a in (carried, images[:, 1])
+    ]
     assert errors[0] < 0.5 * errors[1]
 
 
@@ -93,10 +126,16 @@ def test_visible_by_hand():
     truth = motion.annotate(single(centres=away), 128)
     assert truth["valid"].flatten().tolist() == [True, False]
     assert truth["visible"].flatten().tolist()[1] == 0
-    film = motion.sample(1, seeded(), frames=2, objects=(2, 2), classes=["circle"], zoom=0)
-    same = {"centres": torch.full((1, 2, 2, 2), 0.5), "radii": torch.tensor([0.1, 0.2]).expand(1, 2, 2)}
+    film = motion.sample(
+        1, seeded(), frames=2, objects=(2, 2), classes=["circle"], zoom=0
+    )
+    same = {
+        "centres": torch.full((1, 2, 2, 2), 0.5),
+        "radii": torch.tensor([0.1, 0.2]).expand(1, 2, 2),
+    }
     truth = motion.annotate(replace(film, **same), 128)
-    assert truth["visible"][0, 0].tolist() == pytest.approx([0, 1], abs=0.01)  # the later object lies in front
+    # the later object lies in front
+    assert truth["visible"][0, 0].tolist() == pytest.approx([0, 1], abs=0.01)
     assert truth["valid"].all()
 
 
@@ -146,5 +185,10 @@ def test_bad_requests_are_refused(wrong):
 
 def test_a_frame_with_its_truth_takes_less_than_a_millisecond():
     film = motion.sample(16, seeded())
-    best = fastest(lambda: (motion.render(film, 64), motion.annotate(film, 64)), rounds=4) / 128
-    assert best < 0.004, "measured 0.8 ms; the bound leaves room for a slow machine and the checks of shapes"
+    best = (
+        fastest(lambda: (motion.render(film, 64), motion.annotate(film, 64)), rounds=4)
+        / 128
+    )
+    assert best < 0.004, (
+        "measured 0.8 ms; the bound leaves room for a slow machine and the checks of shapes"
+    )

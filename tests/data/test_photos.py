@@ -34,7 +34,8 @@ def test_stages_have_a_floor_below_their_horizon():
     images = torch.from_numpy(photos.stages(draws, torch.full((40,), 0.5), 64)).float()
     wall, floor = images[:, 8:24].mean((1, 2)), images[:, 40:56].mean((1, 2))
     assert ((wall - floor).abs().amax(1) > 10).float().mean() > 0.8
-    high = photos.stages(draws[:1], torch.tensor([0.0]), 64)  # still drawn at the very edge
+    # still drawn at the very edge
+    high = photos.stages(draws[:1], torch.tensor([0.0]), 64)
     assert high.shape == (1, 64, 64, 3)
 
 

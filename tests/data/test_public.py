@@ -25,13 +25,19 @@ def write_idx(path, array):
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
+    ("name", "folder"),
+    [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")],
 )
 def test_idx_files(tmp_path, name, folder):
     pixels = rng.integers(0, 256, (2, 5, 28, 28), dtype=np.uint8)
     for part, prefix in enumerate(("t10k", "train")):
-        write_idx(tmp_path / folder / "raw" / f"{prefix}-images-idx3-ubyte", pixels[part])
-        write_idx(tmp_path / folder / "raw" / f"{prefix}-labels-idx1-ubyte", np.arange(5, dtype=np.uint8) + 5 * part)
+        write_idx(
+            tmp_path / folder / "raw" / f"{prefix}-images-idx3-ubyte", pixels[part]
+        )
+        write_idx(
+            tmp_path / folder / "raw" / f"{prefix}-labels-idx1-ubyte",
+            np.arange(5, dtype=np.uint8) + 5 * part,
+        )
     for part in (0, 1):
         got = data.load(name, root=tmp_path, train=bool(part))
         assert torch.equal(got["images"], torch.from_numpy(pixels[part])[:, None] / 255)
@@ -63,16 +69,25 @@ def test_cifar(tmp_path, trusting):
         home = tmp_path / folder
         home.mkdir()
         for file in files:
-            (home / file).write_bytes(pickle.dumps({"data": red.reshape(4, -1), f"{key}labels": [3, 1, 4, 1]}))
-        (home / meta).write_bytes(pickle.dumps({f"{key}label_names": ["a"] * 10, "label_names": ["a"] * 10}))
-        train, test = (data.load(name, root=tmp_path, train=part) for part in (True, False))
+            (home / file).write_bytes(
+                pickle.dumps({"data": red.reshape(4, -1), f"{key}labels": [3, 1, 4, 1]})
+            )
+        (home / meta).write_bytes(
+            pickle.dumps({f"{key}label_names": ["a"] * 10, "label_names": ["a"] * 10})
+        )
+        train, test = (
+            data.load(name, root=tmp_path, train=part) for part in (True, False)
+        )
         assert len(train["labels"]) == 4 * (len(files) - 1)
         assert test["labels"].tolist() == [3, 1, 4, 1]
         assert test["images"].mean((0, 2, 3)).tolist() == [1, 0, 0]
 
 
 def test_svhn(tmp_path, trusting):
-    savemat(tmp_path / "train_32x32.mat", {"X": np.full((32, 32, 3, 2), 51, np.uint8), "y": np.array([[10], [7]])})
+    savemat(
+        tmp_path / "train_32x32.mat",
+        {"X": np.full((32, 32, 3, 2), 51, np.uint8), "y": np.array([[10], [7]])},
+    )
     got = data.load("svhn", root=tmp_path)
     assert got["images"].shape == (2, 3, 32, 32)
     torch.testing.assert_close(got["images"], torch.full((2, 3, 32, 32), 0.2))
@@ -85,10 +100,14 @@ def test_voc(tmp_path):
         (home / folder).mkdir(parents=True)
     (home / "ImageSets/Segmentation/train.txt").write_text("a\nb\n")
     for name in "ab":
-        Image.new("RGB", (80, 40), (255, 255, 255)).save(home / f"JPEGImages/{name}.jpg")
+        Image.new("RGB", (80, 40), (255, 255, 255)).save(
+            home / f"JPEGImages/{name}.jpg"
+        )
         label = np.zeros((40, 80), np.uint8)
         label[:, 40:] = 15
-        Image.fromarray(label, "L").convert("P").save(home / f"SegmentationClass/{name}.png")
+        Image.fromarray(label, "L").convert("P").save(
+            home / f"SegmentationClass/{name}.png"
+        )
     got = data.load("voc_segmentation", root=tmp_path, size=32)
     assert got["images"].shape == (2, 3, 32, 32)
     labels = got["labels"][0]
@@ -107,15 +126,29 @@ def test_celeba(tmp_path, trusting):
         Image.new("RGB", (178, 218), (0, 255, 0)).save(home / "img_align_celeba" / name)
 
     def table(file, rows, header=""):
-        text = "".join(f"{name} {' '.join(map(str, row))}\n" for name, row in zip(names, rows, strict=True))
+        text = "".join(
+            f"{name} {' '.join(map(str, row))}\n"
+            for name, row in zip(names, rows, strict=True)
+        )
         (home / file).write_text(header + text)
 
     table("list_eval_partition.txt", [[0], [0], [2], [2]])
     table("identity_CelebA.txt", [[11], [12], [13], [14]])
     table("list_bbox_celeba.txt", [[0, 0, 1, 1]] * 4, "4\nx_1 y_1 width height\n")
-    table("list_landmarks_align_celeba.txt", [[109] * 10] * 4, "4\n" + " ".join("abcdefghij") + "\n")
-    table("list_attr_celeba.txt", [[1] + [-1] * 39] * 4, "4\n" + " ".join(f"a{k}" for k in range(40)) + "\n")
-    train, test = (data.load("celeba", root=tmp_path, size=109, train=part) for part in (True, False))
+    table(
+        "list_landmarks_align_celeba.txt",
+        [[109] * 10] * 4,
+        "4\n" + " ".join("abcdefghij") + "\n",
+    )
+    table(
+        "list_attr_celeba.txt",
+        [[1] + [-1] * 39] * 4,
+        "4\n" + " ".join(f"a{k}" for k in range(40)) + "\n",
+    )
+    train, test = (
+        data.load("celeba", root=tmp_path, size=109, train=part)
+        for part in (True, False)
+    )
     assert train["images"].shape == (2, 3, 109, 109)
     assert train["attributes"].sum(1).tolist() == [1, 1]
     assert train["identity"].tolist() == [11, 12]
@@ -133,7 +166,9 @@ def test_coco(tmp_path):
     nose = {"keypoints": [40, 10, 2, *[0] * 48]}
     for kind, extra in (("instances", {}), ("person_keypoints", nose)):
         content = {"images": images, "annotations": [{**person, **extra}]}
-        (tmp_path / "annotations" / f"{kind}_train2017.json").write_text(json.dumps(content))
+        (tmp_path / "annotations" / f"{kind}_train2017.json").write_text(
+            json.dumps(content)
+        )
     got = data.load("coco", root=tmp_path, size=50)
     assert got["images"].shape == (2, 3, 50, 50)
     assert got["boxes"].tolist() == [[[0, 0, 0, 0]], [[5, 10, 20, 20]]]
@@ -147,16 +182,30 @@ def test_coco(tmp_path):
 
 
 @pytest.mark.parametrize("name", public.SOURCES)
-def test_missing_data_says_where_it_was_looked_for_and_what_was_expected(tmp_path, name):
+def test_missing_data_says_where_it_was_looked_for_and_what_was_expected(
+    tmp_path, name
+):
     with pytest.raises(FileNotFoundError) as error:
         data.load(name, root=tmp_path)
-    for part in (name, str(tmp_path), "is not there", public.SOURCES[name].expects, "download=True"):
+    for part in (
+        name,
+        str(tmp_path),
+        "is not there",
+        public.SOURCES[name].expects,
+        "download=True",
+    ):
         assert part in str(error.value)
 
 
 def test_damaged_data_is_called_damaged(tmp_path):
-    write_idx(tmp_path / "MNIST/raw/train-images-idx3-ubyte", np.zeros((2, 28, 28), np.uint8))
-    for file in ("train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+    write_idx(
+        tmp_path / "MNIST/raw/train-images-idx3-ubyte", np.zeros((2, 28, 28), np.uint8)
+    )
+    for file in (
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ):
         (tmp_path / "MNIST/raw" / file).write_bytes(b"\0\0\x08\x01")
     with pytest.raises(FileNotFoundError, match="damaged or incomplete"):
         data.load("mnist", root=tmp_path)
@@ -167,7 +216,9 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(datasets.CIFAR10, "download", unreachable)
-    with pytest.raises(ConnectionError, match=r"no network.*cifar-10-batches-py/data_batch_1"):
+    with pytest.raises(
+        ConnectionError, match=r"no network.*cifar-10-batches-py/data_batch_1"
+    ):
         data.load("cifar10", root=tmp_path, download=True)
     with pytest.raises(ConnectionError, match=r"images\.cocodataset\.org"):
         data.load("coco", root=tmp_path, download=True)

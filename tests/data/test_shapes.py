@@ -14,7 +14,14 @@ def seeded(seed: int = 0) -> torch.Generator:
 def single(label: str, **changes):
     """One plain object of radius 16 px in the middle of a 64-px image."""
     scene = shapes.sample(
-        1, seeded(), objects=(1, 1), radius=(0.25, 0.25), classes=[label], textures=["plain"], clutter=0, noise=0
+        1,
+        seeded(),
+        objects=(1, 1),
+        radius=(0.25, 0.25),
+        classes=[label],
+        textures=["plain"],
+        clutter=0,
+        noise=0,
     )
     middle = {"centres": torch.full((1, 1, 2), 0.5), "angles": torch.zeros(1, 1)}
     return replace(scene, **middle, **changes)
@@ -31,8 +38,16 @@ def test_same_seed_same_bytes_and_images_do_not_depend_on_their_number():
 
 
 def test_areas_of_the_outlines_are_those_of_geometry():
-    # In units of the radius: pi 0.95^2, (1.1 sqrt 2)^2 ..., counted in pixels of a radius of 64.
-    expected = {"circle": 2.835, "square": 2.42, "triangle": 1.299, "hexagon": 2.495, "ring": 2.05, "cross": 2.09}
+    # In units of the radius: pi 0.95^2, (1.1 sqrt 2)^2 ..., counted in pixels of a
+    # radius of 64.
+    expected = {
+        "circle": 2.835,
+        "square": 2.42,
+        "triangle": 1.299,
+        "hexagon": 2.495,
+        "ring": 2.05,
+        "cross": 2.09,
+    }
     for label, area in expected.items():
         measured = shapes.annotate(single(label), 256)["areas"].item() / 64**2
         assert measured == pytest.approx(area, rel=0.03), label
@@ -48,9 +63,15 @@ def test_upright_objects_are_symmetric_about_their_centre(label):
 def test_the_image_shows_the_objects_colour_inside_its_mask():
     for k, colour in enumerate(shapes.COLOURS):
         scene = single("circle", colours=torch.tensor([[k]]))
-        image, mask = shapes.render(scene, 64)[0], shapes.annotate(scene, 64)["masks"][0, 0]
+        image, mask = (
+            shapes.render(scene, 64)[0],
+            shapes.annotate(scene, 64)["masks"][0, 0],
+        )
         palette = torch.tensor(list(shapes.PALETTE.values())).float()
-        distance = torch.cdist(torch.nn.functional.normalize(image[:, mask].T), torch.nn.functional.normalize(palette))
+        distance = torch.cdist(
+            torch.nn.functional.normalize(image[:, mask].T),
+            torch.nn.functional.normalize(palette),
+        )
         assert distance.argmin(1).mode().values == k, colour
 
 
@@ -58,7 +79,9 @@ def test_the_mask_is_where_the_object_shows():
     scene = shapes.sample(60, seeded(8), objects=(3, 3), clutter=0, noise=0)
     repainted = scene.colours.clone()
     repainted[:, 0] = (repainted[:, 0] + 1) % len(shapes.COLOURS)
-    changed = shapes.render(scene, 64) != shapes.render(replace(scene, colours=repainted), 64)
+    changed = shapes.render(scene, 64) != shapes.render(
+        replace(scene, colours=repainted), 64
+    )
     truth = shapes.annotate(scene, 64)
     changed, mask = changed.any(1), truth["masks"][:, 0]  # others are in front of it
     around, near_whole = (
@@ -92,11 +115,20 @@ def test_masks_boxes_and_order_agree():
 def test_factors_are_fixed_excluded_and_held_out():
     held = {("circle", "red"), ("star", "blue")}
     scene = shapes.sample(
-        300, seeded(), classes=["circle", "star"], colours=["red", "blue"], textures=["dots"], held_out=held
+        300,
+        seeded(),
+        classes=["circle", "star"],
+        colours=["red", "blue"],
+        textures=["dots"],
+        held_out=held,
     )
     pairs = {
         (shapes.CLASSES[a], shapes.COLOURS[b])
-        for a, b in zip(scene.labels[scene.valid].tolist(), scene.colours[scene.valid].tolist(), strict=True)
+        for a, b in zip(
+            scene.labels[scene.valid].tolist(),
+            scene.colours[scene.valid].tolist(),
+            strict=True,
+        )
     }
     assert pairs == {("circle", "blue"), ("star", "red")}
     assert set(scene.textures.unique().tolist()) == {shapes.TEXTURES.index("dots")}
@@ -113,8 +145,19 @@ def test_bright_skies_stay_bright():
 
 
 def test_plain_ground_is_plain_and_without_objects_on_it_noise_is_all():
-    scene = shapes.sample(8, seeded(), grounds=["plain"], objects=(1, 1), radius=(0.1, 0.1), clutter=0, noise=0)
-    images, masks = shapes.render(scene, 64), shapes.annotate(scene, 64)["amodal_masks"][:, 0]
+    scene = shapes.sample(
+        8,
+        seeded(),
+        grounds=["plain"],
+        objects=(1, 1),
+        radius=(0.1, 0.1),
+        clutter=0,
+        noise=0,
+    )
+    images, masks = (
+        shapes.render(scene, 64),
+        shapes.annotate(scene, 64)["amodal_masks"][:, 0],
+    )
     away = torch.nn.functional.max_pool2d(masks.float(), 21, 1, 10) == 0
     for image, free in zip(images, away, strict=True):
         assert image[:, free].std(1).max() < 0.08
@@ -152,4 +195,6 @@ def test_tiny_images_are_refused():
 def test_an_image_with_its_truth_takes_less_than_a_millisecond():
     scene = shapes.sample(64, seeded())
     best = fastest(lambda: (shapes.render(scene, 64), shapes.annotate(scene, 64))) / 64
-    assert best < 0.003, "measured 0.5 ms; the bound leaves room for a slow machine and the checks of shapes"
+    assert best < 0.003, (
+        "measured 0.5 ms; the bound leaves room for a slow machine and the checks of shapes"
+    )

@@ -65,7 +65,9 @@ def test_a_car_stands_where_it_is_said_to():
     slot = 13
     places = torch.full((1, SLOTS, 2), 10.0)
     places[0, slot] = torch.tensor([0.0, 8.0])
-    truth = streets.annotate(only(slot, places=places, sizes=torch.ones(1, SLOTS, 2)), 128)
+    truth = streets.annotate(
+        only(slot, places=places, sizes=torch.ones(1, SLOTS, 2)), 128
+    )
     mask = truth["instances"][0] == slot + 4
     assert (truth["labels"][0][mask] == CLASSES.index("car")).all()
     assert (truth["depth"][0][mask] == 8).all()
@@ -76,7 +78,10 @@ def test_a_car_stands_where_it_is_said_to():
     assert columns.min().item() == pytest.approx(64 - 0.94 * unit, abs=1.5)
     assert columns.max().item() + 1 == pytest.approx(64 + 0.94 * unit, abs=1.5)
     assert rows.max().item() + 1 == pytest.approx(64 + EYE * unit, abs=1.5)
-    assert rows.min().item() == pytest.approx(64 + (EYE - 1.44) * 128 * FOCAL / 10, abs=1.5)  # the roof's far end
+    # the roof's far end
+    assert rows.min().item() == pytest.approx(
+        64 + (EYE - 1.44) * 128 * FOCAL / 10, abs=1.5
+    )
 
 
 def test_walls_recede_between_where_they_begin_and_end():
@@ -91,7 +96,10 @@ def test_walls_recede_between_where_they_begin_and_end():
     assert distances.max() <= 20
     columns = mask.nonzero()[:, 1]
     assert columns.max().item() < 64, "slot 0 is on the left"
-    assert columns.max().item() + 1 == pytest.approx(64 - 128 * FOCAL * 5.85 / 20, abs=1.5)  # the eaves
+    # the eaves
+    assert columns.max().item() + 1 == pytest.approx(
+        64 - 128 * FOCAL * 5.85 / 20, abs=1.5
+    )
 
 
 def test_repainting_an_object_changes_only_its_own_pixels():
@@ -100,11 +108,18 @@ def test_repainting_an_object_changes_only_its_own_pixels():
     for slot in (2, 9, 14, 20):
         colours = scene.colours.clone()
         colours[:, slot, 0] = (colours[:, slot, 0] + 1) % 7
-        changed = (streets.render(scene, 64) != streets.render(replace(scene, colours=colours), 64)).any(1)
+        changed = (
+            streets.render(scene, 64)
+            != streets.render(replace(scene, colours=colours), 64)
+        ).any(1)
         mask = truth["instances"] == slot + 4
-        around = torch.nn.functional.max_pool2d(mask[:, None].float(), 3, 1, 1)[:, 0] > 0
+        around = (
+            torch.nn.functional.max_pool2d(mask[:, None].float(), 3, 1, 1)[:, 0] > 0
+        )
         assert changed.any()
-        assert (changed & ~around).sum() < 0.01 * mask.sum(), CLASSES[truth["labels"][mask][0]]
+        assert (changed & ~around).sum() < 0.01 * mask.sum(), CLASSES[
+            truth["labels"][mask][0]
+        ]
         hidden = ~scene.valid[:, slot]
         assert not changed[hidden].any()
 
@@ -118,17 +133,31 @@ def test_objects_are_in_front_of_what_is_further_away(town):
     assert (truth["depth"] <= FAR).all()
     moved = scene.places.clone()
     moved[:, 13, 1] = 5.0  # the nearest of all
-    first = streets.annotate(replace(scene, places=moved, valid=scene.valid | (torch.arange(SLOTS) == 13)), 64)
-    alone = streets.annotate(replace(scene, places=moved, valid=(torch.arange(SLOTS) == 13).expand(120, -1)), 64)
+    first = streets.annotate(
+        replace(scene, places=moved, valid=scene.valid | (torch.arange(SLOTS) == 13)),
+        64,
+    )
+    alone = streets.annotate(
+        replace(scene, places=moved, valid=(torch.arange(SLOTS) == 13).expand(120, -1)),
+        64,
+    )
     assert torch.equal(first["areas"][:, 13], alone["areas"][:, 13]), "nothing hides it"
 
 
 def test_things_of_one_class_touch_in_most_pictures(town):
     _, truth = town
     labels, instances = truth["labels"], truth["instances"]
-    same = (labels[:, :, 1:] == labels[:, :, :-1]) & (instances[:, :, 1:] != instances[:, :, :-1])
+    same = (labels[:, :, 1:] == labels[:, :, :-1]) & (
+        instances[:, :, 1:] != instances[:, :, :-1]
+    )
     for name in CLASSES[4:]:
-        touching = (same & (labels[:, :, 1:] == CLASSES.index(name))).any((1, 2)).float().mean().item()
+        touching = (
+            (same & (labels[:, :, 1:] == CLASSES.index(name)))
+            .any((1, 2))
+            .float()
+            .mean()
+            .item()
+        )
         assert touching > 0.3, name
     assert set(labels.unique().tolist()) == set(range(8))
 
@@ -136,15 +165,29 @@ def test_things_of_one_class_touch_in_most_pictures(town):
 def test_a_dark_line_runs_where_objects_meet(town):
     scene, truth = town
     images, instances = streets.render(scene, 64).mean(1), truth["instances"]
-    meet = (instances[:, :, 1:] != instances[:, :, :-1]) & (instances[:, :, 1:] > 3) & (instances[:, :, :-1] > 3)
+    meet = (
+        (instances[:, :, 1:] != instances[:, :, :-1])
+        & (instances[:, :, 1:] > 3)
+        & (instances[:, :, :-1] > 3)
+    )
     line = torch.minimum(images[:, :, 1:], images[:, :, :-1])[meet]
-    inside = images[:, :, 1:][(instances[:, :, 1:] == instances[:, :, :-1]) & (instances[:, :, 1:] > 3)]
+    inside = images[:, :, 1:][
+        (instances[:, :, 1:] == instances[:, :, :-1]) & (instances[:, :, 1:] > 3)
+    ]
     assert line.mean() < 0.75 * inside.mean()
     assert (line < 0.35).float().mean() > 0.8
 
 
 def test_factors_stay_in_their_ranges():
-    scene = streets.sample(200, seeded(), houses=(1, 2), trees=(0, 0), cars=(6, 6), people=(0, 3), skies=("noon",))
+    scene = streets.sample(
+        200,
+        seeded(),
+        houses=(1, 2),
+        trees=(0, 0),
+        cars=(6, 6),
+        people=(0, 3),
+        skies=("noon",),
+    )
     kinds = scene.valid.split(list(streets.THINGS.values()), 1)
     counts = [set(kind.sum(1).tolist()) for kind in kinds]
     assert counts == [{1, 2}, {0}, {6}, {0, 1, 2, 3}]
@@ -186,5 +229,9 @@ def test_tiny_images_are_refused():
 
 def test_an_image_with_its_truth_takes_about_a_millisecond():
     scene = streets.sample(64, seeded())
-    best = fastest(lambda: (streets.render(scene, 64), streets.annotate(scene, 64))) / 64
-    assert best < 0.004, "measured 0.9 ms; the bound leaves room for a slow machine and the checks of shapes"
+    best = (
+        fastest(lambda: (streets.render(scene, 64), streets.annotate(scene, 64))) / 64
+    )
+    assert best < 0.004, (
+        "measured 0.9 ms; the bound leaves room for a slow machine and the checks of shapes"
+    )

@@ -1,4 +1,5 @@
-"""Scales, boxes, matching, mining and zooming out by hand; heads and nets against what they must see and give."""
+"""Scales, boxes, matching, mining and zooming out by hand; heads and nets against what
+they must see and give."""
 
 import math
 from collections.abc import Callable
@@ -23,23 +24,38 @@ def boxes(count: int, seed: int, size: float = 64.0) -> Tensor:
 def test_scales_by_hand() -> None:
     """Six maps from 0.2 to 0.9: steps of 0.14, and one beyond the last."""
     assert ssd.scales(6) == pytest.approx([0.2, 0.34, 0.48, 0.62, 0.76, 0.9, 1.04])
-    assert ssd.scales(3, smallest=0.1, largest=0.5) == pytest.approx([0.1, 0.3, 0.5, 0.7])
+    assert ssd.scales(3, smallest=0.1, largest=0.5) == pytest.approx(
+        [0.1, 0.3, 0.5, 0.7]
+    )
 
 
 def test_default_boxes_by_hand() -> None:
     """Two rows, three columns, 10 pixels a cell, on an image 40 high and 60 wide."""
-    (found,) = ssd.default_boxes([(2, 3)], (40, 60), strides=[10], scales=[0.25, 0.5], ratios=[(4,)])
+    (found,) = ssd.default_boxes(
+        [(2, 3)], (40, 60), strides=[10], scales=[0.25, 0.5], ratios=[(4,)]
+    )
     assert found.shape == (6 * 4, 4)
     sides, centres = found[:, 2:] - found[:, :2], (found[:, 2:] + found[:, :2]) / 2
     root = math.sqrt(0.125)
     expected = [(15, 10), (60 * root, 40 * root), (30, 5), (7.5, 20)]
     for cell in range(6):
-        torch.testing.assert_close(sides[4 * cell : 4 * cell + 4], torch.tensor(expected))
-    assert centres[::4].tolist() == [[5, 5], [15, 5], [25, 5], [5, 15], [15, 15], [25, 15]]
+        torch.testing.assert_close(
+            sides[4 * cell : 4 * cell + 4], torch.tensor(expected)
+        )
+    assert centres[::4].tolist() == [
+        [5, 5],
+        [15, 5],
+        [25, 5],
+        [5, 15],
+        [15, 15],
+        [25, 15],
+    ]
 
 
 def test_default_boxes_are_no_longer_than_the_image() -> None:
-    (found,) = ssd.default_boxes([(1, 1)], (30, 30), strides=[30], scales=[0.8, 1.0], ratios=[(4,)])
+    (found,) = ssd.default_boxes(
+        [(1, 1)], (30, 30), strides=[30], scales=[0.8, 1.0], ratios=[(4,)]
+    )
     torch.testing.assert_close(found[2], torch.tensor([0.0, 9.0, 30.0, 21.0]))
 
 
@@ -58,7 +74,10 @@ def test_the_papers_net_has_8732_boxes_on_six_maps() -> None:
 @pytest.mark.parametrize(("classes", "expected"), [(20, 26_285_486), (90, 35_641_826)])
 def test_parameters_equal_the_paper(classes: int, expected: int) -> None:
     with torch.device("meta"):
-        assert sum(p.numel() for p in ssd.paper(num_classes=classes).parameters()) == expected
+        assert (
+            sum(p.numel() for p in ssd.paper(num_classes=classes).parameters())
+            == expected
+        )
 
 
 def test_fc6_sees_thirteen_cells() -> None:
@@ -79,8 +98,11 @@ def test_two_true_boxes_that_share_their_best_default_box_both_get_one() -> None
 
 
 def test_match_gives_the_best_pair_first_and_then_all_above_the_threshold() -> None:
-    iou = torch.tensor([[0.9, 0.6, 0.5, 0.2], [0.8, 0.7, 0.4, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    # The pair 0.9 first; the second box keeps its next best, 0.7; the third 0.5; nobody is matched without overlap.
+    iou = torch.tensor(
+        [[0.9, 0.6, 0.5, 0.2], [0.8, 0.7, 0.4, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    )
+    # The pair 0.9 first; the second box keeps its next best, 0.7; the third 0.5; nobody
+    # is matched without overlap.
     assert ssd.match(iou).tolist() == [0, 1, 0, -1]
     assert ssd.match(torch.zeros(0, 4)).tolist() == [-1] * 4
 
@@ -94,7 +116,12 @@ def test_match_equals_the_plain_loop() -> None:
             expected[a] = g if iou[g, a] >= 0.5 else -1
         free_true, free_default = set(range(5)), set(range(60))
         while free_true:
-            pairs = [(iou[g, a].item(), g, a) for g in free_true for a in free_default if iou[g, a] > 0]
+            pairs = [
+                (iou[g, a].item(), g, a)
+                for g in free_true
+                for a in free_default
+                if iou[g, a] > 0
+            ]
             if not pairs:
                 break
             _, g, a = max(pairs)
@@ -106,7 +133,10 @@ def test_match_equals_the_plain_loop() -> None:
 
 def test_targets_decode_to_the_true_boxes_and_ignore_what_is_not_there() -> None:
     defaults = torch.cat(ssd.tiny().defaults((64, 64)))
-    true, labels = torch.stack([boxes(3, 0), boxes(3, 1)]), torch.tensor([[0, 1, 2], [3, 3, 0]])
+    true, labels = (
+        torch.stack([boxes(3, 0), boxes(3, 1)]),
+        torch.tensor([[0, 1, 2], [3, 3, 0]]),
+    )
     valid = torch.tensor([[True, False, True], [False, False, False]])
     classes, codes = ssd.targets(defaults, true, labels, valid)
     assert set(classes[0].tolist()) == {ssd.BACKGROUND, 1, 3}
@@ -115,14 +145,20 @@ def test_targets_decode_to_the_true_boxes_and_ignore_what_is_not_there() -> None
     for label in (0, 2):
         there = classes[0] == 1 + label
         back = decode_boxes(codes[0][there], defaults[there], deviations=ssd.DEVIATIONS)
-        torch.testing.assert_close(back, true[0, label].expand_as(back), rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(
+            back, true[0, label].expand_as(back), rtol=1e-4, atol=1e-3
+        )
 
 
 def test_hard_negatives_by_hand() -> None:
-    losses = torch.tensor([[9.0, 1.0, 5.0, 2.0, 4.0, 3.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], requires_grad=True)
+    losses = torch.tensor(
+        [[9.0, 1.0, 5.0, 2.0, 4.0, 3.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]],
+        requires_grad=True,
+    )
     positive = torch.tensor([[True, False, False, False, False, False], [False] * 6])
     found = ssd.hard_negatives(losses, positive, ratio=3)
-    assert found.tolist() == [[False, False, True, False, True, True], [False] * 6]  # no object, no negatives
+    # no object, no negatives
+    assert found.tolist() == [[False, False, True, False, True, True], [False] * 6]
     assert not found.requires_grad
     everything = ssd.hard_negatives(losses, positive, ratio=100)
     assert everything.tolist() == [[False, True, True, True, True, True], [False] * 6]
@@ -133,24 +169,40 @@ def outputs(logits: Tensor, codes: Tensor) -> ssd.Outputs:
 
 
 def test_loss_by_hand() -> None:
-    # One positive, four negatives of which the three with the highest score of an object count.
+    # One positive, four negatives of which the three with the highest score of an
+    # object count.
     logits = torch.zeros(1, 5, 3)
     logits[0, :, 1] = torch.tensor([0.0, -9.0, 1.0, 2.0, 3.0])
     codes = torch.zeros(1, 5, 4)
     codes[0, 0] = torch.tensor([0.5, 0.0, 3.0, 0.0])
-    found = ssd.loss(outputs(logits, codes), torch.tensor([[2, 0, 0, 0, 0]]), torch.zeros(1, 5, 4))
+    found = ssd.loss(
+        outputs(logits, codes), torch.tensor([[2, 0, 0, 0, 0]]), torch.zeros(1, 5, 4)
+    )
     negatives = sum(math.log(2 + math.exp(v)) for v in (1, 2, 3))
     assert found["classes"].item() == pytest.approx(math.log(3) + negatives, rel=1e-5)
     assert found["codes"].item() == pytest.approx(0.5 * 0.5**2 + (3 - 0.5))
-    assert found["loss"].item() == pytest.approx(found["classes"].item() + found["codes"].item())
+    assert found["loss"].item() == pytest.approx(
+        found["classes"].item() + found["codes"].item()
+    )
     assert found["negatives"].item() == 3
-    without = ssd.loss(outputs(logits, codes), torch.tensor([[2, 0, 0, 0, 0]]), torch.zeros(1, 5, 4), ratio=math.inf)
-    assert without["classes"].item() == pytest.approx(found["classes"].item() + math.log(2 + math.exp(-9)), rel=1e-5)
+    without = ssd.loss(
+        outputs(logits, codes),
+        torch.tensor([[2, 0, 0, 0, 0]]),
+        torch.zeros(1, 5, 4),
+        ratio=math.inf,
+    )
+    assert without["classes"].item() == pytest.approx(
+        found["classes"].item() + math.log(2 + math.exp(-9)), rel=1e-5
+    )
 
 
 def test_loss_without_an_object_is_zero_and_has_a_gradient() -> None:
     logits = torch.randn(2, 7, 3, requires_grad=True)
-    found = ssd.loss(outputs(logits, torch.randn(2, 7, 4)), torch.zeros(2, 7, dtype=torch.long), torch.zeros(2, 7, 4))
+    found = ssd.loss(
+        outputs(logits, torch.randn(2, 7, 4)),
+        torch.zeros(2, 7, dtype=torch.long),
+        torch.zeros(2, 7, 4),
+    )
     found["loss"].backward()
     assert found["loss"].item() == 0
     assert logits.grad is not None
@@ -164,8 +216,11 @@ def test_l2norm_by_hand() -> None:
 
 
 @pytest.mark.parametrize("cells", [1, 2, 4])
-def test_a_head_answers_in_the_order_of_the_boxes_from_the_right_place(cells: int) -> None:
-    """A map that holds its own coordinates, copied: every box gets those of the cell that it lies in."""
+def test_a_head_answers_in_the_order_of_the_boxes_from_the_right_place(
+    cells: int,
+) -> None:
+    """A map that holds its own coordinates, copied: every box gets those of the cell
+    that it lies in."""
     head, side = ssd.Head(2, 4, 2, cells=cells), 8
     nn.init.zeros_(head.conv.weight)
     with torch.no_grad():
@@ -173,7 +228,9 @@ def test_a_head_answers_in_the_order_of_the_boxes_from_the_right_place(cells: in
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     found = head(torch.stack([x, y])[None].float())[0]
     grid, stride = (cells * side, cells * side), 64 / side / cells
-    (defaults,) = ssd.default_boxes([grid], (64, 64), strides=[stride], scales=[0.1, 0.2], ratios=[(2,)])
+    (defaults,) = ssd.default_boxes(
+        [grid], (64, 64), strides=[stride], scales=[0.1, 0.2], ratios=[(2,)]
+    )
     centres = (defaults[:, :2] + defaults[:, 2:]) / 2
     torch.testing.assert_close(found, (centres / (64 / side)).floor())
 
@@ -185,12 +242,15 @@ def test_numbers_of_one_box_stand_together() -> None:
         head.conv.bias.copy_(torch.arange(24.0))
     found = head(torch.zeros(1, 1, 2, 2))[0]
     assert found.shape == (2 * 2 * 4 * 2, 3)
-    assert found[:4].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]  # upper left cell, then its right one
+    # upper left cell, then its right one
+    assert found[:4].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
     assert found[8].tolist() == [12, 13, 14]  # second row of cells
 
 
 @pytest.mark.parametrize("sources", [(0, 1, 2), (1, 1, 1), (2, 2, 2), (0, 0, 0)])
-def test_the_boxes_stay_the_same_whatever_they_are_read_from(sources: tuple[int, ...]) -> None:
+def test_the_boxes_stay_the_same_whatever_they_are_read_from(
+    sources: tuple[int, ...],
+) -> None:
     net = ssd.tiny(sources=sources).eval()
     found = net(torch.rand(2, 3, 64, 64))
     assert found.logits.shape == (2, 1344, 5)
@@ -208,11 +268,15 @@ def test_the_papers_boxes_can_all_be_read_from_one_map(source: int) -> None:
             m if k <= source else torch.zeros(1, maps[source].shape[1], *cells[k])
             for k, m in enumerate([maps[source]] * 6)
         ]
-        assert sum(head(x).shape[1] for head, x in zip(net.code_heads, read, strict=True)) == 8732
+        assert (
+            sum(head(x).shape[1] for head, x in zip(net.code_heads, read, strict=True))
+            == 8732
+        )
 
 
 def test_a_finer_map_is_averaged_for_coarser_boxes() -> None:
-    """All boxes of the coarsest map, read from the middle one through a head that copies the mean of a channel."""
+    """All boxes of the coarsest map, read from the middle one through a head that
+    copies the mean of a channel."""
     net = ssd.tiny(sources=(0, 1, 1)).eval()
     head = net.code_heads[2]
     nn.init.zeros_(head.conv.weight)
@@ -229,23 +293,39 @@ def test_asking_for_the_boxes_changes_nothing() -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     assert [len(d) for d in net.defaults((64, 64))] == [1024, 256, 64]
     assert net.training
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in net.state_dict().items()
+    )
 
 
 def test_decode_by_hand() -> None:
     # Three boxes in one place, one elsewhere; classes 1 and 2 besides the background.
-    defaults = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [1, 0, 10, 10], [-4, 30, 10, 40]])
-    scores = torch.tensor([[0.05, 0.9, 0.05], [0.2, 0.795, 0.005], [0.1, 0.2, 0.7], [0.4, 0.595, 0.005]])
-    (found,) = ssd.decode(ssd.Outputs(scores.log()[None], torch.zeros(1, 4, 4), defaults), (64, 64))
+    defaults = torch.tensor(
+        [[0.0, 0, 10, 10], [0, 0, 10, 9], [1, 0, 10, 10], [-4, 30, 10, 40]]
+    )
+    scores = torch.tensor(
+        [[0.05, 0.9, 0.05], [0.2, 0.795, 0.005], [0.1, 0.2, 0.7], [0.4, 0.595, 0.005]]
+    )
+    (found,) = ssd.decode(
+        ssd.Outputs(scores.log()[None], torch.zeros(1, 4, 4), defaults), (64, 64)
+    )
     assert found["labels"].tolist() == [0, 1, 0]
     assert found["scores"].tolist() == pytest.approx([0.9, 0.7, 0.595])
-    assert found["boxes"].tolist() == [[0, 0, 10, 10], [1, 0, 10, 10], [0, 30, 10, 40]]  # the last cut to the image
-    (few,) = ssd.decode(ssd.Outputs(scores.log()[None], torch.zeros(1, 4, 4), defaults), (64, 64), threshold=0.65)
+    # the last cut to the image
+    assert found["boxes"].tolist() == [[0, 0, 10, 10], [1, 0, 10, 10], [0, 30, 10, 40]]
+    (few,) = ssd.decode(
+        ssd.Outputs(scores.log()[None], torch.zeros(1, 4, 4), defaults),
+        (64, 64),
+        threshold=0.65,
+    )
     assert len(few["scores"]) == 2
 
 
 def test_zooming_out_keeps_boxes_on_their_objects() -> None:
-    images, true = torch.zeros(40, 3, 64, 64), torch.tensor([[[16.0, 8.0, 48.0, 40.0]]]).repeat(40, 1, 1)
+    images, true = (
+        torch.zeros(40, 3, 64, 64),
+        torch.tensor([[[16.0, 8.0, 48.0, 40.0]]]).repeat(40, 1, 1),
+    )
     images[:, :, 8:40, 16:48] = 1
     small, moved = ssd.zoom_out(images, true, torch.Generator().manual_seed(0))
     same = (moved == true).flatten(1).all(1)
@@ -256,7 +336,9 @@ def test_zooming_out_keeps_boxes_on_their_objects() -> None:
     assert sides.max() < 1
     for image, box in zip(small[~same], moved[~same][:, 0], strict=True):
         rows, columns = (image[0] > 0.6).nonzero().unbind(1)
-        seen = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        seen = torch.stack(
+            [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        )
         assert (seen - box).abs().max() <= 1
     assert images.max() == 1, "the given images are left alone"
     assert torch.equal(true[0, 0], torch.tensor([16.0, 8.0, 48.0, 40.0]))
@@ -266,8 +348,15 @@ def test_a_few_steps_fit_a_few_images() -> None:
     torch.manual_seed(0)
     net, images = ssd.tiny(), torch.rand(4, 3, 64, 64)
     defaults = torch.cat(net.defaults((64, 64)))
-    true = torch.tensor([[[8.0, 8.0, 20.0, 20.0]], [[30.0, 30.0, 60.0, 60.0]]]).repeat(2, 1, 1)
-    wanted = ssd.targets(defaults, true, torch.tensor([[0], [1], [2], [3]]), torch.ones(4, 1, dtype=torch.bool))
+    true = torch.tensor([[[8.0, 8.0, 20.0, 20.0]], [[30.0, 30.0, 60.0, 60.0]]]).repeat(
+        2, 1, 1
+    )
+    wanted = ssd.targets(
+        defaults,
+        true,
+        torch.tensor([[0], [1], [2], [3]]),
+        torch.ones(4, 1, dtype=torch.bool),
+    )
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
     losses = []
     for _ in range(40):
@@ -280,14 +369,19 @@ def test_a_few_steps_fit_a_few_images() -> None:
     with torch.no_grad():
         found = ssd.decode(net(images), (64, 64))
     assert [int(f["labels"][0]) for f in found] == [0, 1, 2, 3]
-    assert all(box_iou(f["boxes"][:1], t)[0, 0] > 0.5 for f, t in zip(found, true, strict=True))
+    assert all(
+        box_iou(f["boxes"][:1], t)[0, 0] > 0.5 for f, t in zip(found, true, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (lambda: ssd.scales(1), "at least two maps"),
-        (lambda: ssd.tiny(strides=(4, 8)), "expected strides, ratios and sources for 3 maps"),
+        (
+            lambda: ssd.tiny(strides=(4, 8)),
+            "expected strides, ratios and sources for 3 maps",
+        ),
         (lambda: ssd.tiny(scales=(0.1, 0.2, 0.3)), "4 scales"),
         (lambda: ssd.tiny()(torch.zeros(0, 3, 64, 64)), "at least one image"),
     ],

@@ -1,4 +1,5 @@
-"""Layers by count and receptive field, losses and the history by hand, and who gets which gradient in a step."""
+"""Layers by count and receptive field, losses and the history by hand, and who gets
+which gradient in a step."""
 
 from collections import Counter
 from functools import partial
@@ -23,7 +24,9 @@ def small(seed: int = 0) -> cyclegan.CycleGAN:
 
 
 def pair(seed: int = 0, batch: int = 3) -> tuple[Tensor, Tensor]:
-    x, y = torch.rand(2, batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+    x, y = torch.rand(
+        2, batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed)
+    )
     return x, y
 
 
@@ -60,8 +63,11 @@ def test_discriminator_has_the_released_parameters_and_map() -> None:
 def test_a_score_sees_a_patch_of_70_pixels(halvings: int, side: int) -> None:
     torch.manual_seed(0)
     judge = cyclegan.PatchDiscriminator(channels=4, halvings=halvings)
-    # Instance norm lets every pixel reach every score through mean and deviation; without it the patch is exact.
-    judge.net = nn.Sequential(*(layer for layer in judge.net if not isinstance(layer, nn.InstanceNorm2d)))
+    # Instance norm lets every pixel reach every score through mean and deviation;
+    # without it the patch is exact.
+    judge.net = nn.Sequential(
+        *(layer for layer in judge.net if not isinstance(layer, nn.InstanceNorm2d))
+    )
     images = torch.rand(1, 3, 160, 160, requires_grad=True)
     scores = judge(images)
     scores[0, 0, scores.shape[2] // 2, scores.shape[3] // 2].backward()
@@ -71,7 +77,9 @@ def test_a_score_sees_a_patch_of_70_pixels(halvings: int, side: int) -> None:
     assert rows.max() - rows.min() + 1 == columns.max() - columns.min() + 1 == side
 
 
-@pytest.mark.parametrize("net", [cyclegan.Generator(channels=4, blocks=1), small().generator_xy])
+@pytest.mark.parametrize(
+    "net", [cyclegan.Generator(channels=4, blocks=1), small().generator_xy]
+)
 def test_generator_keeps_the_size_and_stays_in_range(net: nn.Module) -> None:
     images = torch.rand(2, 3, SIZE, 2 * SIZE)
     out = net(images)
@@ -86,7 +94,9 @@ def test_generator_refuses_sizes_that_its_halvings_do_not_divide() -> None:
 
 def test_initial_weights() -> None:
     nets = small()
-    weights = torch.cat([p.flatten() for n, p in nets.named_parameters() if n.endswith("weight")])
+    weights = torch.cat(
+        [p.flatten() for n, p in nets.named_parameters() if n.endswith("weight")]
+    )
     assert weights.mean().abs() < 1e-3
     assert abs(weights.std().item() - 0.02) < 1e-3
     assert all(not p.any() for n, p in nets.named_parameters() if n.endswith("bias"))
@@ -102,13 +112,20 @@ def test_losses_by_hand() -> None:
     nets = cyclegan.CycleGAN(partial(Shift, 0.0), partial(Constant, 0.0))
     x, y = torch.full((2, 3, 4, 4), 0.25), torch.full((2, 3, 4, 4), 0.5)
     with torch.no_grad():
-        for name, value in {"generator_xy": 0.3, "generator_yx": -0.1, "discriminator_x": 0.4}.items():
+        for name, value in {
+            "generator_xy": 0.3,
+            "generator_yx": -0.1,
+            "discriminator_x": 0.4,
+        }.items():
             getattr(nets, name).value.fill_(value)
     fakes = nets(x, y)
     torch.testing.assert_close(fakes, {"y": x + 0.3, "x": y - 0.1})
-    found = cyclegan.generator_loss(nets, x, y, fakes, cycle_weights=(10.0, 20.0), identity_weight=0.5)
+    found = cyclegan.generator_loss(
+        nets, x, y, fakes, cycle_weights=(10.0, 20.0), identity_weight=0.5
+    )
     expected = {"fool_y": 1.0, "fool_x": 0.36, "cycle_x": 10 * 0.2, "cycle_y": 20 * 0.2}
-    # G leaves y alone up to 0.3, F leaves x alone up to 0.1; relative to the cycle weight of their domain.
+    # G leaves y alone up to 0.3, F leaves x alone up to 0.1; relative to the cycle
+    # weight of their domain.
     expected |= {"identity_y": 0.5 * 20 * 0.3, "identity_x": 0.5 * 10 * 0.1}
     expected |= {"loss": sum(expected.values())}
     assert {k: v.item() for k, v in found.items()} == pytest.approx(expected)
@@ -120,20 +137,30 @@ def test_losses_by_hand() -> None:
 
 def test_terms_of_weight_zero_are_left_out() -> None:
     nets, (x, y) = small(), pair()
-    assert set(cyclegan.generator_loss(nets, x, y, nets(x, y), cycle_weights=(0.0, 0.0))) == {
+    assert set(
+        cyclegan.generator_loss(nets, x, y, nets(x, y), cycle_weights=(0.0, 0.0))
+    ) == {
         "loss",
         "fool_x",
         "fool_y",
     }
-    half = cyclegan.generator_loss(nets, x, y, nets(x), cycle_weights=(10.0, 0.0), identity_weight=0.0)
+    half = cyclegan.generator_loss(
+        nets, x, y, nets(x), cycle_weights=(10.0, 0.0), identity_weight=0.0
+    )
     assert set(half) == {"loss", "fool_y", "cycle_x"}
     assert set(cyclegan.discriminator_loss(nets, x, y, nets(y=y))) == {"loss", "tell_x"}
 
 
-@pytest.mark.parametrize(("given", "weights"), [("x", (10.0, 10.0)), ("y", (10.0, 0.0)), ("", (0.0, 0.0))])
-def test_a_cycle_without_its_first_half_is_refused(given: str, weights: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    ("given", "weights"), [("x", (10.0, 10.0)), ("y", (10.0, 0.0)), ("", (0.0, 0.0))]
+)
+def test_a_cycle_without_its_first_half_is_refused(
+    given: str, weights: tuple[float, float]
+) -> None:
     nets, (x, y) = small(), pair()
-    fakes = nets(**{name: images for name, images in (("x", x), ("y", y)) if name in given})
+    fakes = nets(
+        **{name: images for name, images in (("x", x), ("y", y)) if name in given}
+    )
     with pytest.raises(ValueError, match="expected the fakes"):
         cyclegan.generator_loss(nets, x, y, fakes, cycle_weights=weights)
 
@@ -157,14 +184,18 @@ def test_the_full_buffer_swaps_single_images_with_probability_one_half() -> None
     for first in range(0, batch * batches, batch):
         out = buffer(marked(*range(first, first + batch))).flatten().int().tolist()
         returned += out
-        fresh.append(sum(a == b for a, b in zip(out, range(first, first + batch), strict=True)))
-    # An image comes out when it is new, while the buffer fills, and when it is replaced: at most twice.
+        fresh.append(
+            sum(a == b for a, b in zip(out, range(first, first + batch), strict=True))
+        )
+    # An image comes out when it is new, while the buffer fills, and when it is
+    # replaced: at most twice.
     assert max(Counter(returned).values()) == 2
     share = sum(fresh[20:]) / (batch * len(fresh[20:]))
     assert abs(share - 0.5) < 0.03
     assert any(0 < f < batch for f in fresh), "decided per image, not per batch"
     ages = [new - old for new, old in enumerate(returned) if new >= 500 and old != new]
-    # Each swap hits a given place with probability 1 / 50, and half of the images swap: mean age 100.
+    # Each swap hits a given place with probability 1 / 50, and half of the images swap:
+    # mean age 100.
     assert abs(sum(ages) / len(ages) - 2 * size) < 12
 
 
@@ -184,22 +215,36 @@ def test_the_buffer_holds_no_graph_and_resumes() -> None:
     second = cyclegan.Buffer(3, generator=torch.Generator())
     second.load_state_dict(first.state_dict())
     for k in range(4, 12):
-        assert torch.equal(first(marked(2 * k, 2 * k + 1)), second(marked(2 * k, 2 * k + 1)))
+        assert torch.equal(
+            first(marked(2 * k, 2 * k + 1)), second(marked(2 * k, 2 * k + 1))
+        )
     with pytest.raises(ValueError, match="at most 2 stored images, got 3"):
-        cyclegan.Buffer(2, generator=torch.Generator()).load_state_dict(first.state_dict())
+        cyclegan.Buffer(2, generator=torch.Generator()).load_state_dict(
+            first.state_dict()
+        )
 
 
 def trainer(nets: cyclegan.CycleGAN, seed: int = 0, **options: object) -> tuple:
     optimizers = tuple(
-        torch.optim.Adam(p, lr=1e-3, betas=(0.5, 0.999)) for p in (nets.generators(), nets.discriminators())
+        torch.optim.Adam(p, lr=1e-3, betas=(0.5, 0.999))
+        for p in (nets.generators(), nets.discriminators())
     )
-    buffers = {d: cyclegan.Buffer(4, generator=torch.Generator().manual_seed(seed + k)) for k, d in enumerate("xy")}
-    return cyclegan.alternating_step(nets, optimizers, buffers, **options), optimizers, buffers
+    buffers = {
+        d: cyclegan.Buffer(4, generator=torch.Generator().manual_seed(seed + k))
+        for k, d in enumerate("xy")
+    }
+    return (
+        cyclegan.alternating_step(nets, optimizers, buffers, **options),
+        optimizers,
+        buffers,
+    )
 
 
 def batches(seed: int = 0) -> training.Batches:
     x, y = pair(seed, 12)
-    both = training.Batches({"x": x, "y": y}, 3, generator=torch.Generator().manual_seed(seed))
+    both = training.Batches(
+        {"x": x, "y": y}, 3, generator=torch.Generator().manual_seed(seed)
+    )
     return both
 
 
@@ -212,7 +257,9 @@ def run(nets: cyclegan.CycleGAN, steps: int, **options: object) -> dict[str, Ten
     return {name: value.clone() for name, value in nets.state_dict().items()}
 
 
-def test_the_generators_move_first_and_the_discriminators_see_their_gradient_only(monkeypatch) -> None:
+def test_the_generators_move_first_and_the_discriminators_see_their_gradient_only(
+    monkeypatch,
+) -> None:
     nets, (x, y) = small(), pair()
     step, (for_generators, for_discriminators), _ = trainer(nets)
     events = []
@@ -223,7 +270,13 @@ def test_the_generators_move_first_and_the_discriminators_see_their_gradient_onl
 
         def watched() -> None:
             events.append(
-                (name, {n: [None if p.grad is None else p.grad.clone() for p in g] for n, g in grads.items()})
+                (
+                    name,
+                    {
+                        n: [None if p.grad is None else p.grad.clone() for p in g]
+                        for n, g in grads.items()
+                    },
+                )
             )
             original()
 
@@ -234,12 +287,18 @@ def test_the_generators_move_first_and_the_discriminators_see_their_gradient_onl
     values = step(({"images": x}, {"images": y}))
     (first, at_first), (second, at_second) = events
     assert (first, second) == ("G", "D")
-    assert all(g is None for g in at_first["D"]), "the discriminators are frozen while the generators learn"
+    assert all(g is None for g in at_first["D"]), (
+        "the discriminators are frozen while the generators learn"
+    )
     assert all(g is not None for g in at_first["G"])
-    assert all(torch.equal(a, b) for a, b in zip(at_first["G"], at_second["G"], strict=True)), "fakes are detached"
+    assert all(
+        torch.equal(a, b) for a, b in zip(at_first["G"], at_second["G"], strict=True)
+    ), "fakes are detached"
     assert all(g is not None for g in at_second["D"])
     assert all(p.requires_grad for p in nets.discriminators())
-    assert {"loss", "fool_x", "cycle_y", "identity_x", "tell_x", "tell_y"} <= set(values)
+    assert {"loss", "fool_x", "cycle_y", "identity_x", "tell_x", "tell_y"} <= set(
+        values
+    )
     assert all(v.ndim == 0 for v in values.values())
 
 
@@ -256,10 +315,18 @@ def test_the_discriminators_are_shown_the_history_of_their_own_domain() -> None:
 def test_half_a_cycle_leaves_the_other_half_alone() -> None:
     before = {name: value.clone() for name, value in small().state_dict().items()}
     after = run(small(), 2, sources=("x",), cycle_weights=(0.0, 0.0))
-    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    moved = {
+        name.split(".")[0]
+        for name in before
+        if not torch.equal(before[name], after[name])
+    }
     assert moved == {"generator_xy", "discriminator_y"}
     after = run(small(), 2, sources=("x",), cycle_weights=(10.0, 0.0))
-    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    moved = {
+        name.split(".")[0]
+        for name in before
+        if not torch.equal(before[name], after[name])
+    }
     assert moved == {"generator_xy", "generator_yx", "discriminator_y"}
 
 
@@ -270,7 +337,11 @@ def test_without_a_cycle_the_two_games_are_strangers() -> None:
     for name in alone:
         if name.startswith(("generator_xy", "discriminator_y")):
             assert torch.equal(alone[name], both[name])
-    assert any(not torch.equal(alone[name], full[name]) for name in alone if name.startswith("generator_xy"))
+    assert any(
+        not torch.equal(alone[name], full[name])
+        for name in alone
+        if name.startswith("generator_xy")
+    )
 
 
 def test_a_killed_run_resumes_to_the_bit(tmp_path) -> None:
@@ -278,7 +349,11 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path) -> None:
         nets = small()
         step, optimizers, buffers = trainer(nets)
         data = batches()
-        state = {"nets": nets, **dict(zip(("g", "d"), optimizers, strict=True)), **buffers}
+        state = {
+            "nets": nets,
+            **dict(zip(("g", "d"), optimizers, strict=True)),
+            **buffers,
+        }
         history = training.train(
             lambda batch: step(({"images": batch["x"]}, {"images": batch["y"]})),
             data,
@@ -309,10 +384,13 @@ def test_linear_decay() -> None:
 
 
 def test_it_learns_to_swap_black_and_white() -> None:
-    """Domains whose translation is known: dark images with a bright square, and the reverse."""
+    """Domains whose translation is known: dark images with a bright square, and the
+    reverse."""
     generator = torch.Generator().manual_seed(0)
     squares = torch.full((32, 3, SIZE, SIZE), 0.1)
-    for image, (top, left) in zip(squares, torch.randint(2, 9, (32, 2), generator=generator).tolist(), strict=True):
+    for image, (top, left) in zip(
+        squares, torch.randint(2, 9, (32, 2), generator=generator).tolist(), strict=True
+    ):
         image[:, top : top + 5, left : left + 5] = 0.9
     x, y = squares[:16], 1 - squares[16:]
     nets = small()

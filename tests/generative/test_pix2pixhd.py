@@ -1,4 +1,5 @@
-"""Parameter counts of the released nets, maps and means against plain loops, losses against hand-computed cases."""
+"""Parameter counts of the released nets, maps and means against plain loops, losses
+against hand-computed cases."""
 
 import pytest
 import torch
@@ -30,7 +31,8 @@ def small(**options) -> pix2pixhd.Pix2PixHD:
 
 
 def scene(count: int = 4) -> tuple[Tensor, Tensor, Tensor]:
-    """Two squares of class 1 that touch, on class 0; the left one is red, the right one of any colour."""
+    """Two squares of class 1 that touch, on class 0; the left one is red, the right one
+    of any colour."""
     labels = torch.zeros(count, SIZE, SIZE, dtype=torch.long)
     labels[:, 4:12, 2:14] = 1
     instances = labels.clone()
@@ -54,7 +56,11 @@ def test_parameters_equal_the_released_nets():
         assert count(GlobalGenerator(39)) == 182_556_163
         assert count(pix2pixhd.paper().generator) == 182_857_059
         assert count(InstanceEncoder()) == 788_803
-        assert [count(MultiscaleDiscriminator(39, scales=s)) for s in (1, 2, 3)] == [2_801_601, 5_603_202, 8_404_803]
+        assert [count(MultiscaleDiscriminator(39, scales=s)) for s in (1, 2, 3)] == [
+            2_801_601,
+            5_603_202,
+            8_404_803,
+        ]
         assert count(pix2pixhd.paper().discriminator) == 8_404_803
 
 
@@ -67,11 +73,15 @@ def test_both_sides_of_a_border_are_marked():
 def test_the_numbers_of_instances_mean_nothing():
     _, labels, instances = scene()
     renamed = torch.tensor([31, 5, 1000])[instances]
-    first, second = (pix2pixhd.encode(labels, ids, num_classes=3) for ids in (instances, renamed))
+    first, second = (
+        pix2pixhd.encode(labels, ids, num_classes=3) for ids in (instances, renamed)
+    )
     assert torch.equal(first, second)
     assert first.shape == (4, 4, SIZE, SIZE)
     assert torch.equal(first[:, :3].argmax(1), labels)
-    assert torch.equal(first[:, :3], pix2pixhd.encode(labels, instances, num_classes=3, boundary=False))
+    assert torch.equal(
+        first[:, :3], pix2pixhd.encode(labels, instances, num_classes=3, boundary=False)
+    )
     # The border between the squares is in the boundary map, and nowhere else.
     same = pix2pixhd.encode(labels, labels, num_classes=3)
     assert torch.equal(first[:, :3], same[:, :3])
@@ -85,7 +95,9 @@ def test_halving_is_a_mean_of_the_pixels_that_are_there():
         for column in range(4):
             y, x = 2 * row, 2 * column
             around = maps[..., max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-            torch.testing.assert_close(pix2pixhd.halve(maps)[..., row, column], around.mean((-1, -2)))
+            torch.testing.assert_close(
+                pix2pixhd.halve(maps)[..., row, column], around.mean((-1, -2))
+            )
 
 
 def test_the_enhancer_adds_the_coarse_features_and_cuts_the_head():
@@ -95,9 +107,13 @@ def test_the_enhancer_adds_the_coarse_features_and_cuts_the_head():
     inputs = torch.rand(2, 4, 32, 32)
     features = coarse.features(pix2pixhd.halve(inputs))
     assert features.shape == (2, 8, 16, 16)
-    torch.testing.assert_close(fine(inputs), fine.head(fine.back(fine.front(inputs) + features)))
+    torch.testing.assert_close(
+        fine(inputs), fine.head(fine.back(fine.front(inputs) + features))
+    )
     assert fine.coarse is coarse.features, "what the coarse one has learnt stays"
-    assert count(fine) == count(fine.front) + count(fine.back) + count(fine.head) + count(coarse) - count(coarse.head)
+    assert count(fine) == count(fine.front) + count(fine.back) + count(
+        fine.head
+    ) + count(coarse) - count(coarse.head)
     fine.freeze()
     fine(inputs).sum().backward()
     assert all(p.grad is None for p in coarse.parameters())
@@ -124,7 +140,9 @@ def test_each_scale_has_its_own_weights_and_sees_the_halved_picture():
     inputs = torch.rand(2, 5, 32, 32)
     outputs = net(inputs)
     for level, picture in enumerate((inputs, pix2pixhd.halve(inputs))):
-        for found, expected in zip(outputs[level], net.scales[level](picture), strict=True):
+        for found, expected in zip(
+            outputs[level], net.scales[level](picture), strict=True
+        ):
             assert torch.equal(found, expected)
     assert not torch.equal(*(scale.layers[0][0].weight for scale in net.scales))
 
@@ -158,20 +176,34 @@ def test_styles_are_constant_in_an_instance_and_come_from_it_and_around():
     assert not torch.allclose(styles[0, :, 8, 4], styles[0, :, 8, 10])
     index, counts = pix2pixhd.number(instances)
     raw = encoder.net(2 * images - 1)
-    torch.testing.assert_close(styles, pix2pixhd.instance_means(raw, index, counts)[index].permute(0, 3, 1, 2))
+    torch.testing.assert_close(
+        styles, pix2pixhd.instance_means(raw, index, counts)[index].permute(0, 3, 1, 2)
+    )
 
 
 def test_kmeans_finds_separate_clusters_and_is_as_good_as_scikit_learns():
     where = torch.tensor([[0.0, 0], [5, 0], [0, 5]])
-    points = where.repeat_interleave(20, 0) + 0.1 * torch.randn(60, 2, generator=seeded())
+    points = where.repeat_interleave(20, 0) + 0.1 * torch.randn(
+        60, 2, generator=seeded()
+    )
     centres = pix2pixhd.kmeans(points, 3, generator=seeded(1))
-    torch.testing.assert_close(centres[centres[:, 0].argsort()].sum(0), where.sum(0), atol=0.2, rtol=0)
+    torch.testing.assert_close(
+        centres[centres[:, 0].argsort()].sum(0), where.sum(0), atol=0.2, rtol=0
+    )
     cloud = torch.randn(300, 3, generator=seeded(2))
-    ours = torch.cdist(cloud, pix2pixhd.kmeans(cloud, 10, generator=seeded(3))).amin(1).square().sum().item()
+    ours = (
+        torch.cdist(cloud, pix2pixhd.kmeans(cloud, 10, generator=seeded(3)))
+        .amin(1)
+        .square()
+        .sum()
+        .item()
+    )
     theirs = KMeans(10, n_init=5, random_state=0).fit(cloud.numpy()).inertia_
     assert ours < 1.15 * theirs
     twice = torch.tensor([[1.0], [1.0], [2.0]])
-    assert sorted(pix2pixhd.kmeans(twice, 10, generator=seeded()).flatten().tolist()) == [1, 2]
+    assert sorted(
+        pix2pixhd.kmeans(twice, 10, generator=seeded()).flatten().tolist()
+    ) == [1, 2]
 
 
 def test_centres_are_of_their_class_and_of_large_instances():
@@ -181,12 +213,17 @@ def test_centres_are_of_their_class_and_of_large_instances():
         ((slice(0, 2), 1, 0.5), (slice(2, 4), 1, -0.5), (slice(4, 6), 2, 1.0)), 1
     ):
         labels[:, rows], instances[:, rows], styles[:, :, rows] = label, number, value
-    labels[0, 7, 7], instances[0, 7, 7], styles[0, :, 7, 7] = 2, 9, -1.0  # one pixel only
-    centres = pix2pixhd.style_centres(styles, labels, instances, generator=seeded(), least=2 / 64)
+    # one pixel only
+    labels[0, 7, 7], instances[0, 7, 7], styles[0, :, 7, 7] = 2, 9, -1.0
+    centres = pix2pixhd.style_centres(
+        styles, labels, instances, generator=seeded(), least=2 / 64
+    )
     assert sorted(centres) == [0, 1, 2]
     assert sorted(centres[1][:, 0].tolist()) == [-0.5, 0.5]
     assert centres[2].tolist() == [[1.0, 1.0, 1.0]]
-    with_pixel = pix2pixhd.style_centres(styles, labels, instances, generator=seeded(), least=1 / 64)
+    with_pixel = pix2pixhd.style_centres(
+        styles, labels, instances, generator=seeded(), least=1 / 64
+    )
     assert len(with_pixel[2]) == 2
 
 
@@ -197,7 +234,9 @@ def test_sampled_styles_are_centres_of_the_instances_class():
     assert not styles[:, :, labels[0] == 0].any(), "no centre, no style"
     found = {tuple(styles[i, :, 8, x].tolist()) for i in range(8) for x in (4, 10)}
     assert found == {(1, 0, 0), (0, 1, 0)}
-    assert torch.equal(styles[:, :, 4:12, 2:8].amax((-1, -2)), styles[:, :, 4:12, 2:8].amin((-1, -2)))
+    assert torch.equal(
+        styles[:, :, 4:12, 2:8].amax((-1, -2)), styles[:, :, 4:12, 2:8].amin((-1, -2))
+    )
 
 
 def test_matching_compares_all_layers_but_the_scores():
@@ -219,7 +258,8 @@ def test_matching_compares_all_layers_but_the_scores():
 
 
 class Judge(nn.Module):
-    """Features and scores that are easy by hand: the picture's mean times 1 and 2, at two scales."""
+    """Features and scores that are easy by hand: the picture's mean times 1 and 2, at
+    two scales."""
 
     def forward(self, inputs: Tensor) -> pix2pixhd.Features:
         mean = inputs[:, -3:].mean((1, 2, 3))
@@ -228,16 +268,23 @@ class Judge(nn.Module):
 
 def test_losses_by_hand():
     nets = pix2pixhd.Pix2PixHD(nn.Identity(), Judge())
-    conditions, real, fake = torch.zeros(1, 2, 4, 4), torch.full((1, 3, 4, 4), 0.75), torch.full((1, 3, 4, 4), 0.5)
+    conditions, real, fake = (
+        torch.zeros(1, 2, 4, 4),
+        torch.full((1, 3, 4, 4), 0.75),
+        torch.full((1, 3, 4, 4), 0.5),
+    )
     fooling = pix2pixhd.generator_loss(nets, conditions, real, fake)
     assert fooling["fool"].item() == 2.0  # (0 - 1)^2 at either scale
-    # One layer: weight 4 / (0 + 1) as released; distances 0.5 and 1.0, their mean over the scales 0.75.
+    # One layer: weight 4 / (0 + 1) as released; distances 0.5 and 1.0, their mean over
+    # the scales 0.75.
     assert fooling["match"].item() == pytest.approx(10 * 4 * 0.75)
     assert fooling["loss"].item() == pytest.approx(32.0)
     alone = pix2pixhd.generator_loss(nets, conditions, real, fake, matching_weight=0)
     assert set(alone) == {"loss", "fool"}
     # Real scores 1 and 2, fake ones 0 and 0: half of (0 + 0) + (1 + 0).
-    assert pix2pixhd.discriminator_loss(nets, conditions, real, fake)["loss"].item() == pytest.approx(0.5)
+    assert pix2pixhd.discriminator_loss(nets, conditions, real, fake)[
+        "loss"
+    ].item() == pytest.approx(0.5)
 
 
 def test_three_layers_weigh_as_released():
@@ -254,8 +301,12 @@ def test_three_layers_weigh_as_released():
     torch.testing.assert_close(terms["match"], expected)
 
 
-def optimizers(nets: pix2pixhd.Pix2PixHD) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    return pix2pixhd.optimizers(nets, lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+def optimizers(
+    nets: pix2pixhd.Pix2PixHD,
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    return pix2pixhd.optimizers(
+        nets, lambda parameters: torch.optim.SGD(parameters, lr=0.1)
+    )
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
@@ -263,22 +314,33 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def changed(module: nn.Module, before: dict[str, Tensor]) -> bool:
-    return any(not torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    return any(
+        not torch.equal(value, before[name])
+        for name, value in module.state_dict().items()
+    )
 
 
 def test_a_step_updates_everybody_and_matching_is_not_the_discriminators_task():
     after = []
     for weight in (10.0, 0.0):
         nets, some = small(), batch()
-        before = [state(part) for part in (nets.generator, nets.discriminator, nets.encoder)]
-        step = pix2pixhd.alternating_step(nets, optimizers(nets), matching_weight=weight)
+        before = [
+            state(part) for part in (nets.generator, nets.discriminator, nets.encoder)
+        ]
+        step = pix2pixhd.alternating_step(
+            nets, optimizers(nets), matching_weight=weight
+        )
         values = step(some)
         assert all(torch.isfinite(value) for value in values.values())
-        for part, old in zip((nets.generator, nets.discriminator, nets.encoder), before, strict=True):
+        for part, old in zip(
+            (nets.generator, nets.discriminator, nets.encoder), before, strict=True
+        ):
             assert changed(part, old)
         after.append(state(nets.discriminator))
     for name, value in after[0].items():
-        assert torch.equal(value, after[1][name]), "both saw the same fakes: the first of the same generator"
+        assert torch.equal(value, after[1][name]), (
+            "both saw the same fakes: the first of the same generator"
+        )
 
 
 def test_the_second_stage_takes_over_what_the_first_has_learnt():
@@ -287,7 +349,11 @@ def test_the_second_stage_takes_over_what_the_first_has_learnt():
     assert second.encoder is first.encoder
     assert second.generator.coarse is first.generator.features
     second.generator.freeze()
-    frozen = state(second.encoder), state(second.generator.coarse), state(second.generator.front)
+    frozen = (
+        state(second.encoder),
+        state(second.generator.coarse),
+        state(second.generator.front),
+    )
     pix2pixhd.alternating_step(second, optimizers(second))(batch())
     assert not changed(second.encoder, frozen[0])
     assert not changed(second.generator.coarse, frozen[1])
@@ -301,24 +367,39 @@ def test_the_second_stage_takes_over_what_the_first_has_learnt():
 
 def test_the_coarse_stage_plays_at_half_the_size():
     nets, sizes = small(coarse=True), []
-    nets.discriminator.register_forward_hook(lambda module, inputs, output: sizes.append(inputs[0].shape[-1]))
-    nets.generator.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[-1]))
+    nets.discriminator.register_forward_hook(
+        lambda module, inputs, output: sizes.append(inputs[0].shape[-1])
+    )
+    nets.generator.register_forward_hook(
+        lambda module, inputs, output: sizes.append(output.shape[-1])
+    )
     pix2pixhd.alternating_step(nets, optimizers(nets), coarse=True)(batch())
     assert set(sizes) == {SIZE // 2}
 
 
 def test_it_learns_to_paint_what_the_style_says():
-    """Two squares with a colour of their own: one map for all pictures, so only a style can tell the colour."""
+    """Two squares with a colour of their own: one map for all pictures, so only a style
+    can tell the colour."""
     torch.manual_seed(0)
     nets, some = small(coarse=True), batch()
-    pair = pix2pixhd.optimizers(nets, lambda parameters: torch.optim.Adam(parameters, lr=2e-3, betas=(0.5, 0.999)))
+    pair = pix2pixhd.optimizers(
+        nets,
+        lambda parameters: torch.optim.Adam(parameters, lr=2e-3, betas=(0.5, 0.999)),
+    )
     step = pix2pixhd.alternating_step(nets, pair, coarse=True)
     target, errors = pix2pixhd.halve(some["images"]), []
     for k in range(61):
         if k % 60 == 0:
             with torch.no_grad():
-                styles = pix2pixhd.halve(nets.encoder(some["images"], some["instances"]))
-                errors.append((nets(pix2pixhd.halve(some["conditions"]), styles) - target).abs().mean().item())
+                styles = pix2pixhd.halve(
+                    nets.encoder(some["images"], some["instances"])
+                )
+                errors.append(
+                    (nets(pix2pixhd.halve(some["conditions"]), styles) - target)
+                    .abs()
+                    .mean()
+                    .item()
+                )
         step(some)
     assert errors[1] < 0.6 * errors[0], errors
 

@@ -1,4 +1,5 @@
-"""Parameters as released, what the label vector reaches, losses by hand, and who gets which gradient in a round."""
+"""Parameters as released, what the label vector reaches, losses by hand, and who gets
+which gradient in a round."""
 
 import math
 from functools import partial
@@ -28,22 +29,30 @@ def images(n: int = 4, seed: int = 0) -> Tensor:
 
 
 class Constant(nn.Module):
-    """A discriminator with one score and given logits, or a generator that adds a value."""
+    """A discriminator with one score and given logits, or a generator that adds a
+    value."""
 
     def __init__(self, value: float, logits: Tensor | None = None) -> None:
         super().__init__()
         self.value, self.logits = nn.Parameter(torch.tensor(value)), logits
 
-    def forward(self, x: Tensor, vector: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, vector: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         if vector is not None:
             return x + self.value * vector[:, :1, None, None]
         assert self.logits is not None
-        return self.value * x.mean((1, 2, 3))[:, None, None, None], self.logits.expand(len(x), -1)
+        return self.value * x.mean((1, 2, 3))[:, None, None, None], self.logits.expand(
+            len(x), -1
+        )
 
 
 def by_hand(groups, shift: float, slope: float, logits: list[float]) -> stargan.StarGAN:
     return stargan.StarGAN(
-        groups, lambda labels: Constant(shift), lambda labels: Constant(slope, torch.tensor([logits])), masked=False
+        groups,
+        lambda labels: Constant(shift),
+        lambda labels: Constant(slope, torch.tensor([logits])),
+        masked=False,
     )
 
 
@@ -58,12 +67,19 @@ def by_hand(groups, shift: float, slope: float, logits: list[float]) -> stargan.
 def test_the_released_parameters(groups, generator: int, discriminator: int) -> None:
     with torch.device("meta"):
         nets = stargan.paper(groups)
-    assert (count(nets.generator), count(nets.discriminator)) == (generator, discriminator)
+    assert (count(nets.generator), count(nets.discriminator)) == (
+        generator,
+        discriminator,
+    )
 
 
-def test_the_papers_discriminator_gives_a_2_by_2_map_and_one_logit_for_each_label() -> None:
+def test_the_papers_discriminator_gives_a_2_by_2_map_and_one_logit_for_each_label() -> (
+    None
+):
     with torch.device("meta"):
-        scores, logits = stargan.paper((CELEBA, RAFD)).discriminator(torch.rand(3, 3, 128, 128))
+        scores, logits = stargan.paper((CELEBA, RAFD)).discriminator(
+            torch.rand(3, 3, 128, 128)
+        )
     assert (scores.shape, logits.shape) == ((3, 1, 2, 2), (3, 13))
 
 
@@ -87,10 +103,15 @@ def test_a_label_vector_by_hand() -> None:
     zeros = torch.zeros(1, 3), torch.zeros(1, 2)
     assert torch.equal(bare.vector(zeros[0], 0), bare.vector(zeros[1], 1))
     assert not torch.equal(nets.vector(zeros[0], 0), nets.vector(zeros[1], 1))
-    assert small((Group(4),)).vector(torch.ones(1, 4)).tolist() == [[1, 1, 1, 1]], "one group needs no mask"
+    assert small((Group(4),)).vector(torch.ones(1, 4)).tolist() == [[1, 1, 1, 1]], (
+        "one group needs no mask"
+    )
 
 
-@pytest.mark.parametrize("build", [small, lambda: stargan.StarGAN(TWO, stargan.Generator, stargan.Discriminator)])
+@pytest.mark.parametrize(
+    "build",
+    [small, lambda: stargan.StarGAN(TWO, stargan.Generator, stargan.Discriminator)],
+)
 def test_every_label_reaches_the_output_and_what_is_zeroed_does_not(build) -> None:
     nets, x = build(), images(1)
     vector = nets.vector(torch.tensor([[1.0, 0.0, 1.0]]), 0).requires_grad_()
@@ -103,7 +124,9 @@ def test_every_label_reaches_the_output_and_what_is_zeroed_does_not(build) -> No
     with torch.no_grad():
         first.weight[:, -4:-2] += 1
     torch.testing.assert_close(nets(x, torch.ones(1, 3), 0), before)
-    assert not torch.allclose(nets(x, torch.tensor([[0.0, 1.0]]), 1), nets(x, torch.tensor([[1.0, 0.0]]), 1))
+    assert not torch.allclose(
+        nets(x, torch.tensor([[0.0, 1.0]]), 1), nets(x, torch.tensor([[1.0, 0.0]]), 1)
+    )
 
 
 def test_reflected_borders_would_hide_the_labels() -> None:
@@ -114,7 +137,9 @@ def test_reflected_borders_would_hide_the_labels() -> None:
         if isinstance(layer, nn.Conv2d):
             layer.padding_mode = "reflect"
             layer._reversed_padding_repeated_twice = [1, 1, 1, 1]
-    torch.testing.assert_close(nets(x, labels), nets(x, labels.flip(0)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        nets(x, labels), nets(x, labels.flip(0)), atol=1e-4, rtol=0
+    )
 
 
 def test_classification_by_hand() -> None:
@@ -123,7 +148,9 @@ def test_classification_by_hand() -> None:
     labels = torch.tensor([[1.0, 1.0, 0.0]])
     expected = math.log(2) + math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1))
     assert nets.classify_loss(logits, labels, 0).item() == pytest.approx(expected)
-    assert nets.classify_loss(logits.expand(6, -1), labels.expand(6, -1), 0).item() == pytest.approx(expected)
+    assert nets.classify_loss(
+        logits.expand(6, -1), labels.expand(6, -1), 0
+    ).item() == pytest.approx(expected)
     exclusive = nets.classify_loss(logits, torch.tensor([[0.0, 1.0]]), 1).item()
     assert exclusive == pytest.approx(math.log(1 + math.exp(2)))
 
@@ -139,9 +166,14 @@ def test_losses_by_hand() -> None:
     expected |= {"loss": sum(expected.values())}
     assert {k: v.item() for k, v in found.items()} == pytest.approx(expected)
     told = stargan.discriminator_loss(nets, x, labels, torch.full((2, 3, 4, 4), 0.5))
-    # The score's slope is 3 / 48 for each of 48 pixels, and half of that in units of [-1, 1].
+    # The score's slope is 3 / 48 for each of 48 pixels, and half of that in units of
+    # [-1, 1].
     penalty = 10 * (3 / 2 / math.sqrt(48) - 1) ** 2
-    expected = {"tell": 3 * (0.5 - 0.25), "recognise": (yes + no) / 2, "penalty": penalty}
+    expected = {
+        "tell": 3 * (0.5 - 0.25),
+        "recognise": (yes + no) / 2,
+        "penalty": penalty,
+    }
     expected |= {"loss": sum(expected.values())}
     assert {k: v.item() for k, v in told.items()} == pytest.approx(expected)
 
@@ -149,8 +181,15 @@ def test_losses_by_hand() -> None:
 def test_terms_of_weight_zero_are_left_out() -> None:
     nets, x, labels = small(), images(), torch.zeros(4, 3)
     without = {"classify_weight": 0.0, "reconstruct_weight": 0.0}
-    assert set(stargan.generator_loss(nets, x, labels, labels, **without)) == {"loss", "fool"}
-    assert set(stargan.discriminator_loss(nets, x, labels, x, classify_weight=0.0)) == {"loss", "tell", "penalty"}
+    assert set(stargan.generator_loss(nets, x, labels, labels, **without)) == {
+        "loss",
+        "fool",
+    }
+    assert set(stargan.discriminator_loss(nets, x, labels, x, classify_weight=0.0)) == {
+        "loss",
+        "tell",
+        "penalty",
+    }
 
 
 def test_only_the_known_groups_logits_are_trained() -> None:
@@ -164,7 +203,10 @@ def test_only_the_known_groups_logits_are_trained() -> None:
 
 def trainer(nets: stargan.StarGAN, critic_steps: int = 2, **options: object) -> tuple:
     adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.999))
-    optimizers = adam(nets.generator.parameters()), adam(nets.discriminator.parameters())
+    optimizers = (
+        adam(nets.generator.parameters()),
+        adam(nets.discriminator.parameters()),
+    )
     generator = torch.Generator().manual_seed(0)
     return stargan.adversarial_step(
         nets, optimizers, generator=generator, critic_steps=critic_steps, **options
@@ -174,18 +216,28 @@ def trainer(nets: stargan.StarGAN, critic_steps: int = 2, **options: object) -> 
 def batch(n: int = 4, seed: int = 0) -> tuple:
     labels = torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)).round()
     one_hot = torch.eye(2)[torch.arange(n) % 2]
-    return {"images": images(n, seed), "labels": labels}, {"images": images(n, seed + 1), "labels": one_hot}
+    return {"images": images(n, seed), "labels": labels}, {
+        "images": images(n, seed + 1),
+        "labels": one_hot,
+    }
 
 
-def test_a_round_updates_the_critic_more_often_and_never_by_the_generators_gradient(monkeypatch) -> None:
+def test_a_round_updates_the_critic_more_often_and_never_by_the_generators_gradient(
+    monkeypatch,
+) -> None:
     nets = small()
     step, optimizers = trainer(nets)
     events = []
     for name, optimizer in zip("GD", optimizers, strict=True):
 
         def watched(name=name, original=optimizer.step) -> None:
-            grads = [[p.grad is not None for p in net.parameters()] for net in (nets.generator, nets.discriminator)]
-            events.append((name, any(grads[0]), nets.discriminator.source.weight.requires_grad))
+            grads = [
+                [p.grad is not None for p in net.parameters()]
+                for net in (nets.generator, nets.discriminator)
+            ]
+            events.append(
+                (name, any(grads[0]), nets.discriminator.source.weight.requires_grad)
+            )
             original()
 
         monkeypatch.setattr(optimizer, "step", watched)
@@ -232,15 +284,26 @@ def test_same_seed_same_round() -> None:
     for nets in (first, second):
         step, _ = trainer(nets)
         step(batch())
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
 
 
 def test_it_learns_to_paint_by_label() -> None:
     """Plain pictures, red or blue: the label alone decides."""
     torch.manual_seed(0)
     labels = torch.eye(2)[torch.arange(16) % 2]
-    x = 0.2 + 0.6 * torch.stack([labels[:, 0], torch.zeros(16), labels[:, 1]], 1)[:, :, None, None]
-    x = (x.expand(-1, -1, SIZE, SIZE) + 0.05 * torch.randn(16, 3, SIZE, SIZE)).clamp(0, 1)
+    x = (
+        0.2
+        + 0.6
+        * torch.stack([labels[:, 0], torch.zeros(16), labels[:, 1]], 1)[
+            :, :, None, None
+        ]
+    )
+    x = (x.expand(-1, -1, SIZE, SIZE) + 0.05 * torch.randn(16, 3, SIZE, SIZE)).clamp(
+        0, 1
+    )
     nets = small((Group(2, exclusive=True),))
     step, _ = trainer(nets, critic_steps=1)
     error = []
@@ -255,4 +318,6 @@ def test_it_learns_to_paint_by_label() -> None:
 def test_bad_input(net: str) -> None:
     nets, none = small(), torch.rand(0, 3, SIZE, SIZE)
     with pytest.raises(ValueError, match="at least one image"):
-        nets.generator(none, torch.rand(0, 7)) if net == "generator" else nets.discriminator(none)
+        nets.generator(
+            none, torch.rand(0, 7)
+        ) if net == "generator" else nets.discriminator(none)

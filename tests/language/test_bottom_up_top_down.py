@@ -1,4 +1,5 @@
-"""One step against the formulas written out, masks, beam search against all sentences, the score-function gradient."""
+"""One step against the formulas written out, masks, beam search against all sentences,
+the score-function gradient."""
 
 import itertools
 from dataclasses import replace
@@ -24,7 +25,9 @@ def captioner(words: int = 7, **changes) -> updown.Captioner:
 
 def pictures(count: int = 2) -> tuple[Tensor, Tensor]:
     """Four regions each, of which the last picture lacks one."""
-    regions = torch.randn(count, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    regions = torch.randn(
+        count, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     valid = torch.ones(count, 4, dtype=torch.bool)
     valid[-1, 2] = False
     return regions, valid
@@ -33,21 +36,39 @@ def pictures(count: int = 2) -> tuple[Tensor, Tensor]:
 def test_parameters_at_the_papers_scale():
     with torch.device("meta"):
         net = updown.paper()
-    v, e, m, a, d = 10_010, 1000, 1000, 512, 2048  # words, embedding, LSTMs, attention, region vector
+    # words, embedding, LSTMs, attention, region vector
+    v, e, m, a, d = 10_010, 1000, 1000, 512, 2048
     embedding = v * e
     first = 4 * m * ((m + d + e) + m) + 4 * m
     second = 4 * m * ((d + m) + m) + 4 * m
     attention = a * d + a * m + a
     output = v * m + v
-    assert [embedding, first, second, attention, output] == [10_010_000, 20_196_000, 16_196_000, 1_561_088, 10_020_010]
-    assert embedding + first + second + attention + output == 57_983_098 == count(net.captioner)
+    assert [embedding, first, second, attention, output] == [
+        10_010_000,
+        20_196_000,
+        16_196_000,
+        1_561_088,
+        10_020_010,
+    ]
+    assert (
+        embedding + first + second + attention + output
+        == 57_983_098
+        == count(net.captioner)
+    )
 
     def gated(i: int, o: int) -> int:
         return 2 * (i + 1) * o
 
     gru = 3 * 512 * (300 + 512) + 6 * 512  # torch's GRU has two biases
     answerer = (
-        v * 300 + gru + gated(d + 512, 512) + 512 + gated(512, 512) + gated(d, 512) + gated(512, 512) + 3129 * 513
+        v * 300
+        + gru
+        + gated(d + 512, 512)
+        + 512
+        + gated(512, 512)
+        + gated(d, 512)
+        + gated(512, 512)
+        + 3129 * 513
     )
     assert count(net.answerer) == answerer
     features = net.features
@@ -75,7 +96,14 @@ def test_an_lstm_step_by_the_formula_and_by_torch():
     memory = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     torch.testing.assert_close(found, (torch.sigmoid(o) * torch.tanh(memory), memory))
     theirs = nn.LSTMCell(3, 2)
-    theirs.load_state_dict({"weight_ih": w[:, :3], "weight_hh": w[:, 3:], "bias_ih": b, "bias_hh": torch.zeros(8)})
+    theirs.load_state_dict(
+        {
+            "weight_ih": w[:, :3],
+            "weight_hh": w[:, 3:],
+            "bias_ih": b,
+            "bias_hh": torch.zeros(8),
+        }
+    )
     torch.testing.assert_close(found, theirs(x, (h, c)))
 
 
@@ -88,19 +116,31 @@ def test_a_captioners_step_is_the_papers_equations():
     net = captioner()
     regions, valid = pictures()
     state = net.start(regions, valid)
-    state = replace(state, **{k: torch.randn_like(state.h1) for k in ("h1", "c1", "h2", "c2")})
+    state = replace(
+        state, **{k: torch.randn_like(state.h1) for k in ("h1", "c1", "h2", "c2")}
+    )
     tokens = torch.tensor([3, 5])
     logits, weights, after = net.step(tokens, state)
     for row in range(2):
         there = regions[row][valid[row]]
-        x1 = torch.cat([state.h2[row], there.mean(0), net.embedding.weight[tokens[row]]])
+        x1 = torch.cat(
+            [state.h2[row], there.mean(0), net.embedding.weight[tokens[row]]]
+        )
         h1, c1 = net.first(x1[None], state.h1[row : row + 1], state.c1[row : row + 1])
         a = torch.stack(
-            [net.score.weight[0] @ torch.tanh(net.key.weight @ v + net.query.weight @ h1[0]) for v in there]
+            [
+                net.score.weight[0]
+                @ torch.tanh(net.key.weight @ v + net.query.weight @ h1[0])
+                for v in there
+            ]
         )
         alpha = a.exp() / a.exp().sum()
         seen = sum(weight * v for weight, v in zip(alpha, there, strict=True))
-        h2, c2 = net.second(torch.cat([seen, h1[0]])[None], state.h2[row : row + 1], state.c2[row : row + 1])
+        h2, c2 = net.second(
+            torch.cat([seen, h1[0]])[None],
+            state.h2[row : row + 1],
+            state.c2[row : row + 1],
+        )
         torch.testing.assert_close(weights[row][valid[row]], alpha)
         torch.testing.assert_close(logits[row], net.word.weight @ h2[0] + net.word.bias)
         for name, value in (("h1", h1), ("c1", c1), ("h2", h2), ("c2", c2)):
@@ -112,7 +152,9 @@ def test_a_captioners_step_is_the_papers_equations():
 def test_padding_and_order_of_the_regions_do_not_matter(top_down: bool):
     torch.manual_seed(0)
     speak = captioner(top_down=top_down)
-    answer = updown.Answerer(num_words=7, num_answers=3, channels=5, embed=4, hidden=6, top_down=top_down).double()
+    answer = updown.Answerer(
+        num_words=7, num_answers=3, channels=5, embed=4, hidden=6, top_down=top_down
+    ).double()
     regions, valid = pictures()
     order = torch.tensor([2, 0, 3, 1])
     dirty = regions.masked_fill(~valid[..., None], 1e3)
@@ -124,18 +166,25 @@ def test_padding_and_order_of_the_regions_do_not_matter(top_down: bool):
         torch.testing.assert_close(weights[..., order], moved)
         torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
         if not top_down:
-            torch.testing.assert_close(weights[0].flatten(), torch.full_like(weights[0].flatten(), 0.25))
+            torch.testing.assert_close(
+                weights[0].flatten(), torch.full_like(weights[0].flatten(), 0.25)
+            )
 
 
 def test_masked_softmax_by_hand():
-    weights = updown.softmax(torch.tensor([[0.0, 5.0, 3.0**0.5]]), torch.tensor([[True, False, True]]))
+    weights = updown.softmax(
+        torch.tensor([[0.0, 5.0, 3.0**0.5]]), torch.tensor([[True, False, True]])
+    )
     e = torch.tensor(3.0**0.5).exp().item()
     assert weights[0].tolist() == pytest.approx([1 / (1 + e), 0, e / (1 + e)])
 
 
 def test_teacher_forcing_shows_each_step_the_true_words_before_it():
     net, (regions, valid) = captioner(), pictures()
-    first, second = torch.tensor([[3, 4, 2], [5, 6, 2]]), torch.tensor([[3, 5, 2], [5, 6, 2]])
+    first, second = (
+        torch.tensor([[3, 4, 2], [5, 6, 2]]),
+        torch.tensor([[3, 5, 2], [5, 6, 2]]),
+    )
     a, b = (net(regions, tokens, valid)[0] for tokens in (first, second))
     assert torch.equal(a[:, :2], b[:, :2])
     assert not torch.equal(a[0, 2], b[0, 2])
@@ -150,11 +199,15 @@ def test_loss_of_words_does_not_count_padding():
     logits = torch.zeros(1, 3, 4)
     logits[0, 0, 3] = torch.tensor(3.0).log()
     found = updown.loss(logits, torch.tensor([[3, updown.END, updown.PAD]]))
-    assert found["loss"].item() == pytest.approx((torch.tensor(2.0).log() + torch.tensor(4.0).log()).item() / 2)
+    assert found["loss"].item() == pytest.approx(
+        (torch.tensor(2.0).log() + torch.tensor(4.0).log()).item() / 2
+    )
     assert found["accuracy"] == 0.5
 
 
-def sentences_and_scores(net: updown.Captioner, regions: Tensor, valid: Tensor, words: int, length: int) -> dict:
+def sentences_and_scores(
+    net: updown.Captioner, regions: Tensor, valid: Tensor, words: int, length: int
+) -> dict:
     """The log-probability of every sentence, by teacher forcing."""
     found = {}
     for tokens in itertools.product(range(words), repeat=length):
@@ -163,7 +216,9 @@ def sentences_and_scores(net: updown.Captioner, regions: Tensor, valid: Tensor, 
             continue
         logits = net(regions, torch.tensor([tokens]), valid)[0].log_softmax(2)[0]
         before = [False, *over[:-1]]
-        found[tokens] = sum(logits[k, t].item() for k, t in enumerate(tokens) if not before[k])
+        found[tokens] = sum(
+            logits[k, t].item() for k, t in enumerate(tokens) if not before[k]
+        )
     return found
 
 
@@ -173,7 +228,9 @@ def test_wide_beams_find_the_likeliest_of_all_sentences():
     for row in range(2):
         one = slice(row, row + 1)
         everything = sentences_and_scores(net, regions[one], valid[one], 5, 3)
-        assert sum(2.718281828459045**s for s in everything.values()) == pytest.approx(1)
+        assert sum(2.718281828459045**s for s in everything.values()) == pytest.approx(
+            1
+        )
         best = sorted(everything, key=everything.get, reverse=True)[:10]
         assert [tuple(t) for t in tokens[row, :10].tolist()] == best
         assert scores[row, :10].tolist() == pytest.approx([everything[t] for t in best])
@@ -192,7 +249,11 @@ def test_drawn_sentences_follow_the_models_chances_and_stop_at_their_end():
     valid[:] = True
     n = 4000
     tokens, _ = updown.write(
-        net, regions.expand(n, -1, -1), valid.expand(n, -1), length=2, generator=torch.Generator().manual_seed(0)
+        net,
+        regions.expand(n, -1, -1),
+        valid.expand(n, -1),
+        length=2,
+        generator=torch.Generator().manual_seed(0),
     )
     for sentence, score in sentences_and_scores(net, regions, valid, 4, 2).items():
         share = (tokens == torch.tensor(sentence)).all(1).float().mean().item()
@@ -200,7 +261,8 @@ def test_drawn_sentences_follow_the_models_chances_and_stop_at_their_end():
 
 
 def test_the_score_function_gradient_on_two_words():
-    """E[(r - b) grad log p] is the gradient of the expected reward; the baseline changes the spread only."""
+    """E[(r - b) grad log p] is the gradient of the expected reward; the baseline
+    changes the spread only."""
     rewards = torch.tensor([1.0, 0.2], dtype=torch.float64)
     logit = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
 
@@ -215,18 +277,27 @@ def test_the_score_function_gradient_on_two_words():
         slopes = []
         for word in range(2):
             log_prob = chances()[word].log().reshape(1, 1)
-            value = updown.self_critical_loss(log_prob, rewards[word].reshape(1, 1), torch.tensor([[baseline]]))
+            value = updown.self_critical_loss(
+                log_prob, rewards[word].reshape(1, 1), torch.tensor([[baseline]])
+            )
             slopes.append(-torch.autograd.grad(value, logit)[0])
         mean = sum(chance * slope for chance, slope in zip(p, slopes, strict=True))
         assert mean.item() == pytest.approx(true.item())
-        spreads.append(sum(chance * (s - mean) ** 2 for chance, s in zip(p, slopes, strict=True)).item())
+        spreads.append(
+            sum(
+                chance * (s - mean) ** 2 for chance, s in zip(p, slopes, strict=True)
+            ).item()
+        )
     assert spreads[1] < spreads[0] / 3
-    # The mean of n rewards holds the sentence's own, which shrinks the step by (n - 1) / n and turns nothing.
+    # The mean of n rewards holds the sentence's own, which shrinks the step by (n - 1)
+    # / n and turns nothing.
     for n in (2, 3):
         mean = torch.zeros((), dtype=torch.float64)
         for drawn in itertools.product(range(2), repeat=n):
             index = torch.tensor(drawn)
-            value = updown.self_critical_loss(chances()[index].log()[None], rewards[index][None])
+            value = updown.self_critical_loss(
+                chances()[index].log()[None], rewards[index][None]
+            )
             mean -= p[index].prod() * torch.autograd.grad(value, logit)[0]
         assert mean.item() == pytest.approx(true.item() * (n - 1) / n)
 
@@ -254,9 +325,13 @@ def test_a_few_steps_fit_a_few_sentences(task: str):
     vectors, valid = torch.randn(8, 3, 64), torch.ones(8, 3, dtype=torch.bool)
     tokens = torch.randint(3, 28, (8, 5), generator=torch.Generator().manual_seed(0))
     batch = {"images": torch.arange(8), "tokens": tokens, "answers": torch.arange(8)}
-    objective = updown.caption_objective if task == "caption" else updown.answer_objective
+    objective = (
+        updown.caption_objective if task == "caption" else updown.answer_objective
+    )
     model = net.captioner if task == "caption" else net.answerer
-    step = updown.make_step(model, partial(objective, vectors=vectors, valid=valid), steps=60, rate=0.01)
+    step = updown.make_step(
+        model, partial(objective, vectors=vectors, valid=valid), steps=60, rate=0.01
+    )
     losses = [step(batch)["loss"].item() for _ in range(60)]
     assert losses[-1] < 0.2 * losses[0]
 
@@ -271,16 +346,23 @@ def test_vectors_read_in_pieces_are_the_same():
 
 def test_gated_tanh_by_hand():
     layer = updown.GatedTanh(1, 1)
-    for linear, (weight, bias) in ((layer.value, (2.0, -1.0)), (layer.gate, (0.5, 0.25))):
+    for linear, (weight, bias) in (
+        (layer.value, (2.0, -1.0)),
+        (layer.gate, (0.5, 0.25)),
+    ):
         nn.init.constant_(linear.weight, weight)
         nn.init.constant_(linear.bias, bias)
     x = torch.tensor([[0.3]])
-    torch.testing.assert_close(layer(x), torch.tanh(2 * x - 1) * torch.sigmoid(0.5 * x + 0.25))
+    torch.testing.assert_close(
+        layer(x), torch.tanh(2 * x - 1) * torch.sigmoid(0.5 * x + 0.25)
+    )
 
 
 def test_an_answer_is_the_papers_formula():
     torch.manual_seed(0)
-    net = updown.Answerer(num_words=7, num_answers=3, channels=5, embed=4, hidden=6).double()
+    net = updown.Answerer(
+        num_words=7, num_answers=3, channels=5, embed=4, hidden=6
+    ).double()
     regions, valid = pictures()
     words = torch.tensor([[3, 4, 6], [5, 3, updown.PAD]])
     logits, weights = net(regions, words, valid)
@@ -309,12 +391,21 @@ def test_regions_are_read_where_their_boxes_are():
     torch.manual_seed(0)
     trunk = nn.AvgPool2d(2)
     net = updown.BottomUp(
-        trunk, nn.Identity(), channels=3, stride=2, patch=2, num_objects=2, num_attributes=2, embed=2, hidden=4
+        trunk,
+        nn.Identity(),
+        channels=3,
+        stride=2,
+        patch=2,
+        num_objects=2,
+        num_attributes=2,
+        embed=2,
+        hidden=4,
     )
     images = torch.rand(1, 3, 16, 16)
     found = net(images, torch.tensor([[[4.0, 8.0, 12.0, 16.0], [0.0, 0.0, 8.0, 8.0]]]))
     assert found.shape == (1, 2, 3)
-    # Two samples a bin of two cells lie on the cells' centres, so that this is a plain mean.
+    # Two samples a bin of two cells lie on the cells' centres, so that this is a plain
+    # mean.
     torch.testing.assert_close(found[0, 0], images[0, :, 8:16, 4:12].mean((1, 2)))
     torch.testing.assert_close(found[0, 1], images[0, :, :8, :8].mean((1, 2)))
 
@@ -350,12 +441,18 @@ def test_beams_of_a_state_can_be_taken():
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: captioner().start(torch.zeros(0, 4, 5), torch.zeros(0, 4, dtype=torch.bool)),
-        lambda: captioner().start(torch.zeros(1, 4, 5), torch.zeros(1, 4, dtype=torch.bool)),
+        lambda: captioner().start(
+            torch.zeros(0, 4, 5), torch.zeros(0, 4, dtype=torch.bool)
+        ),
+        lambda: captioner().start(
+            torch.zeros(1, 4, 5), torch.zeros(1, 4, dtype=torch.bool)
+        ),
         lambda: updown.tiny().features(torch.zeros(0, 3, 48, 48), torch.zeros(0, 2, 4)),
         lambda: updown.tiny().features(torch.zeros(1, 3, 48, 48), torch.zeros(1, 0, 4)),
         lambda: updown.tiny().answerer(
-            torch.zeros(0, 4, 64), torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, 4, dtype=torch.bool)
+            torch.zeros(0, 4, 64),
+            torch.zeros(0, 3, dtype=torch.long),
+            torch.zeros(0, 4, dtype=torch.bool),
         ),
     ],
 )

@@ -11,15 +11,24 @@ def test_he_init_keeps_the_second_moment_through_relu() -> None:
     net = nn.Sequential(nn.Conv2d(32, 64, 3), nn.BatchNorm2d(64), nn.Linear(8, 8))
     kept = [p.clone() for p in (*net[1].parameters(), *net[2].parameters())]
     init.he_init_(net)
-    assert math.isclose(net[0].weight.std().item(), math.sqrt(2 / (64 * 9)), rel_tol=0.03)
+    assert math.isclose(
+        net[0].weight.std().item(), math.sqrt(2 / (64 * 9)), rel_tol=0.03
+    )
     assert net[0].bias.eq(0).all()
-    for before, after in zip(kept, (*net[1].parameters(), *net[2].parameters()), strict=True):
+    for before, after in zip(
+        kept, (*net[1].parameters(), *net[2].parameters()), strict=True
+    ):
         assert torch.equal(before, after), "only convolutions are meant"
 
 
 def test_normal_init_sets_convolutions_and_linear_layers() -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(16, 64, 3), nn.ConvTranspose2d(64, 16, 3), nn.Linear(64, 64), nn.BatchNorm2d(4))
+    net = nn.Sequential(
+        nn.Conv2d(16, 64, 3),
+        nn.ConvTranspose2d(64, 16, 3),
+        nn.Linear(64, 64),
+        nn.BatchNorm2d(4),
+    )
     init.normal_init_(net, 0.02)
     for layer in net[:3]:
         assert math.isclose(layer.weight.std().item(), 0.02, rel_tol=0.05)

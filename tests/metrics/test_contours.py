@@ -24,14 +24,29 @@ def test_thin_dark_lines_are_found_and_edges_and_dark_areas_are_not():
 
 def test_scores_by_hand():
     truth, found = grid("x....", "x....", "x...."), grid(".x...", ".....", "....x")
-    # Within one pixel: of two found one is right; of three true ones the upper two are near it.
-    assert contour_scores(found, truth) == pytest.approx({"precision": 1 / 2, "recall": 2 / 3, "f1": 4 / 7})
-    assert contour_scores(found, truth, tolerance=0) == {"precision": 0, "recall": 0, "f1": 0}
+    # Within one pixel: of two found one is right; of three true ones the upper two are
+    # near it.
+    assert contour_scores(found, truth) == pytest.approx(
+        {"precision": 1 / 2, "recall": 2 / 3, "f1": 4 / 7}
+    )
+    assert contour_scores(found, truth, tolerance=0) == {
+        "precision": 0,
+        "recall": 0,
+        "f1": 0,
+    }
     where = grid("xx...", "xx...", ".....")
-    assert contour_scores(found, truth, where=where) == {"precision": 1, "recall": 1, "f1": 1}
+    assert contour_scores(found, truth, where=where) == {
+        "precision": 1,
+        "recall": 1,
+        "f1": 1,
+    }
     nothing = torch.zeros_like(found)
     assert math.isnan(contour_scores(found, nothing)["f1"])
-    assert contour_scores(nothing, truth)["f1"] == contour_scores(nothing, truth)["recall"] == 0
+    assert (
+        contour_scores(nothing, truth)["f1"]
+        == contour_scores(nothing, truth)["recall"]
+        == 0
+    )
 
 
 def test_bad_width_is_refused():

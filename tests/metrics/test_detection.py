@@ -12,19 +12,35 @@ BOXES = [[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 50.0, 50.0]]
 
 def known(boxes, labels=None):
     boxes = torch.tensor(boxes).reshape(1, -1, 4)
-    labels = torch.zeros(boxes.shape[:2], dtype=torch.long) if labels is None else torch.tensor([labels])
-    return {"boxes": boxes, "labels": labels, "valid": torch.ones(boxes.shape[:2], dtype=torch.bool)}
+    labels = (
+        torch.zeros(boxes.shape[:2], dtype=torch.long)
+        if labels is None
+        else torch.tensor([labels])
+    )
+    return {
+        "boxes": boxes,
+        "labels": labels,
+        "valid": torch.ones(boxes.shape[:2], dtype=torch.bool),
+    }
 
 
 def found(boxes, scores=None, labels=None):
     boxes = torch.tensor(boxes).reshape(-1, 4)
-    scores = torch.linspace(1, 0.5, len(boxes)) if scores is None else torch.tensor(scores)
-    labels = torch.zeros(len(boxes), dtype=torch.long) if labels is None else torch.tensor(labels)
+    scores = (
+        torch.linspace(1, 0.5, len(boxes)) if scores is None else torch.tensor(scores)
+    )
+    labels = (
+        torch.zeros(len(boxes), dtype=torch.long)
+        if labels is None
+        else torch.tensor(labels)
+    )
     return [{"boxes": boxes, "scores": scores, "labels": labels}]
 
 
 def test_perfect_boxes_score_one_and_none_zero():
-    assert box_ap(found(BOXES), known(BOXES)) == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1, "AR": 1})
+    assert box_ap(found(BOXES), known(BOXES)) == pytest.approx(
+        {"AP": 1, "AP50": 1, "AP75": 1, "AR": 1}
+    )
     assert set(box_ap(found([]), known(BOXES)).values()) == {0.0}
 
 
@@ -42,7 +58,8 @@ def test_ap_by_threshold():
 
 
 def test_half_of_the_objects_and_a_surer_false_alarm():
-    assert box_ap(found(BOXES[:1]), known(BOXES))["AP"] == pytest.approx(51 / 101)  # recalls 0, 0.01, ..., 0.5
+    # recalls 0, 0.01, ..., 0.5
+    assert box_ap(found(BOXES[:1]), known(BOXES))["AP"] == pytest.approx(51 / 101)
     alarm = [[80.0, 80.0, 90.0, 90.0], BOXES[0]]
     assert box_ap(found(alarm), known(BOXES[:1]))["AP"] == pytest.approx(0.5)
 
@@ -78,7 +95,10 @@ def test_recall_by_hand():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="expected detections for 1 images with objects, got 0 and 2 objects"):
+    with pytest.raises(
+        ValueError,
+        match="expected detections for 1 images with objects, got 0 and 2 objects",
+    ):
         box_ap([], known(BOXES))
     with pytest.raises(ValueError, match="got 1 and 0 objects"):
         box_ap(found(BOXES), known([]))

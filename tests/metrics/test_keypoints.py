@@ -1,4 +1,5 @@
-"""Keypoint scores by hand, and AP against the reference COCO evaluation in `tests/reference`."""
+"""Keypoint scores by hand, and AP against the reference COCO evaluation in
+`tests/reference`."""
 
 import math
 from types import SimpleNamespace
@@ -23,8 +24,16 @@ def people(points, scores=None):
 def known(truth, *, visible=None, area=400.0):
     """The truth of one image."""
     truth = torch.stack(truth)[None]
-    visible = torch.ones(truth.shape[:3], dtype=torch.bool) if visible is None else visible[None]
-    return {"keypoints": truth, "visible": visible, "areas": torch.full(truth.shape[:2], area)}
+    visible = (
+        torch.ones(truth.shape[:3], dtype=torch.bool)
+        if visible is None
+        else visible[None]
+    )
+    return {
+        "keypoints": truth,
+        "visible": visible,
+        "areas": torch.full(truth.shape[:2], area),
+    }
 
 
 def score(found, truth, **options):
@@ -42,8 +51,14 @@ def test_torso_is_neck_to_the_middle_of_the_hips():
 def pck1(positions, kinds, truth, *, visible=None, scale=8.0):
     """One image: truth (p, k, 2)."""
     truth = torch.tensor(truth)[None]
-    visible = torch.ones(truth.shape[:3], dtype=torch.bool) if visible is None else torch.tensor(visible)[None]
-    found = [(torch.tensor(kinds, dtype=torch.long), torch.tensor(positions).reshape(-1, 2))]
+    visible = (
+        torch.ones(truth.shape[:3], dtype=torch.bool)
+        if visible is None
+        else torch.tensor(visible)[None]
+    )
+    found = [
+        (torch.tensor(kinds, dtype=torch.long), torch.tensor(positions).reshape(-1, 2))
+    ]
     return pck(found, truth, visible, torch.full(truth.shape[:2], scale))
 
 
@@ -51,7 +66,10 @@ def test_pck_counts_each_detection_once():
     two = [[[0.0, 0.0]], [[3.0, 0.0]]]
     assert pck1([[1.0, 0.0]], [0], two) == (0.5, 1.0)
     assert pck1([[1.0, 0.0], [2.0, 0.0]], [0, 0], two) == (1.0, 1.0)
-    assert pck1([[1.0, 0.0], [2.0, 0.0], [90.0, 0.0], [1.0, 1.0]], [0] * 4, two) == (1.0, 0.5)
+    assert pck1([[1.0, 0.0], [2.0, 0.0], [90.0, 0.0], [1.0, 1.0]], [0] * 4, two) == (
+        1.0,
+        0.5,
+    )
 
 
 @pytest.mark.parametrize(("away", "correct"), [(3.99, 1.0), (4.01, 0.0)])
@@ -61,8 +79,12 @@ def test_pck_tolerates_a_share_of_the_scale(away, correct):
 
 
 def test_pck_pairs_so_that_most_are_correct():
-    # The nearest detection of both people is the one at 2; only the other choice lets both be correct.
-    assert pck1([[2.0, 0.0], [-3.0, 0.0]], [0, 0], [[[0.0, 0.0]], [[5.0, 0.0]]]) == (1.0, 1.0)
+    # The nearest detection of both people is the one at 2; only the other choice lets
+    # both be correct.
+    assert pck1([[2.0, 0.0], [-3.0, 0.0]], [0, 0], [[[0.0, 0.0]], [[5.0, 0.0]]]) == (
+        1.0,
+        1.0,
+    )
 
 
 def test_pck_ignores_hidden_joints_and_other_kinds():
@@ -74,8 +96,14 @@ def test_pck_ignores_hidden_joints_and_other_kinds():
 def test_pck_adds_up_over_images_and_their_own_scales():
     truth = torch.zeros(2, 1, 1, 2)
     found = [(torch.tensor([0]), torch.tensor([[3.0, 0.0]]))] * 2
-    assert pck(found, truth, torch.ones(2, 1, 1) > 0, torch.tensor([[8.0], [4.0]])) == (0.5, 0.5)
-    with pytest.raises(ValueError, match="expected detections for 2 images with visible keypoints, got 1 and 2"):
+    assert pck(found, truth, torch.ones(2, 1, 1) > 0, torch.tensor([[8.0], [4.0]])) == (
+        0.5,
+        0.5,
+    )
+    with pytest.raises(
+        ValueError,
+        match="expected detections for 2 images with visible keypoints, got 1 and 2",
+    ):
         pck(found[:1], truth, torch.ones(2, 1, 1) > 0, torch.ones(2, 1))
     with pytest.raises(ValueError, match="got 2 and 0 keypoints"):
         pck(found, truth, torch.zeros(2, 1, 1) > 0, torch.ones(2, 1))
@@ -91,16 +119,22 @@ def test_perfect_people_score_one_and_absent_ones_zero():
 def test_half_of_the_people_give_half_of_the_recall():
     found = score([person(y=10.0)], [person(y=10.0), person(y=40.0)])
     assert found["AR"] == pytest.approx(0.5)
-    assert found["AP"] == pytest.approx(51 / 101)  # precision 1 at recalls 0, 0.01, ..., 0.5 of 101
+    # precision 1 at recalls 0, 0.01, ..., 0.5 of 101
+    assert found["AP"] == pytest.approx(51 / 101)
 
 
 def test_oks_by_hand():
-    # All joints are off by d: OKS = mean_i exp(-d^2 / (2 area (2 sigma_i)^2)); AP counts the thresholds it passes.
+    # All joints are off by d: OKS = mean_i exp(-d^2 / (2 area (2 sigma_i)^2)); AP
+    # counts the thresholds it passes.
     area, d = 400.0, 2.0
-    oks = sum(math.exp(-(d**2) / (2 * area * (2 * s) ** 2)) for s in SIGMAS) / len(SIGMAS)
+    oks = sum(math.exp(-(d**2) / (2 * area * (2 * s) ** 2)) for s in SIGMAS) / len(
+        SIGMAS
+    )
     passed = sum(oks >= 0.5 + 0.05 * k for k in range(10))
     assert 0 < passed < 10
-    assert score([person(y=10.0 + d)], [person(y=10.0)], area=area)["AP"] == pytest.approx(passed / 10)
+    assert score([person(y=10.0 + d)], [person(y=10.0)], area=area)[
+        "AP"
+    ] == pytest.approx(passed / 10)
 
 
 def test_hidden_joints_do_not_count():
@@ -118,7 +152,9 @@ def test_false_alarms_cost_only_if_they_are_surer():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="as many predictions as images, got 0, 1, 1, 1"):
+    with pytest.raises(
+        ValueError, match="as many predictions as images, got 0, 1, 1, 1"
+    ):
         oks_ap([], known([person()]))
     with pytest.raises(ValueError, match="at least one labelled person"):
         score([person()], [person()], visible=torch.zeros(1, 18) > 0)

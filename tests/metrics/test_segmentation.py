@@ -31,13 +31,23 @@ def test_overlaps_count_shared_pixels():
 
 def test_what_is_right_scores_one():
     truth = rows("1102", "1102")
-    assert object_scores([truth], [truth]) == {"f1": 1, "precision": 1, "recall": 1, "merged": 0, "iou": 1}
+    assert object_scores([truth], [truth]) == {
+        "f1": 1,
+        "precision": 1,
+        "recall": 1,
+        "merged": 0,
+        "iou": 1,
+    }
 
 
 def test_two_cells_that_melt_are_both_lost():
-    truth, found = rows("11022", "11022", "00000", "33000"), rows("11111", "11111", "00000", "22000")
+    truth, found = (
+        rows("11022", "11022", "00000", "33000"),
+        rows("11111", "11111", "00000", "22000"),
+    )
     scores = object_scores([found], [truth])
-    # Found 1 covers all of true 1 and 2, but its IoU with either is 4/10. Found 2 is true 3.
+    # Found 1 covers all of true 1 and 2, but its IoU with either is 4/10. Found 2 is
+    # true 3.
     assert scores["f1"] == pytest.approx(2 * 1 / (2 + 3))
     assert (scores["precision"], scores["recall"]) == (1 / 2, 1 / 3)
     assert scores["merged"] == 2 / 3
@@ -61,7 +71,11 @@ def test_an_iou_of_exactly_one_half_is_no_match():
 def test_images_are_counted_together_and_empty_ones_are_fine():
     empty, one = rows("00", "00"), rows("11", "00")
     scores = object_scores([empty, one, one], [one, one, empty])
-    assert (scores["precision"], scores["recall"], scores["f1"]) == (1 / 2, 1 / 2, 1 / 2)
+    assert (scores["precision"], scores["recall"], scores["f1"]) == (
+        1 / 2,
+        1 / 2,
+        1 / 2,
+    )
     assert all(math.isnan(v) for v in object_scores([empty], [empty]).values())
 
 
@@ -71,13 +85,19 @@ def test_small_objects_are_left_out_on_both_sides():
     assert object_scores([found], [truth], least=2)["f1"] == 1
 
 
-@given(st.lists(st.lists(st.integers(0, 4), min_size=6, max_size=6), min_size=2, max_size=6))
+@given(
+    st.lists(
+        st.lists(st.integers(0, 4), min_size=6, max_size=6), min_size=2, max_size=6
+    )
+)
 def test_scores_do_not_depend_on_numbers(lines):
     truth = torch.tensor(lines)
     found = truth.roll(1, 0)
     renamed = torch.tensor([0, 4, 1, 3, 2])[found]
     for key, value in object_scores([found], [truth]).items():
-        assert value == pytest.approx(object_scores([renamed], [truth])[key], nan_ok=True)
+        assert value == pytest.approx(
+            object_scores([renamed], [truth])[key], nan_ok=True
+        )
         assert math.isnan(value) or 0 <= value <= 1
 
 

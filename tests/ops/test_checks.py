@@ -12,7 +12,9 @@ def test_what_holds_passes() -> None:
 
 
 def test_the_error_says_what_was_expected_and_what_came() -> None:
-    with pytest.raises(ValueError, match=r"^expected two sides, got \(1, 3\), 'A', 0\.5$"):
+    with pytest.raises(
+        ValueError, match=r"^expected two sides, got \(1, 3\), 'A', 0\.5$"
+    ):
         expect(torch.tensor(False), "two sides", torch.empty(1, 3).shape, "A", 0.5)
 
 

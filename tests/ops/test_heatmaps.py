@@ -1,4 +1,5 @@
-"""Gaussian maps, peaks and sampling against hand-computed values, plain loops and torch's own sampler."""
+"""Gaussian maps, peaks and sampling against hand-computed values, plain loops and
+torch's own sampler."""
 
 import math
 
@@ -8,14 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from papernets_lite.ops.heatmaps import TAIL, cell_centres, gaussian_maps, peaks, sample_maps
+from papernets_lite.ops.heatmaps import (
+    TAIL,
+    cell_centres,
+    gaussian_maps,
+    peaks,
+    sample_maps,
+)
 
 
 def maps(points, *, size=(6, 8), stride=4.0, sigma=3.5):
     """One image; ``points`` is people x kinds x (x, y)."""
     points = torch.tensor(points).float()[None]
     return gaussian_maps(
-        points, torch.ones(points.shape[:-1], dtype=torch.bool), size=size, stride=stride, sigma=sigma
+        points,
+        torch.ones(points.shape[:-1], dtype=torch.bool),
+        size=size,
+        stride=stride,
+        sigma=sigma,
     )
 
 
@@ -52,7 +63,9 @@ def test_points_outside_reach_in_by_their_tail_only():
 
 def test_absent_points_may_hold_anything():
     points = torch.tensor([[[[math.nan, 3.0], [5.0, 5.0]]]])
-    heat = gaussian_maps(points, torch.tensor([[[False, True]]]), size=(4, 4), stride=4.0, sigma=3.0)
+    heat = gaussian_maps(
+        points, torch.tensor([[[False, True]]]), size=(4, 4), stride=4.0, sigma=3.0
+    )
     assert heat[0, 0].max() == 0
     assert heat[0, 1].max() == heat[0, 1, 1, 1] > 0
 
@@ -92,17 +105,21 @@ def test_a_peak_comes_back_where_it_was_put(x, y, sigma):
 
 
 def test_a_point_on_a_cells_corner_is_one_peak():
-    _, where, _ = peaks(maps([[(12.0, 8.0)]])[0], stride=4.0)  # four cells share the highest value
+    # four cells share the highest value
+    _, where, _ = peaks(maps([[(12.0, 8.0)]])[0], stride=4.0)
     assert where.shape == (1, 2)
     assert where[0].tolist() == pytest.approx([12.0, 8.0], abs=0.01)
 
 
 def test_peaks_are_sorted_by_kind_and_stay_inside():
-    kind, where, _ = peaks(maps([[(30.9, 23.0), (0.2, 9.0)], [(9.0, 9.0), (20.0, 4.0)]])[0], stride=4.0)
+    kind, where, _ = peaks(
+        maps([[(30.9, 23.0), (0.2, 9.0)], [(9.0, 9.0), (20.0, 4.0)]])[0], stride=4.0
+    )
     assert kind.tolist() == [0, 0, 1, 1]
     assert (where >= 0).all()
     assert (where <= torch.tensor([32.0, 24.0])).all()
-    assert where[:, 0].tolist() == pytest.approx([9.0, 30.0, 20.0, 2.0], abs=0.02)  # at the border: the cell's centre
+    # at the border: the cell's centre
+    assert where[:, 0].tolist() == pytest.approx([9.0, 30.0, 20.0, 2.0], abs=0.02)
 
 
 def test_low_peaks_do_not_count_and_a_threshold_is_positive():
@@ -128,5 +145,9 @@ def test_sampling_equals_torchs_grid_sample(shape):
     at = 40 * torch.rand(4, 9, 2, generator=generator) - 6  # some of them outside
     scale = 2 / (4.0 * torch.tensor([shape[1], shape[0]]))
     grid = (at * scale - 1)[:, None]
-    expected = functional.grid_sample(heat[which][:, None], grid, padding_mode="border", align_corners=False)
-    assert torch.allclose(sample_maps(heat, which, at, 4.0), expected[:, 0, 0], atol=1e-5)
+    expected = functional.grid_sample(
+        heat[which][:, None], grid, padding_mode="border", align_corners=False
+    )
+    assert torch.allclose(
+        sample_maps(heat, which, at, 4.0), expected[:, 0, 0], atol=1e-5
+    )

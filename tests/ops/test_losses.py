@@ -19,8 +19,11 @@ def test_a_linear_critic_by_hand() -> None:
 
 def test_slope_one_costs_nothing_and_a_map_is_summed() -> None:
     real, fake = torch.rand(2, 3, 1, 4, 4)
-    assert gradient_penalty(lambda x: x.flatten(1).sum(1) / 4, real, fake).item() == pytest.approx(0, abs=1e-10)
-    # As a map of 16 scores: each pixel's own gradient is 1, together they have the norm 4.
+    assert gradient_penalty(
+        lambda x: x.flatten(1).sum(1) / 4, real, fake
+    ).item() == pytest.approx(0, abs=1e-10)
+    # As a map of 16 scores: each pixel's own gradient is 1, together they have the norm
+    # 4.
     assert gradient_penalty(lambda x: x, real, fake).item() == pytest.approx(9)
 
 
@@ -31,7 +34,10 @@ def test_the_points_lie_between_each_real_and_its_own_fake() -> None:
         seen.append(x.detach())
         return x.sum(1)
 
-    real, fake = torch.arange(6.0)[:, None].expand(6, 3), torch.arange(6.0)[:, None].expand(6, 3) + 10
+    real, fake = (
+        torch.arange(6.0)[:, None].expand(6, 3),
+        torch.arange(6.0)[:, None].expand(6, 3) + 10,
+    )
     gradient_penalty(critic, real, fake, generator=torch.Generator().manual_seed(0))
     gradient_penalty(critic, real, fake, generator=torch.Generator().manual_seed(0))
     share = (seen[0] - real) / 10

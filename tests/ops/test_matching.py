@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from papernets_lite.ops.matching import greedy, optimal
 
 tables = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6)).map(
-    lambda s: torch.rand(s[0], s[1], generator=torch.Generator().manual_seed(s[2])) * 1.4 - 0.4
+    lambda s: (
+        torch.rand(s[0], s[1], generator=torch.Generator().manual_seed(s[2])) * 1.4
+        - 0.4
+    )
 )
 
 
@@ -33,10 +36,16 @@ def best(scores):
 def test_each_row_and_column_once_and_sums_as_promised(scores):
     found = {match: match(scores) for match in (greedy, optimal)}
     for pairs in found.values():
-        assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == len(pairs)
+        assert (
+            len({row for row, _ in pairs})
+            == len({column for _, column in pairs})
+            == len(pairs)
+        )
         assert all(scores[pair] > 0 for pair in pairs)
     assert total(scores, found[optimal]) == pytest.approx(best(scores), abs=1e-5)
-    assert best(scores) / 2 - 1e-6 <= total(scores, found[greedy]) <= best(scores) + 1e-6
+    assert (
+        best(scores) / 2 - 1e-6 <= total(scores, found[greedy]) <= best(scores) + 1e-6
+    )
 
 
 def test_greed_costs():

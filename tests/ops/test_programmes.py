@@ -8,7 +8,9 @@ from papernets_lite.ops import programmes
 
 def test_a_knapsack_by_hand():
     gain, weight = torch.tensor([6.0, 5.0, 4.0]), torch.tensor([[3.0, 2.0, 2.0]])
-    chosen = programmes.binary(gain, weight, torch.tensor([-torch.inf]), torch.tensor([4.0]))
+    chosen = programmes.binary(
+        gain, weight, torch.tensor([-torch.inf]), torch.tensor([4.0])
+    )
     assert chosen.tolist() == [False, True, True]
 
 
@@ -16,7 +18,10 @@ def test_brute_force_agrees():
     generator = torch.Generator().manual_seed(0)
     every = torch.tensor(list(itertools.product((0.0, 1.0), repeat=9)))
     for _ in range(20):
-        gain, rows = torch.randn(9, generator=generator), torch.randn(4, 9, generator=generator)
+        gain, rows = (
+            torch.randn(9, generator=generator),
+            torch.randn(4, 9, generator=generator),
+        )
         low, high = torch.full((4,), -2.0), torch.full((4,), 0.5)
         fits = ((every @ rows.T >= low) & (every @ rows.T <= high)).all(1)
         best = (every[fits] @ gain).max()

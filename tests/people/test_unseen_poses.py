@@ -1,4 +1,5 @@
-"""Counts of the paper, similarity, prior and warp by hand and against plain loops, the five stages put together."""
+"""Counts of the paper, similarity, prior and warp by hand and against plain loops, the
+five stages put together."""
 
 import math
 
@@ -29,7 +30,12 @@ def conv(before: int, after: int, kernel: int = 3) -> int:
 
 def by_hand(in_channels: int, pose: int, heads: tuple[int, ...], last: int) -> int:
     """The released nets, layer by layer: 256 pixels down to 8 and up again."""
-    down = conv(in_channels, 64, 7) + conv(64, 64) + conv(64 + pose, 128) + 8 * conv(128, 128)
+    down = (
+        conv(in_channels, 64, 7)
+        + conv(64, 64)
+        + conv(64 + pose, 128)
+        + 8 * conv(128, 128)
+    )
     up = 4 * conv(128 + 128, 128) + conv(128 + 64, last)
     return down + up + sum(conv(last, channels) for channels in heads)
 
@@ -41,13 +47,22 @@ def test_parameters_equal_the_released_code():
     assert count(net.foreground) == by_hand(30, 14, (3, 1), 64) == 2_694_852
     assert count(net.background) == by_hand(4, 14, (3,), 64) == 2_612_739
     assert count(net) == 7_863_314
-    down = conv(3, 64, 7) + conv(64, 128) + conv(128 + 28, 128) + conv(128, 128) + conv(128, 256) + 6 * conv(256, 256)
+    down = (
+        conv(3, 64, 7)
+        + conv(64, 128)
+        + conv(128 + 28, 128)
+        + conv(128, 128)
+        + conv(128, 256)
+        + 6 * conv(256, 256)
+    )
     up = 3 * conv(512, 256) + conv(256 + 128, 128) + conv(128 + 64, 64) + conv(64, 3)
     assert count(plain) == down + up == 8_340_995
     convs = conv(3, 64, 5) + conv(64 + 28, 128, 5) + conv(128, 256) + 3 * conv(256, 256)
     dense = 256 * 64 * 256 + 256 + 256 * 256 + 256 + 256 + 1
     assert count(judge) == convs + dense == 6_625_409
-    assert abs(count(paper.tiny()) - count(paper.tiny_plain())) < 0.001 * count(paper.tiny())
+    assert abs(count(paper.tiny()) - count(paper.tiny_plain())) < 0.001 * count(
+        paper.tiny()
+    )
 
 
 def test_joints_from_openpose():
@@ -61,20 +76,33 @@ def test_similarity_by_hand():
     start = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
     # Twice as long, turned from right to down, moved by (3, 1).
     matrix = paper.similarity(start, torch.tensor([[3.0, 1.0], [3.0, 3.0]]))
-    torch.testing.assert_close(matrix, torch.tensor([[0.0, -2.0, 3.0], [2.0, 0.0, 1.0]]))
+    torch.testing.assert_close(
+        matrix, torch.tensor([[0.0, -2.0, 3.0], [2.0, 0.0, 1.0]])
+    )
     torch.testing.assert_close(paper.similarity(start, start), torch.eye(3)[:2])
-    same = paper.similarity(torch.full((2, 2), 5.0), torch.tensor([[1.0, 2.0], [3.0, 2.0]]))
+    same = paper.similarity(
+        torch.full((2, 2), 5.0), torch.tensor([[1.0, 2.0], [3.0, 2.0]])
+    )
     torch.testing.assert_close(same, torch.tensor([[1.0, 0.0, -3.0], [0.0, 1.0, -3.0]]))
 
 
 def test_similarity_is_the_least_squares_solution():
-    start, end = torch.rand(5, 4, 2, generator=seeded(1)).double(), torch.rand(5, 4, 2, generator=seeded(2)).double()
+    start, end = (
+        torch.rand(5, 4, 2, generator=seeded(1)).double(),
+        torch.rand(5, 4, 2, generator=seeded(2)).double(),
+    )
     found = paper.similarity(start, end)
     for p, q, matrix in zip(start, end, found, strict=True):
         # x' = a x - b y + c, y' = b x + a y + d, solved for (a, b, c, d).
-        rows = [[x, -y, 1, 0] for x, y in p.tolist()] + [[y, x, 0, 1] for x, y in p.tolist()]
-        a, b, c, d = np.linalg.lstsq(np.array(rows), q.T.flatten().numpy(), rcond=None)[0]
-        torch.testing.assert_close(matrix, torch.tensor([[a, -b, c], [b, a, d]], dtype=torch.double))
+        rows = [[x, -y, 1, 0] for x, y in p.tolist()] + [
+            [y, x, 0, 1] for x, y in p.tolist()
+        ]
+        a, b, c, d = np.linalg.lstsq(np.array(rows), q.T.flatten().numpy(), rcond=None)[
+            0
+        ]
+        torch.testing.assert_close(
+            matrix, torch.tensor([[a, -b, c], [b, a, d]], dtype=torch.double)
+        )
 
 
 def test_transforms_lead_from_the_target_back_to_the_source():
@@ -96,9 +124,16 @@ def loop(layer: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         for column in range(width):
             x, y = matrix @ (column + 0.5, row + 0.5, 1.0) - 0.5
             left, top = math.floor(x), math.floor(y)
-            for r, c in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+            for r, c in (
+                (top, left),
+                (top, left + 1),
+                (top + 1, left),
+                (top + 1, left + 1),
+            ):
                 if 0 <= r < height and 0 <= c < width:
-                    out[:, row, column] += (1 - abs(x - c)) * (1 - abs(y - r)) * layer[:, r, c]
+                    out[:, row, column] += (
+                        (1 - abs(x - c)) * (1 - abs(y - r)) * layer[:, r, c]
+                    )
     return out
 
 
@@ -110,15 +145,20 @@ def test_warp_equals_the_loop():
     moved = paper.warp(layers, matrices)
     for b in range(2):
         for n in range(3):
-            expected = torch.from_numpy(loop(layers[b, n].numpy(), matrices[b, n].numpy()))
+            expected = torch.from_numpy(
+                loop(layers[b, n].numpy(), matrices[b, n].numpy())
+            )
             torch.testing.assert_close(moved[b, n], expected)
 
 
 def test_one_pixel_to_the_right_by_hand():
     layer = torch.arange(12.0).reshape(1, 1, 1, 3, 4)
-    read_left = torch.tensor([[[[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]]])  # each pixel reads what is one to its left
+    # each pixel reads what is one to its left
+    read_left = torch.tensor([[[[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]]])
     expected = torch.tensor([[0.0, 0, 1, 2], [0, 4, 5, 6], [0, 8, 9, 10]])
-    torch.testing.assert_close(paper.warp(layer, read_left)[0, 0, 0], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        paper.warp(layer, read_left)[0, 0, 0], expected, rtol=0, atol=1e-5
+    )
 
 
 def test_gradients_pass_the_warp_to_the_layers():
@@ -129,23 +169,39 @@ def test_gradients_pass_the_warp_to_the_layers():
 
 def test_prior_by_hand():
     source = torch.full((1, NUM, 2), -500.0)
-    source[0, 2], source[0, 3] = torch.tensor([128.5, 100.5]), torch.tensor([128.5, 130.5])  # 30 pixels down
+    # 30 pixels down
+    source[0, 2], source[0, 3] = (
+        torch.tensor([128.5, 100.5]),
+        torch.tensor([128.5, 130.5]),
+    )
     maps = paper.prior(source, (256, 256))
     arm = maps[0, 1 + list(paper.PARTS).index("right upper arm")]
-    assert arm[115, 128].item() == pytest.approx(1, abs=1e-5), "a peak of one in the middle"
+    assert arm[115, 128].item() == pytest.approx(1, abs=1e-5), (
+        "a peak of one in the middle"
+    )
     along, across = 30**2 / 1.5, 11**2
-    assert arm[125, 128].item() == pytest.approx(math.exp(-(10**2) / (2 * along)), rel=1e-4)
-    assert arm[115, 118].item() == pytest.approx(math.exp(-(10**2) / (2 * across)), rel=1e-4)
+    assert arm[125, 128].item() == pytest.approx(
+        math.exp(-(10**2) / (2 * along)), rel=1e-4
+    )
+    assert arm[115, 118].item() == pytest.approx(
+        math.exp(-(10**2) / (2 * across)), rel=1e-4
+    )
     torch.testing.assert_close(maps[:, 0], 1 - maps[:, 1:].amax(1))
 
 
 def test_prior_of_the_torso_runs_from_the_shoulders_to_the_hips():
     source = torch.full((1, NUM, 2), 10.0)
-    source[0, [2, 5, 8, 11]] = torch.tensor([[110.5, 80.5], [146.5, 80.5], [118.5, 140.5], [138.5, 140.5]])
+    source[0, [2, 5, 8, 11]] = torch.tensor(
+        [[110.5, 80.5], [146.5, 80.5], [118.5, 140.5], [138.5, 140.5]]
+    )
     torso = paper.prior(source, (256, 256))[0, -1]
     assert torso[110, 128].item() == pytest.approx(1, abs=1e-5)
-    assert torso[110, 115].item() == pytest.approx(math.exp(-0.5), rel=1e-4), "13 pixels aside"
-    assert torso[110 + 30, 128].item() == pytest.approx(math.exp(-(30**2) / (2 * 60**2 / 1.5)), rel=1e-4)
+    assert torso[110, 115].item() == pytest.approx(math.exp(-0.5), rel=1e-4), (
+        "13 pixels aside"
+    )
+    assert torso[110 + 30, 128].item() == pytest.approx(
+        math.exp(-(30**2) / (2 * 60**2 / 1.5)), rel=1e-4
+    )
 
 
 def test_prior_scales_with_the_picture_and_survives_coinciding_joints():
@@ -174,10 +230,16 @@ def test_the_composite_is_its_stages():
     net = paper.tiny()
     images, source, target = torch.rand(2, 3, 48, 48), joints(2), joints(2, seed=1)
     out = net(images, source, target)
-    torch.testing.assert_close(out.image, out.alpha * out.foreground + (1 - out.alpha) * out.background)
+    torch.testing.assert_close(
+        out.image, out.alpha * out.foreground + (1 - out.alpha) * out.background
+    )
     cut = out.masks[:, 1:, None] * (2 * images - 1)[:, None]
-    torch.testing.assert_close(out.layers, paper.warp(cut, paper.transforms(source, target)))
-    still = paper.PoseWarp(down=(4, 4, 4), up=(4,), up_images=(4,), moves=False)(images, source, target)
+    torch.testing.assert_close(
+        out.layers, paper.warp(cut, paper.transforms(source, target))
+    )
+    still = paper.PoseWarp(down=(4, 4, 4), up=(4,), up_images=(4,), moves=False)(
+        images, source, target
+    )
     cut = still.masks[:, 1:, None] * (2 * images - 1)[:, None]
     torch.testing.assert_close(still.layers, cut, rtol=1e-3, atol=1e-3)
 
@@ -196,7 +258,10 @@ def test_the_mask_begins_at_the_targets_prior_or_as_the_paper_at_one_half():
 def test_the_background_net_never_sees_the_target():
     net = paper.tiny()
     images, source = torch.rand(1, 3, 48, 48), joints(1)
-    one, other = net(images, source, joints(1, seed=1)), net(images, source, joints(1, seed=2))
+    one, other = (
+        net(images, source, joints(1, seed=1)),
+        net(images, source, joints(1, seed=2)),
+    )
     assert torch.equal(one.background, other.background)
     assert not torch.equal(one.foreground, other.foreground)
 
@@ -205,7 +270,8 @@ def test_pose_maps_have_the_papers_gaussian():
     points = torch.full((1, NUM, 2), 101.0)
     maps = paper.pose_maps(points, (256, 256), paper.SIGMA)
     assert maps.shape == (1, NUM, 128, 128)
-    assert maps[0, 0, 50, 50].item() == pytest.approx(1)  # the centre of cell 50 lies at pixel 101
+    # the centre of cell 50 lies at pixel 101
+    assert maps[0, 0, 50, 50].item() == pytest.approx(1)
     assert maps[0, 0, 50, 52].item() == pytest.approx(math.exp(-(2**2) / (2 * 1.75**2)))
     assert maps[0, 0, 50, 70] == 0
 
@@ -214,9 +280,21 @@ def test_sizes_on_the_way():
     net = paper.UNet(3, 2, down=(4, 5, 6, 7, 8), up=(9, 10), heads=(1, 3), kernel=7)
     seen = []
     for layer in [*net.down, *net.up]:
-        layer.register_forward_hook(lambda module, inputs, out: seen.append((inputs[0].shape[1], *out.shape[1:3])))
+        layer.register_forward_hook(
+            lambda module, inputs, out: seen.append(
+                (inputs[0].shape[1], *out.shape[1:3])
+            )
+        )
     one, three = net(torch.zeros(1, 3, 16, 16), torch.zeros(1, 2, 8, 8))
-    assert seen == [(3, 4, 16), (4, 5, 8), (7, 6, 8), (6, 7, 4), (7, 8, 4), (14, 9, 8), (13, 10, 16)]
+    assert seen == [
+        (3, 4, 16),
+        (4, 5, 8),
+        (7, 6, 8),
+        (6, 7, 4),
+        (7, 8, 4),
+        (14, 9, 8),
+        (13, 10, 16),
+    ]
     assert (one.shape, three.shape) == ((1, 1, 16, 16), (1, 3, 16, 16))
 
 
@@ -226,7 +304,9 @@ def test_loss_by_hand():
     pick = torch.nn.Conv2d(3, 1, 1, bias=False)
     torch.nn.init.constant_(pick.weight, 2.0)
     layers = torch.nn.ModuleList([pick, torch.nn.ReLU()])
-    terms = paper.loss(ours, truth, layers, [torch.tensor([1.4])], scores=torch.zeros(1))
+    terms = paper.loss(
+        ours, truth, layers, [torch.tensor([1.4])], scores=torch.zeros(1)
+    )
     assert terms["features"].item() == pytest.approx(6 * 0.25 / 1.5)
     assert terms["fool"].item() == pytest.approx(math.log(2))
     assert terms["loss"].item() == pytest.approx(1.0 + 0.1 * math.log(2))
@@ -242,7 +322,10 @@ def test_the_judge_needs_both_poses():
 
 def test_a_step_learns_from_the_target_frame_alone():
     torch.manual_seed(0)
-    batch = {"images": torch.rand(4, 3, 16, 16), "truth": torch.full((4, 3, 16, 16), 0.9)}
+    batch = {
+        "images": torch.rand(4, 3, 16, 16),
+        "truth": torch.full((4, 3, 16, 16), 0.9),
+    }
     batch |= {"source": joints(4, 16), "target": joints(4, 16, seed=1)}
     for net in (paper.tiny(), paper.tiny_plain()):
         update = paper.step(net, 1e-2, 30)

@@ -1,4 +1,5 @@
-"""OpenPose: targets against the plain loop and by hand, the mask, and the parser on maps whose people are known."""
+"""OpenPose: targets against the plain loop and by hand, the mask, and the parser on
+maps whose people are known."""
 
 import math
 import time
@@ -18,7 +19,9 @@ def one_limb(start, end, *, size=(8, 8), stride=4.0, width=2.5):
     """The field of a single limb, (2, h, w)."""
     keypoints = torch.tensor([[[start, end]]], dtype=torch.float32)
     present = torch.ones(1, 1, 2, dtype=torch.bool)
-    fields = openpose.affinity_fields(keypoints, present, size=size, stride=stride, width=width, limbs=((0, 1),))
+    fields = openpose.affinity_fields(
+        keypoints, present, size=size, stride=stride, width=width, limbs=((0, 1),)
+    )
     return fields[0, 0]
 
 
@@ -30,7 +33,8 @@ def crowd(images, seed=0, *, side=64, **options):
 
 
 def loop(keypoints, present, *, size, stride, sigma, width):
-    """The targets as the paper's equations read: over images, people, joints or limbs, and cells."""
+    """The targets as the paper's equations read: over images, people, joints or limbs,
+    and cells."""
     images, count = keypoints.shape[:2]
     heats = torch.zeros(images, openpose.NUM_JOINTS + 1, *size)
     fields = torch.zeros(images, NUM_LIMBS, 2, *size)
@@ -44,9 +48,13 @@ def loop(keypoints, present, *, size, stride, sigma, width):
                     for j in range(openpose.NUM_JOINTS):
                         if known[b][k][j]:
                             x, y = points[b][k][j]
-                            value = math.exp(-((px - x) ** 2 + (py - y) ** 2) / sigma**2)
+                            value = math.exp(
+                                -((px - x) ** 2 + (py - y) ** 2) / sigma**2
+                            )
                             if value >= 0.01:
-                                heats[b, j, row, column] = max(float(heats[b, j, row, column]), value)
+                                heats[b, j, row, column] = max(
+                                    float(heats[b, j, row, column]), value
+                                )
                     for c, (first, last) in enumerate(openpose.LIMBS):
                         if not (known[b][k][first] and known[b][k][last]):
                             continue
@@ -58,7 +66,10 @@ def loop(keypoints, present, *, size, stride, sigma, width):
                         forward = vx * (px - x1) + vy * (py - y1)
                         sideways = vx * (py - y1) - vy * (px - x1)
                         slack = max(0.0, (stride - length) / 2)
-                        if -slack <= forward <= length + slack and abs(sideways) <= width:
+                        if (
+                            -slack <= forward <= length + slack
+                            and abs(sideways) <= width
+                        ):
                             fields[b, c, 0, row, column] += vx
                             fields[b, c, 1, row, column] += vy
                             overlaps[c, row, column] += 1
@@ -91,9 +102,11 @@ def test_targets_equal_the_loop_and_are_twenty_times_faster():
 
 
 def test_a_limbs_field_by_hand():
-    # From (2, 14) to (30, 14): the row whose centres are at y = 14, and rows at 10 and 18 if the limb is wide enough.
+    # From (2, 14) to (30, 14): the row whose centres are at y = 14, and rows at 10 and
+    # 18 if the limb is wide enough.
     field = one_limb((2.0, 14.0), (30.0, 14.0))
-    assert field[0, 3].tolist() == [1.0] * 8  # cell centres 2, 6, ..., 30: both ends belong to the limb
+    # cell centres 2, 6, ..., 30: both ends belong to the limb
+    assert field[0, 3].tolist() == [1.0] * 8
     assert field[0].sum() == 8
     assert field[1].abs().max() == 0
     assert one_limb((2.0, 14.0), (30.0, 14.0), width=4.0)[0].sum() == 24
@@ -104,14 +117,20 @@ def test_a_field_points_from_start_to_end():
     field = one_limb((6.0, 22.0), (22.0, 10.0))  # a 3-4-5 triangle, y down
     on = field.norm(dim=0) > 0
     assert on.any()
-    assert torch.allclose(field[:, on].T, torch.tensor([0.8, -0.6]).expand(int(on.sum()), 2))
+    assert torch.allclose(
+        field[:, on].T, torch.tensor([0.8, -0.6]).expand(int(on.sum()), 2)
+    )
     assert torch.allclose(one_limb((22.0, 10.0), (6.0, 22.0)), -field)
 
 
 def test_limbs_of_two_people_are_averaged_where_they_overlap():
-    keypoints = torch.tensor([[[[2.0, 14.0], [30.0, 14.0]], [[14.0, 2.0], [14.0, 30.0]]]])
+    keypoints = torch.tensor(
+        [[[[2.0, 14.0], [30.0, 14.0]], [[14.0, 2.0], [14.0, 30.0]]]]
+    )
     present = torch.ones(1, 2, 2, dtype=torch.bool)
-    field = openpose.affinity_fields(keypoints, present, size=(8, 8), stride=4.0, width=1.0, limbs=((0, 1),))[0, 0]
+    field = openpose.affinity_fields(
+        keypoints, present, size=(8, 8), stride=4.0, width=1.0, limbs=((0, 1),)
+    )[0, 0]
     assert field[:, 3, 3].tolist() == [0.5, 0.5]  # the crossing
     assert field[:, 3, 0].tolist() == [1.0, 0.0]
     assert field[:, 0, 3].tolist() == [0.0, 1.0]
@@ -123,7 +142,8 @@ def test_a_limb_without_length_has_no_field(end):
 
 
 def test_a_limb_within_a_cell_is_drawn_one_cell_long():
-    field = one_limb((12.5, 10.0), (13.5, 10.0))  # no centre lies between 12.5 and 13.5; 14 is within 11 to 15
+    # no centre lies between 12.5 and 13.5; 14 is within 11 to 15
+    field = one_limb((12.5, 10.0), (13.5, 10.0))
     assert field[0, 2].tolist() == [0, 0, 0, 1.0, 0, 0, 0, 0]
     assert field[0].sum() == 1
 
@@ -135,11 +155,15 @@ def test_a_limb_that_leaves_the_image_is_drawn_inside():
 
 def test_no_people_leave_background_only():
     nobody = torch.zeros(2, 0, 18, 2), torch.zeros(2, 0, 18, dtype=torch.bool)
-    heats, fields = openpose.targets(*nobody, size=(4, 4), stride=4.0, sigma=3.0, width=2.0)
+    heats, fields = openpose.targets(
+        *nobody, size=(4, 4), stride=4.0, sigma=3.0, width=2.0
+    )
     assert heats[:, :-1].max() == 0
     assert heats[:, -1].min() == 1
     assert fields.abs().max() == 0
-    assert openpose.midpoint_maps(*nobody, size=(4, 4), stride=4.0, sigma=3.0).max() == 0
+    assert (
+        openpose.midpoint_maps(*nobody, size=(4, 4), stride=4.0, sigma=3.0).max() == 0
+    )
 
 
 def test_unknown_joints_may_be_nan_and_known_ones_may_not():
@@ -149,37 +173,57 @@ def test_unknown_joints_may_be_nan_and_known_ones_may_not():
     expected = openpose.targets(keypoints, present, **settings)
     keypoints[0, 0, 4] = math.nan
     found = openpose.targets(keypoints, present, **settings)
-    middles = openpose.midpoint_maps(keypoints, present, size=(16, 16), stride=4.0, sigma=3.5)
+    middles = openpose.midpoint_maps(
+        keypoints, present, size=(16, 16), stride=4.0, sigma=3.5
+    )
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert torch.isfinite(middles).all()
     present[0, 0, 4] = True
     with pytest.raises(ValueError, match=r"finite points.*\[0, 0, 4\]"):
-        openpose.affinity_fields(keypoints, present, size=(16, 16), stride=4.0, width=2.5)
+        openpose.affinity_fields(
+            keypoints, present, size=(16, 16), stride=4.0, width=2.5
+        )
 
 
 def test_channels_are_limb_by_limb_then_midpoints():
     keypoints, present = crowd(2)
     settings = {"size": (16, 16), "stride": 4.0}
-    heats, fields = openpose.targets(keypoints, present, sigma=3.5, width=2.5, middles=True, **settings)
+    heats, fields = openpose.targets(
+        keypoints, present, sigma=3.5, width=2.5, middles=True, **settings
+    )
     alone = openpose.affinity_fields(keypoints, present, width=2.5, **settings)
     assert fields.shape[1] == 3 * NUM_LIMBS
     assert torch.equal(fields[:, 10:12], alone[:, 5])
-    assert torch.equal(fields[:, 2 * NUM_LIMBS :], openpose.midpoint_maps(keypoints, present, sigma=3.5, **settings))
+    assert torch.equal(
+        fields[:, 2 * NUM_LIMBS :],
+        openpose.midpoint_maps(keypoints, present, sigma=3.5, **settings),
+    )
     assert torch.equal(heats[:, -1], 1 - heats[:, :-1].amax(1))
 
 
 def test_a_midpoint_map_peaks_between_the_joints():
-    keypoints, present = torch.zeros(1, 1, 18, 2), torch.zeros(1, 1, 18, dtype=torch.bool)
-    keypoints[0, 0, 3], keypoints[0, 0, 4] = torch.tensor([2.0, 4.0]), torch.tensor([18.0, 24.0])
+    keypoints, present = (
+        torch.zeros(1, 1, 18, 2),
+        torch.zeros(1, 1, 18, dtype=torch.bool),
+    )
+    keypoints[0, 0, 3], keypoints[0, 0, 4] = (
+        torch.tensor([2.0, 4.0]),
+        torch.tensor([18.0, 24.0]),
+    )
     present[0, 0, 3:5] = True
-    maps = openpose.midpoint_maps(keypoints, present, size=(8, 8), stride=4.0, sigma=3.0)[0]
+    maps = openpose.midpoint_maps(
+        keypoints, present, size=(8, 8), stride=4.0, sigma=3.0
+    )[0]
     assert maps[8, 3, 2] == maps.max() == 1  # (10, 14)
     assert maps[:8].max() == maps[9:].max() == 0
 
 
 def test_parameters_are_the_papers():
     net = openpose.paper()
-    count = {name: sum(p.numel() for p in part.parameters()) for name, part in net.named_children()}
+    count = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in net.named_children()
+    }
     assert count["trunk"] == 5_865_536 + 1_474_944
     assert count["field_stages"] + count["heat_stages"] == 1_046_841 + 5 * 8_784_825
     assert sum(count.values()) == 52_311_446
@@ -214,39 +258,54 @@ def test_loss_by_hand():
         "field2": 38 * 4,
     }
     weighted = openpose.loss(outputs, heats, fields, positive_weight=4.0)
-    assert weighted["heat1"].item() == (18 + 3 + 19) / 2  # one cell of one image counts 1 + 4 * 0.5 times
+    # one cell of one image counts 1 + 4 * 0.5 times
+    assert weighted["heat1"].item() == (18 + 3 + 19) / 2
 
 
 def test_where_the_mask_is_zero_no_gradient_flows():
     torch.manual_seed(0)
-    outputs = [(torch.randn(1, 19, 4, 4, requires_grad=True), torch.randn(1, 38, 4, 4, requires_grad=True))]
+    outputs = [
+        (
+            torch.randn(1, 19, 4, 4, requires_grad=True),
+            torch.randn(1, 38, 4, 4, requires_grad=True),
+        )
+    ]
     mask = torch.ones(1, 1, 4, 4)
     mask[..., :2] = 0
-    openpose.loss(outputs, torch.zeros(1, 19, 4, 4), torch.zeros(1, 38, 4, 4), mask)["loss"].backward()
+    openpose.loss(outputs, torch.zeros(1, 19, 4, 4), torch.zeros(1, 38, 4, 4), mask)[
+        "loss"
+    ].backward()
     for maps in outputs[0]:
         assert maps.grad[..., :2].abs().max() == 0
         assert (maps.grad[..., 2:] != 0).all()
 
 
-@pytest.mark.parametrize(("degrees", "expected"), [(0, 1.0), (60, 0.5), (90, 0.0), (180, 0.0)])
+@pytest.mark.parametrize(
+    ("degrees", "expected"), [(0, 1.0), (60, 0.5), (90, 0.0), (180, 0.0)]
+)
 def test_line_integral_by_hand(degrees, expected):
-    # A field of (1, 0) everywhere: the integral is the cosine; where it is negative no sample agrees.
+    # A field of (1, 0) everywhere: the integral is the cosine; where it is negative no
+    # sample agrees.
     fields = torch.zeros(2, 16, 16)
     fields[0] = 1
     turn = math.radians(degrees)
     end = torch.tensor([[30 + 16 * math.cos(turn), 30 + 16 * math.sin(turn)]])
-    score = openpose.line_integral(fields, stride=4.0)(torch.tensor([0]), torch.tensor([[30.0, 30.0]]), end)
+    score = openpose.line_integral(fields, stride=4.0)(
+        torch.tensor([0]), torch.tensor([[30.0, 30.0]]), end
+    )
     assert score.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_line_integral_wants_agreement_nearly_everywhere():
-    # The field ends half-way: the mean over the samples that agree is 1, but only half of them do.
+    # The field ends half-way: the mean over the samples that agree is 1, but only half
+    # of them do.
     field = torch.zeros(2, 16, 16)
     field[0, :, :8] = 1
     integral = openpose.line_integral(field, stride=4.0)
     row, limb = 30.0, torch.tensor([0])
     half = integral(limb, torch.tensor([[20.0, row]]), torch.tensor([[44.0, row]]))
-    most = integral(limb, torch.tensor([[12.0, row]]), torch.tensor([[36.0, row]]))  # nine of ten samples
+    # nine of ten samples
+    most = integral(limb, torch.tensor([[12.0, row]]), torch.tensor([[36.0, row]]))
     assert half.item() == 0
     assert 0.8 < most.item() < 1
 
@@ -256,27 +315,38 @@ def test_long_limbs_pay():
     fields[0] = 1
     integral = openpose.line_integral(fields, stride=4.0)
     ends = torch.tensor([[32.0, 8.0], [50.0, 8.0]])  # 32 pixels is half the height
-    scores = integral(torch.tensor([0, 0]), torch.tensor([[2.0, 8.0], [2.0, 8.0]]), ends)
+    scores = integral(
+        torch.tensor([0, 0]), torch.tensor([[2.0, 8.0], [2.0, 8.0]]), ends
+    )
     assert scores.tolist() == pytest.approx([1.0, 1 + 32 / 48 - 1])
 
 
 def test_two_ends_in_one_place_do_not_divide_by_zero():
     fields, point = torch.ones(2, 8, 8), torch.tensor([[9.0, 9.0]])
-    assert torch.isfinite(openpose.line_integral(fields, stride=4.0)(torch.tensor([0]), point, point)).all()
+    assert torch.isfinite(
+        openpose.line_integral(fields, stride=4.0)(torch.tensor([0]), point, point)
+    ).all()
 
 
 def test_rivals_affinities_by_hand():
-    limb, start, end = torch.tensor([0, 1]), torch.tensor([[2.0, 2.0]] * 2), torch.tensor([[10.0, 2.0]] * 2)
+    limb, start, end = (
+        torch.tensor([0, 1]),
+        torch.tensor([[2.0, 2.0]] * 2),
+        torch.tensor([[10.0, 2.0]] * 2),
+    )
     assert openpose.nearness(32.0)(limb, start, end).tolist() == [0.75, 0.75]
     assert openpose.nearness(6.0)(limb, start, end).tolist() == [0.0, 0.0]
     maps = torch.zeros(3 * NUM_LIMBS, 4, 4)
     maps[2 * NUM_LIMBS, 0, 1] = 0.7  # the cell of the middle, (6, 2)
     maps[2 * NUM_LIMBS + 1, 0, 1] = 0.05  # under the threshold
-    assert openpose.midpoint(maps, stride=4.0)(limb, start, end).tolist() == pytest.approx([0.7, 0.0])
+    assert openpose.midpoint(maps, stride=4.0)(
+        limb, start, end
+    ).tolist() == pytest.approx([0.7, 0.0])
 
 
 def wrong_joints(found, keypoints, present):
-    """How many joints of the true people are wrong or missing in the found person who fits best."""
+    """How many joints of the true people are wrong or missing in the found person who
+    fits best."""
     off = (found.keypoints[:, None] - keypoints).norm(dim=-1) > 1.5
     return int(((off | ~found.found[:, None]) & present).sum(-1).amin(0).sum())
 
@@ -284,11 +354,15 @@ def wrong_joints(found, keypoints, present):
 @pytest.mark.parametrize("matching", [greedy, optimal])
 def test_true_maps_give_back_the_people(matching):
     keypoints, present = crowd(12, seed=1, people=(2, 4), spacing=(0.24, 0.3), side=128)
-    heats, fields = openpose.targets(keypoints, present, size=(64, 64), stride=2.0, sigma=2.5, width=2.0)
+    heats, fields = openpose.targets(
+        keypoints, present, size=(64, 64), stride=2.0, sigma=2.5, width=2.0
+    )
     wrong = 0
     for b in range(len(keypoints)):
         rule = openpose.line_integral(fields[b], stride=2.0)
-        found = openpose.decode(heats[b], rule, stride=2.0, threshold=0.3, matching=matching)
+        found = openpose.decode(
+            heats[b], rule, stride=2.0, threshold=0.3, matching=matching
+        )
         assert len(found.keypoints) == int(present[b].any(-1).sum())
         wrong += wrong_joints(found, keypoints[b], present[b])
     assert wrong <= 0.02 * int(present.sum())  # two joints in one place are one peak
@@ -297,14 +371,22 @@ def test_true_maps_give_back_the_people(matching):
 def test_crossing_arms_need_the_field():
     """Two forearms cross: distance joins the wrong ends, the field the right ones."""
     a, b = openpose.LIMBS[8]  # right elbow to wrist
-    keypoints, present = torch.zeros(1, 2, 18, 2), torch.zeros(1, 2, 18, dtype=torch.bool)
+    keypoints, present = (
+        torch.zeros(1, 2, 18, 2),
+        torch.zeros(1, 2, 18, dtype=torch.bool),
+    )
     keypoints[0, :, a] = torch.tensor([[20.0, 20.0], [44.0, 20.0]])
     keypoints[0, :, b] = torch.tensor([[40.0, 44.0], [24.0, 44.0]])
     present[0, :, [a, b]] = True
-    heats, fields = openpose.targets(keypoints, present, size=(64, 64), stride=1.0, sigma=3.0, width=1.5)
+    heats, fields = openpose.targets(
+        keypoints, present, size=(64, 64), stride=1.0, sigma=3.0, width=1.5
+    )
     lines, near = openpose.line_integral(fields[0], stride=1.0), openpose.nearness(64.0)
     joined = {
-        name: openpose.decode(heats[0], rule, stride=1.0, least_joints=2).keypoints[:, [a, b], 0].round().tolist()
+        name: openpose.decode(heats[0], rule, stride=1.0, least_joints=2)
+        .keypoints[:, [a, b], 0]
+        .round()
+        .tolist()
         for name, rule in (("field", lines), ("distance", near))
     }
     assert sorted(joined["field"]) == [[20.0, 40.0], [44.0, 24.0]]
@@ -313,7 +395,9 @@ def test_crossing_arms_need_the_field():
 
 def test_empty_maps_give_nobody():
     heats, fields = torch.zeros(19, 16, 16), torch.zeros(2 * NUM_LIMBS, 16, 16)
-    found = openpose.decode(heats, openpose.line_integral(fields, stride=4.0), stride=4.0)
+    found = openpose.decode(
+        heats, openpose.line_integral(fields, stride=4.0), stride=4.0
+    )
     assert found.keypoints.shape == (0, 18, 2)
     assert found.found.shape == (0, 18)
     assert found.scores.shape == (0,)
@@ -322,18 +406,26 @@ def test_empty_maps_give_nobody():
 def test_groups_with_few_joints_are_dropped():
     keypoints, present = crowd(1, people=(1, 1))
     present[..., 5:] = False
-    heats, fields = openpose.targets(keypoints, present, size=(64, 64), stride=1.0, sigma=2.0, width=1.5)
+    heats, fields = openpose.targets(
+        keypoints, present, size=(64, 64), stride=1.0, sigma=2.0, width=1.5
+    )
     rule = openpose.line_integral(fields[0], stride=1.0)
     assert len(openpose.decode(heats[0], rule, stride=1.0, least_joints=5).scores) == 1
     assert len(openpose.decode(heats[0], rule, stride=1.0, least_joints=6).scores) == 0
 
 
 def test_ten_people_in_ten_milliseconds():
-    keypoints, present = crowd(1, people=(10, 10), spacing=(0.085, 0.095), height=(0.3, 0.4), side=368)
-    heats, fields = openpose.targets(keypoints, present, size=(46, 46), stride=8.0, sigma=7.0, width=6.0)
+    keypoints, present = crowd(
+        1, people=(10, 10), spacing=(0.085, 0.095), height=(0.3, 0.4), side=368
+    )
+    heats, fields = openpose.targets(
+        keypoints, present, size=(46, 46), stride=8.0, sigma=7.0, width=6.0
+    )
 
     def decode():
-        return openpose.decode(heats[0], openpose.line_integral(fields[0], stride=8.0), stride=8.0)
+        return openpose.decode(
+            heats[0], openpose.line_integral(fields[0], stride=8.0), stride=8.0
+        )
 
     assert len(decode().scores) >= 10
     assert fastest(decode, rounds=200) < 0.010, "4 to 8 ms when nothing else runs"

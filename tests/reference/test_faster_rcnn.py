@@ -1,4 +1,5 @@
-"""Against torchvision: parts, parameters, and its whole detector's weights loaded into ours."""
+"""Against torchvision: parts, parameters, and its whole detector's weights loaded into
+ours."""
 
 from collections import OrderedDict
 from functools import partial
@@ -32,8 +33,12 @@ def theirs() -> nn.Module:
     for layer in (net.rpn.head.cls_logits, net.rpn.head.bbox_pred):
         nn.init.normal_(layer.weight, std=0.02)
         nn.init.normal_(layer.bias, std=0.2)
-    # So that some regions are sure of a class, and the classes differ from region to region.
-    for layer, spread in ((net.roi_heads.box_predictor.cls_score, 3.0), (net.roi_heads.box_predictor.bbox_pred, 0.2)):
+    # So that some regions are sure of a class, and the classes differ from region to
+    # region.
+    for layer, spread in (
+        (net.roi_heads.box_predictor.cls_score, 3.0),
+        (net.roi_heads.box_predictor.bbox_pred, 0.2),
+    ):
         nn.init.normal_(layer.weight, std=spread)
         nn.init.normal_(layer.bias, std=0.2)
     return net.eval()
@@ -41,9 +46,12 @@ def theirs() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def ours(theirs: nn.Module) -> faster_rcnn.FasterRCNN:
-    """Ours with the same weights: part by part, whose tensors stand in the same order."""
+    """Ours with the same weights: part by part, whose tensors stand in the same
+    order."""
     # torchvision reads its patches without the half-pixel correction.
-    net = faster_rcnn.paper(pool=partial(roi_align, sampling_ratio=2, aligned=False)).eval()
+    net = faster_rcnn.paper(
+        pool=partial(roi_align, sampling_ratio=2, aligned=False)
+    ).eval()
     pairs = (
         (net.trunk, theirs.backbone.body),
         (net.fpn, theirs.backbone.fpn),
@@ -52,7 +60,9 @@ def ours(theirs: nn.Module) -> faster_rcnn.FasterRCNN:
     )
     for mine, other in pairs:
         state = mine.state_dict()
-        assert [v.shape for v in state.values()] == [v.shape for v in other.state_dict().values()]
+        assert [v.shape for v in state.values()] == [
+            v.shape for v in other.state_dict().values()
+        ]
         mine.load_state_dict(dict(zip(state, other.state_dict().values(), strict=True)))
     return net
 
@@ -68,7 +78,9 @@ def their_anchors(theirs: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def anchors(shapes: list, strides: list, sides: tuple) -> list[Tensor]:
         maps = [torch.zeros(1, 1, *shape) for shape in shapes]
-        whole = theirs.rpn.anchor_generator(ImageList(torch.zeros(1, 3, SIZE, SIZE), [(SIZE, SIZE)]), maps)[0]
+        whole = theirs.rpn.anchor_generator(
+            ImageList(torch.zeros(1, 3, SIZE, SIZE), [(SIZE, SIZE)]), maps
+        )[0]
         return list(whole.split([3 * rows * columns for rows, columns in shapes]))
 
     monkeypatch.setattr(faster_rcnn, "anchors", anchors)
@@ -76,7 +88,9 @@ def their_anchors(theirs: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def close(found: Tensor, expected: Tensor) -> None:
     assert expected.std() > 0.01
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+    torch.testing.assert_close(
+        found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item()
+    )
 
 
 def test_parameters(theirs: nn.Module) -> None:
@@ -98,20 +112,38 @@ def test_anchors(sides: tuple[int, ...]) -> None:
 def test_coding(deviations: tuple[float, ...]) -> None:
     torch.manual_seed(0)
     corners, anchors = 50 * torch.rand(2, 200, 2)
-    boxes, anchors = (torch.cat([x, x + 1 + 20 * torch.rand(200, 2)], 1) for x in (corners, anchors))
+    boxes, anchors = (
+        torch.cat([x, x + 1 + 20 * torch.rand(200, 2)], 1) for x in (corners, anchors)
+    )
     coder = _utils.BoxCoder(tuple(1 / d for d in deviations))
     codes = coder.encode_single(boxes, anchors)
-    torch.testing.assert_close(coding.encode(boxes, anchors, deviations=deviations), codes, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        coding.encode(boxes, anchors, deviations=deviations),
+        codes,
+        atol=1e-5,
+        rtol=1e-5,
+    )
     noisy = codes + torch.randn(200, 4)
     expected = coder.decode_single(noisy, anchors)
-    torch.testing.assert_close(coding.decode(noisy, anchors, deviations=deviations), expected, atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(
+        coding.decode(noisy, anchors, deviations=deviations),
+        expected,
+        atol=1e-3,
+        rtol=1e-5,
+    )
 
 
 def test_pyramid() -> None:
     torch.manual_seed(0)
-    theirs, ours = FeaturePyramidNetwork([4, 8], 6), faster_rcnn.FPN([4, 8], 6, extra=False)
-    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
-    maps = [torch.randn(2, 4, 9, 7), torch.randn(2, 8, 5, 4)]  # the upper map is not exactly half as large
+    theirs, ours = (
+        FeaturePyramidNetwork([4, 8], 6),
+        faster_rcnn.FPN([4, 8], 6, extra=False),
+    )
+    ours.load_state_dict(
+        dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True))
+    )
+    # the upper map is not exactly half as large
+    maps = [torch.randn(2, 4, 9, 7), torch.randn(2, 8, 5, 4)]
     expected = theirs(OrderedDict(enumerate(maps)))
     for level, found in enumerate(ours(maps)):
         torch.testing.assert_close(found, expected[level])
@@ -122,16 +154,22 @@ def test_reading_from_levels() -> None:
     maps = [torch.randn(2, 3, 64 >> k, 64 >> k) for k in range(4)]
     corners = 150 * torch.rand(2, 40, 2)
     boxes = list(torch.cat([corners, corners + 2 + 100 * torch.rand(2, 40, 2) ** 3], 2))
-    pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2, canonical_scale=32, canonical_level=3)
+    pool = MultiScaleRoIAlign(
+        ["0", "1", "2", "3"], 7, 2, canonical_scale=32, canonical_level=3
+    )
     expected = pool({str(k): x for k, x in enumerate(maps)}, boxes, [(256, 256)] * 2)
     unaligned = partial(roi_align, sampling_ratio=2, aligned=False)
     # Their level 3 has stride 8, our index 1.
-    found = faster_rcnn.read(maps, [4.0, 8.0, 16.0, 32.0], boxes, side=32, level=1, pool=unaligned)
+    found = faster_rcnn.read(
+        maps, [4.0, 8.0, 16.0, 32.0], boxes, side=32, level=1, pool=unaligned
+    )
     torch.testing.assert_close(found, expected)
 
 
 @torch.no_grad()
-def test_first_stage(theirs: nn.Module, ours: faster_rcnn.FasterRCNN, images: Tensor) -> None:
+def test_first_stage(
+    theirs: nn.Module, ours: faster_rcnn.FasterRCNN, images: Tensor
+) -> None:
     outputs = ours(images)
     maps = list(theirs.backbone(images).values())
     for found, expected in zip(outputs.maps, maps, strict=True):
@@ -144,7 +182,9 @@ def test_first_stage(theirs: nn.Module, ours: faster_rcnn.FasterRCNN, images: Te
 
 
 @torch.no_grad()
-def test_detections(theirs: nn.Module, ours: faster_rcnn.FasterRCNN, images: Tensor, their_anchors: None) -> None:
+def test_detections(
+    theirs: nn.Module, ours: faster_rcnn.FasterRCNN, images: Tensor, their_anchors: None
+) -> None:
     maps = theirs.backbone(images)
     sizes = [(SIZE, SIZE)] * 2
     expected, _ = theirs.rpn(ImageList(images, sizes), maps)
@@ -152,7 +192,8 @@ def test_detections(theirs: nn.Module, ours: faster_rcnn.FasterRCNN, images: Ten
     found = ours.propose(outputs)
     for mine, other in zip(found, expected, strict=True):
         assert len(mine) == len(other) > 100
-        gaps = torch.cdist(mine, other, p=torch.inf)  # boxes of (nearly) equal scores may change places
+        # boxes of (nearly) equal scores may change places
+        gaps = torch.cdist(mine, other, p=torch.inf)
         assert gaps.amin(0).max() < 0.01
         assert (gaps.diagonal() < 0.01).float().mean() > 0.98
     logits, codes = ours.second(outputs, expected)
@@ -164,7 +205,9 @@ def test_detections(theirs: nn.Module, ours: faster_rcnn.FasterRCNN, images: Ten
     for mine, other in zip(ours.detect(images), detections, strict=True):
         assert len(other["boxes"]) > 10
         assert torch.equal(mine["labels"] + 1, other["labels"])
-        torch.testing.assert_close(mine["scores"], other["scores"], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(
+            mine["scores"], other["scores"], atol=1e-3, rtol=1e-3
+        )
         torch.testing.assert_close(mine["boxes"], other["boxes"], atol=0.1, rtol=1e-3)
 
 
@@ -183,13 +226,17 @@ def test_losses(
     monkeypatch.setattr(faster_rcnn, "regions", partial(faster_rcnn.regions, share=0.5))
     monkeypatch.setattr(ours, "regions_each", 10**6)
     truth = {
-        "boxes": torch.tensor([[[8.0, 8, 60, 50], [70, 30, 120, 124]], [[20, 20, 90, 90], [0, 0, 0, 0]]]),
+        "boxes": torch.tensor(
+            [[[8.0, 8, 60, 50], [70, 30, 120, 124]], [[20, 20, 90, 90], [0, 0, 0, 0]]]
+        ),
         "labels": torch.tensor([[4, 17], [89, 0]]),
         "valid": torch.tensor([[True, True], [True, False]]),
     }
     targets = [
         {"boxes": boxes[valid], "labels": labels[valid] + 1}
-        for boxes, labels, valid in zip(truth["boxes"], truth["labels"], truth["valid"], strict=True)
+        for boxes, labels, valid in zip(
+            truth["boxes"], truth["labels"], truth["valid"], strict=True
+        )
     ]
     sizes = [(SIZE, SIZE)] * 2
     with torch.no_grad():
@@ -200,7 +247,9 @@ def test_losses(
         _, second = theirs.roi_heads(maps, found, sizes, targets)
         monkeypatch.setattr(ours, "before", (2000, 2000))
         monkeypatch.setattr(ours, "after", (2000, 2000))
-        mine = faster_rcnn.loss(ours, ours(images), truth, generator=torch.Generator().manual_seed(0))
+        mine = faster_rcnn.loss(
+            ours, ours(images), truth, generator=torch.Generator().manual_seed(0)
+        )
     for name, expected in (
         ("objectness", first["loss_objectness"]),
         ("rpn_box", first["loss_rpn_box_reg"]),

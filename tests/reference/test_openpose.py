@@ -1,4 +1,5 @@
-"""OpenPose against independent code: the released net as controlnet-aux ports it, and pycocotools' keypoint AP."""
+"""OpenPose against independent code: the released net as controlnet-aux ports it, and
+pycocotools' keypoint AP."""
 
 import contextlib
 import importlib.util
@@ -30,10 +31,17 @@ def test_the_released_net_gives_the_same_maps():
     with torch.no_grad():
         for weight in theirs.parameters():
             # Small random weights die out over 37 layers; these keep their size.
-            weight.copy_(torch.randn_like(weight) * (2 / weight[0].numel()) ** 0.5 if weight.ndim == 4 else 0.1)
+            weight.copy_(
+                torch.randn_like(weight) * (2 / weight[0].numel()) ** 0.5
+                if weight.ndim == 4
+                else 0.1
+            )
         blocks = [theirs.model0]
         for branch, stages in ((1, ours.field_stages), (2, ours.heat_stages)):
-            blocks += [getattr(theirs, f"model{stage}_{branch}") for stage in range(1, len(stages) + 1)]
+            blocks += [
+                getattr(theirs, f"model{stage}_{branch}")
+                for stage in range(1, len(stages) + 1)
+            ]
         mine = [ours.trunk, *ours.field_stages, *ours.heat_stages]
         for from_, to in zip(blocks, mine, strict=True):
             values = [parameter.data for parameter in from_.parameters()]
@@ -45,7 +53,8 @@ def test_the_released_net_gives_the_same_maps():
     assert fields.shape == (1, 38, 23, 23)
     assert fields.abs().mean() > 0.1
     assert torch.allclose(our_fields, fields, atol=1e-4, rtol=1e-4)
-    # Their list of layers without ReLU names the last field layer twice and the last map layer never.
+    # Their list of layers without ReLU names the last field layer twice and the last
+    # map layer never.
     assert torch.allclose(our_heats.relu(), heats, atol=1e-4, rtol=1e-4)
 
 
@@ -57,11 +66,19 @@ def pycocotools_ap(predictions, keypoints, visible, areas):
 
     def record(image, points, flags, **more):
         triples = torch.cat([points, flags[:, None].float()], 1).flatten().tolist()
-        return {"image_id": image, "category_id": 1, "keypoints": triples, "bbox": [0, 0, 1, 1], **more}
+        return {
+            "image_id": image,
+            "category_id": 1,
+            "keypoints": triples,
+            "bbox": [0, 0, 1, 1],
+            **more,
+        }
 
     annotations, results = [], []
     for image in range(len(keypoints)):
-        for points, seen, area in zip(keypoints[image], visible[image], areas[image], strict=True):
+        for points, seen, area in zip(
+            keypoints[image], visible[image], areas[image], strict=True
+        ):
             if seen.any():
                 more = {
                     "id": len(annotations) + 1,
@@ -71,7 +88,11 @@ def pycocotools_ap(predictions, keypoints, visible, areas):
                 }
                 annotations.append(record(image, points, 2 * seen, **more))
         for points, score in zip(*predictions[image], strict=True):
-            results.append(record(image, points, torch.ones(len(points)), score=float(score), area=0.0))
+            results.append(
+                record(
+                    image, points, torch.ones(len(points)), score=float(score), area=0.0
+                )
+            )
     truth = coco.COCO()
     truth.dataset = {
         "info": {},
@@ -87,7 +108,12 @@ def pycocotools_ap(predictions, keypoints, visible, areas):
         evaluation.evaluate()
         evaluation.accumulate()
     precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
-    return {"AP": precision.mean(), "AP50": precision[0].mean(), "AP75": precision[5].mean(), "AR": recall.mean()}
+    return {
+        "AP": precision.mean(),
+        "AP50": precision[0].mean(),
+        "AP75": precision[5].mean(),
+        "AR": recall.mean(),
+    }
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0, 2.5])
@@ -99,12 +125,20 @@ def test_ap_equals_pycocotools(noise):
     areas = [a[v].float() for a, v in zip(truth["areas"], truth["valid"], strict=True)]
     predictions = []
     for points in keypoints:
-        # Off by noise, one person missed now and then, one invented, each joint lost with a chance of a tenth.
+        # Off by noise, one person missed now and then, one invented, each joint lost
+        # with a chance of a tenth.
         shaken = points + noise * torch.randn(points.shape, generator=generator)
-        shaken = torch.cat([shaken[: max(1, len(shaken) - 1)], 64 * torch.rand(1, 18, 2, generator=generator)])
+        shaken = torch.cat(
+            [
+                shaken[: max(1, len(shaken) - 1)],
+                64 * torch.rand(1, 18, 2, generator=generator),
+            ]
+        )
         shaken[torch.rand(shaken.shape[:2], generator=generator) < 0.1] = 0
         predictions.append((shaken, torch.rand(len(shaken), generator=generator)))
-    ours = oks_ap([SimpleNamespace(keypoints=k, scores=s) for k, s in predictions], truth)
+    ours = oks_ap(
+        [SimpleNamespace(keypoints=k, scores=s) for k, s in predictions], truth
+    )
     theirs = pycocotools_ap(predictions, keypoints, visible, areas)
     assert ours == pytest.approx(theirs, abs=1e-9)
     assert 0 < ours["AP"] < 1

@@ -1,4 +1,5 @@
-"""Counts and outputs against torchvision, timm and pytorchcv, with their weights loaded into our nets."""
+"""Counts and outputs against torchvision, timm and pytorchcv, with their weights loaded
+into our nets."""
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ def randomised(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def assert_same_outputs(ours: resnet.ResNet, theirs: nn.Module, state: dict[str, Tensor], size: int) -> None:
+def assert_same_outputs(
+    ours: resnet.ResNet, theirs: nn.Module, state: dict[str, Tensor], size: int
+) -> None:
     """Load ``state``, whose tensors stand in our order, and compare logits."""
     mine = ours.state_dict()
     assert [v.shape for v in mine.values()] == [v.shape for v in state.values()]
@@ -37,14 +40,18 @@ def assert_same_outputs(ours: resnet.ResNet, theirs: nn.Module, state: dict[str,
 @pytest.mark.parametrize("depth", resnet.IMAGENET)
 def test_imagenet_nets_have_torchvisions_parameters(depth: int) -> None:
     with torch.device("meta"):
-        assert count(resnet.paper(depth)) == count(getattr(torchvision.models, f"resnet{depth}")())
+        assert count(resnet.paper(depth)) == count(
+            getattr(torchvision.models, f"resnet{depth}")()
+        )
 
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_torchvisions_weights_give_the_same_logits(depth: int) -> None:
     torch.manual_seed(0)
     theirs = randomised(getattr(torchvision.models, f"resnet{depth}")())
-    assert_same_outputs(resnet.imagenet(depth, stride_on_3x3=True), theirs, theirs.state_dict(), 96)
+    assert_same_outputs(
+        resnet.imagenet(depth, stride_on_3x3=True), theirs, theirs.state_dict(), 96
+    )
 
 
 def test_the_papers_stride_is_torchvisions_net_with_the_strides_moved() -> None:
@@ -62,10 +69,14 @@ def test_timms_preactivated_weights_give_the_same_logits() -> None:
     theirs = randomised(timm.create_model("resnetv2_50"))
     ours = resnet.imagenet(50, ordering="full pre-activation", stride_on_3x3=True)
     assert count(ours) == count(theirs)
-    # Theirs pools before the first norm and ReLU, ours after them: the same, as both are monotone. Their projections
-    # come before a unit's branch, ours after it.
+    # Theirs pools before the first norm and ReLU, ours after them: the same, as both
+    # are monotone. Their projections come before a unit's branch, ours after it.
     state = theirs.state_dict()
-    ordered = {k: state.pop(k) for k in list(state) if k.startswith(("stem.", "stages.0.blocks.0.norm1."))}
+    ordered = {
+        k: state.pop(k)
+        for k in list(state)
+        if k.startswith(("stem.", "stages.0.blocks.0.norm1."))
+    }
     for stage, blocks in enumerate(resnet.IMAGENET[50]):
         for block in range(blocks):
             start = f"stages.{stage}.blocks.{block}."
@@ -83,24 +94,42 @@ def test_timms_preactivated_weights_give_the_same_logits() -> None:
         ("resnet56_cifar10", 56, {}),
         ("resnet110_cifar10", 110, {}),
         ("preresnet110_cifar10", 110, {"ordering": "full pre-activation"}),
-        ("preresnet164bn_cifar10", 164, {"ordering": "full pre-activation", "bottleneck": True}),
-        ("preresnet1001_cifar10", 1001, {"ordering": "full pre-activation", "bottleneck": True}),
+        (
+            "preresnet164bn_cifar10",
+            164,
+            {"ordering": "full pre-activation", "bottleneck": True},
+        ),
+        (
+            "preresnet1001_cifar10",
+            1001,
+            {"ordering": "full pre-activation", "bottleneck": True},
+        ),
     ],
 )
-def test_cifar_nets_with_projections_have_pytorchcvs_parameters(name: str, depth: int, settings: dict) -> None:
+def test_cifar_nets_with_projections_have_pytorchcvs_parameters(
+    name: str, depth: int, settings: dict
+) -> None:
     provider = pytest.importorskip("pytorchcv.model_provider")
     with torch.device("meta"):
-        assert count(resnet.cifar(depth, option="B", **settings)) == count(provider.get_model(name))
+        assert count(resnet.cifar(depth, option="B", **settings)) == count(
+            provider.get_model(name)
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "depth", "settings"),
     [
         ("resnet20_cifar10", 20, {}),
-        ("preresnet164bn_cifar10", 164, {"ordering": "full pre-activation", "bottleneck": True}),
+        (
+            "preresnet164bn_cifar10",
+            164,
+            {"ordering": "full pre-activation", "bottleneck": True},
+        ),
     ],
 )
-def test_pytorchcvs_cifar_weights_give_the_same_logits(name: str, depth: int, settings: dict) -> None:
+def test_pytorchcvs_cifar_weights_give_the_same_logits(
+    name: str, depth: int, settings: dict
+) -> None:
     provider = pytest.importorskip("pytorchcv.model_provider")
     torch.manual_seed(0)
     theirs = randomised(provider.get_model(name))

@@ -17,9 +17,14 @@ def test_distances_are_torchs() -> None:
 
 
 def test_the_push_is_the_square_of_torchs_hinge_embedding() -> None:
-    """``hinge_embedding_loss`` of D: D itself for target 1, max(0, m - D) for target -1; ours are half squares."""
+    """``hinge_embedding_loss`` of D: D itself for target 1, max(0, m - D) for target
+    -1; ours are half squares."""
     torch.manual_seed(0)
-    outputs, similar, margin = torch.randn(50, 2, 3, dtype=torch.float64), torch.arange(50) % 3 == 0, 2.2
+    outputs, similar, margin = (
+        torch.randn(50, 2, 3, dtype=torch.float64),
+        torch.arange(50) % 3 == 0,
+        2.2,
+    )
     terms = functional.hinge_embedding_loss(
         siamese.distance(outputs), 2.0 * similar - 1, margin=margin, reduction="none"
     )
@@ -32,8 +37,12 @@ def test_on_the_unit_sphere_a_similar_pair_costs_what_torchs_cosine_loss_says() 
     """D^2 / 2 = 1 - cos for vectors of length one."""
     torch.manual_seed(0)
     outputs = functional.normalize(torch.randn(50, 2, 5, dtype=torch.float64), dim=2)
-    expected = functional.cosine_embedding_loss(outputs[:, 0], outputs[:, 1], torch.ones(50))
-    torch.testing.assert_close(siamese.loss(outputs, torch.ones(50, dtype=torch.bool))["loss"], expected)
+    expected = functional.cosine_embedding_loss(
+        outputs[:, 0], outputs[:, 1], torch.ones(50)
+    )
+    torch.testing.assert_close(
+        siamese.loss(outputs, torch.ones(50, dtype=torch.bool))["loss"], expected
+    )
 
 
 def test_neighbours_are_scikit_learns() -> None:

@@ -1,4 +1,5 @@
-"""Sizes and counts of the paper, the weight map against scipy and by hand, mirrored tiles without a seam."""
+"""Sizes and counts of the paper, the weight map against scipy and by hand, mirrored
+tiles without a seam."""
 
 import itertools
 import math
@@ -36,7 +37,9 @@ def test_parameters_equal_the_paper():
         half = unet.UNet(widths=(32, 64, 128, 256, 512), in_channels=1, num_classes=1)
         assert count(half) == 7_759_521  # the U-Net of the UNet++ authors
         convolutions = [
-            m for m in unet.paper().modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))
+            m
+            for m in unet.paper().modules()
+            if isinstance(m, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))
         ]
     assert len(convolutions) == 23
 
@@ -46,7 +49,9 @@ def test_sizes_are_those_of_figure_1():
     with torch.device("meta"):
         net = unet.paper()
         for layer in [*net.down, *net.up, *net.merge]:
-            layer.register_forward_hook(lambda module, inputs, out: sizes.append(out.shape[-1]))
+            layer.register_forward_hook(
+                lambda module, inputs, out: sizes.append(out.shape[-1])
+            )
         assert net(torch.zeros(1, 1, 572, 572)).shape == (1, 2, 388, 388)
     assert sizes == [568, 280, 136, 64, 28, 56, 52, 104, 100, 200, 196, 392, 388]
     assert [unet.margin(depth) for depth in (1, 2, 4)] == [8, 20, 92]
@@ -69,21 +74,30 @@ def test_every_size_is_either_right_or_refused(depth, padding):
 
 
 def test_crop_takes_as_much_from_either_side():
-    assert unet.crop(torch.arange(36).reshape(1, 6, 6), (2, 4)).tolist() == [[[13, 14, 15, 16], [19, 20, 21, 22]]]
+    assert unet.crop(torch.arange(36).reshape(1, 6, 6), (2, 4)).tolist() == [
+        [[13, 14, 15, 16], [19, 20, 21, 22]]
+    ]
 
 
 def test_initial_weights_have_the_papers_deviation():
     torch.manual_seed(0)
     net = unet.paper(widths=(64, 128))
-    assert net.down[0][2].weight.std().item() == pytest.approx(math.sqrt(2 / 576), rel=0.02)  # the paper's example
+    # the paper's example
+    assert net.down[0][2].weight.std().item() == pytest.approx(
+        math.sqrt(2 / 576), rel=0.02
+    )
     assert net.up[0].weight.std().item() == pytest.approx(math.sqrt(2 / 128), rel=0.02)
-    assert not any(p.any() for name, p in net.named_parameters() if name.endswith("bias"))
+    assert not any(
+        p.any() for name, p in net.named_parameters() if name.endswith("bias")
+    )
 
 
 def test_dropout_follows_the_two_lowest_blocks():
     seen = []
     net = unet.UNet(widths=(2, 3, 4, 5), dropout=0.5)
-    net.dropout.register_forward_hook(lambda module, inputs, out: seen.append(out.shape[1]))
+    net.dropout.register_forward_hook(
+        lambda module, inputs, out: seen.append(out.shape[1])
+    )
     net(torch.zeros(1, 1, 108, 108))
     assert seen == [4, 5]
 
@@ -96,13 +110,26 @@ def test_energy_by_hand():
     found = unet.loss(outputs, labels, weights)
     assert found["loss"].item() == pytest.approx((3 * right[0] + 0.5 * right[1]) / 2)
     assert found["accuracy"].item() == 0
-    wide = functional.pad(labels, (3, 3, 2, 2)), functional.pad(weights, (3, 3, 2, 2), value=99.0)
+    wide = (
+        functional.pad(labels, (3, 3, 2, 2)),
+        functional.pad(weights, (3, 3, 2, 2), value=99.0),
+    )
     assert unet.loss(outputs, *wide)["loss"] == found["loss"]
 
 
 def test_cells_that_touch_are_parted_by_two_pixels():
     row = torch.tensor([[[0, 1, 1, 1, 2, 2, 2, 0, 3]]])
-    assert unet.separate(row.expand(1, 4, 9))[0, 0].tolist() == [0, 1, 1, 0, 0, 2, 2, 0, 3]
+    assert unet.separate(row.expand(1, 4, 9))[0, 0].tolist() == [
+        0,
+        1,
+        1,
+        0,
+        0,
+        2,
+        2,
+        0,
+        3,
+    ]
     corner = torch.tensor([[[1, 0], [0, 2]]])
     assert not unet.separate(corner).any()
     alone = torch.tensor([[[0, 5, 5], [0, 5, 5]]])
@@ -110,25 +137,39 @@ def test_cells_that_touch_are_parted_by_two_pixels():
 
 
 def test_after_separation_every_piece_has_one_cell():
-    truth = cells.annotate(cells.sample(20, torch.Generator().manual_seed(0)), 64)["instances"]
+    truth = cells.annotate(cells.sample(20, torch.Generator().manual_seed(0)), 64)[
+        "instances"
+    ]
     for image in unet.separate(truth).numpy():
         pieces, number = ndimage.label(image > 0, np.ones((3, 3)))
-        assert all(len(np.unique(image[pieces == i])) == 1 for i in range(1, number + 1))
+        assert all(
+            len(np.unique(image[pieces == i])) == 1 for i in range(1, number + 1)
+        )
 
 
 def test_balance_by_hand():
     labels = torch.tensor([[[0, 0, 0, 7]], [[0, 0, 0, 0]]])
     found = unet.class_balance(labels)
-    torch.testing.assert_close(found, torch.tensor([[[2 / 3, 2 / 3, 2 / 3, 2.0]], [[1.0, 1, 1, 1]]]))
+    torch.testing.assert_close(
+        found, torch.tensor([[[2 / 3, 2 / 3, 2 / 3, 2.0]], [[1.0, 1, 1, 1]]])
+    )
 
 
 def test_distances_are_scipys():
-    truth = cells.annotate(cells.sample(3, torch.Generator().manual_seed(1)), 48)["instances"]
+    truth = cells.annotate(cells.sample(3, torch.Generator().manual_seed(1)), 48)[
+        "instances"
+    ]
     for image in unet.separate(truth):
-        each = [ndimage.distance_transform_edt(image != number) for number in image.unique() if number > 0]
+        each = [
+            ndimage.distance_transform_edt(image != number)
+            for number in image.unique()
+            if number > 0
+        ]
         expected = np.sort(np.stack(each), 0)[:2]
         expected[:, image > 0] = 0
-        torch.testing.assert_close(unet.nearest_two(image), torch.from_numpy(expected).float())
+        torch.testing.assert_close(
+            unet.nearest_two(image), torch.from_numpy(expected).float()
+        )
 
 
 def test_equation_2_by_hand():
@@ -161,7 +202,9 @@ def test_fields_pass_through_the_coarse_vectors_with_cubics_between():
     for row, column in ((3, 5), (1, 11), (8, 2)):
         y, x = row / 4, column / 6
         expected = sum(
-            keys(y - i) * keys(x - j) * coarse[:, :, min(max(i, 0), 2), min(max(j, 0), 2)]
+            keys(y - i)
+            * keys(x - j)
+            * coarse[:, :, min(max(i, 0), 2), min(max(j, 0), 2)]
             for i in range(-2, 5)
             for j in range(-2, 5)
         )
@@ -182,11 +225,19 @@ def test_a_field_of_whole_pixels_shifts_and_mirrors():
 @pytest.mark.parametrize(("mode", "order"), [("bilinear", 1), ("nearest", 0)])
 def test_deforming_is_scipys_map_coordinates(mode, order):
     generator = torch.Generator().manual_seed(2)
-    image, field = torch.rand(1, 1, 40, 56, generator=generator), unet.displacements(1, (40, 56), generator, std=4.0)
+    image, field = (
+        torch.rand(1, 1, 40, 56, generator=generator),
+        unet.displacements(1, (40, 56), generator, std=4.0),
+    )
     where = np.mgrid[:40, :56] + field[0].flip(0).numpy().astype(float)
-    expected = ndimage.map_coordinates(image[0, 0].numpy(), where, order=order, mode="reflect")
-    wrong = (unet.deform(image, field, mode)[0, 0] - torch.from_numpy(expected)).abs() > 1e-4
-    assert wrong.float().mean() < (0.001 if order == 0 else 1e-9)  # halves may be rounded either way
+    expected = ndimage.map_coordinates(
+        image[0, 0].numpy(), where, order=order, mode="reflect"
+    )
+    wrong = (
+        unet.deform(image, field, mode)[0, 0] - torch.from_numpy(expected)
+    ).abs() > 1e-4
+    # halves may be rounded either way
+    assert wrong.float().mean() < (0.001 if order == 0 else 1e-9)
 
 
 def test_jacobian_of_a_stretch_and_of_a_fold():
@@ -199,26 +250,39 @@ def test_jacobian_of_a_stretch_and_of_a_fold():
 
 
 def test_pictures_labels_and_weights_move_together():
-    labels = (torch.rand(2, 30, 30, generator=torch.Generator().manual_seed(0)) > 0.5).long()
-    batch = {"images": labels[:, None].float(), "labels": labels, "weights": 5.0 * labels}
+    labels = (
+        torch.rand(2, 30, 30, generator=torch.Generator().manual_seed(0)) > 0.5
+    ).long()
+    batch = {
+        "images": labels[:, None].float(),
+        "labels": labels,
+        "weights": 5.0 * labels,
+    }
     found = unet.augment(batch, torch.Generator().manual_seed(1), std=3.0)
     assert found["weights"].equal(5.0 * found["labels"])
     assert not found["labels"].equal(labels)
-    assert ((found["images"][:, 0] > 0.5) != (found["labels"] > 0)).float().mean() < 0.35  # bilinear against nearest
+    # bilinear against nearest
+    assert (
+        (found["images"][:, 0] > 0.5) != (found["labels"] > 0)
+    ).float().mean() < 0.35
     same, other = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
     assert unet.augment(batch, same, std=0) is batch
     unet.augment(batch, other, std=2.0)
     assert torch.rand(1, generator=same) == torch.rand(1, generator=other)
 
 
-@pytest.mark.parametrize(("size", "margins"), [((5, 7), (3, 2)), ((4, 4), (9, 14)), ((1, 6), (2, 2))])
+@pytest.mark.parametrize(
+    ("size", "margins"), [((5, 7), (3, 2)), ((4, 4), (9, 14)), ((1, 6), (2, 2))]
+)
 def test_mirroring_is_numpys(size, margins):
     image = torch.arange(math.prod(size)).reshape(1, *size)
     expected = np.pad(image.numpy(), ((0, 0), margins, margins), mode="reflect")
     assert unet.mirror(image, *margins).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize(("depth", "tiles"), [(1, (4, 10, 40)), (2, (4, 16, 40)), (3, (12, 20, 44))])
+@pytest.mark.parametrize(
+    ("depth", "tiles"), [(1, (4, 10, 40)), (2, (4, 16, 40)), (3, (12, 20, 44))]
+)
 def test_tiles_leave_no_seam(depth, tiles):
     torch.manual_seed(0)
     net = unet.UNet(widths=[4, 6, 8, 8][: depth + 1], dropout=0).eval()
@@ -237,15 +301,22 @@ def test_away_from_the_border_what_lies_beyond_does_not_matter():
     net = unet.tiny().eval()
     images, around = torch.rand(1, 3, 64, 64), unet.margin(2)
     with torch.no_grad():
-        mirrored, zeros = (unet.predict(net, images, 64, mirrored=m) for m in (True, False))
+        mirrored, zeros = (
+            unet.predict(net, images, 64, mirrored=m) for m in (True, False)
+        )
     inside = slice(around + 2, -around - 2)
-    torch.testing.assert_close(mirrored[..., inside, inside], zeros[..., inside, inside])
+    torch.testing.assert_close(
+        mirrored[..., inside, inside], zeros[..., inside, inside]
+    )
 
 
 def test_a_few_steps_fit_a_picture():
     torch.manual_seed(0)
     scene = cells.sample(1, torch.Generator().manual_seed(0))
-    images, truth = cells.render(scene, 64), unet.separate(cells.annotate(scene, 64)["instances"])
+    images, truth = (
+        cells.render(scene, 64),
+        unet.separate(cells.annotate(scene, 64)["instances"]),
+    )
     net, around = unet.tiny(), unet.margin(2)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     wide = unet.mirror((images - images.mean()) / images.std(), around, around)
@@ -268,8 +339,16 @@ def test_a_few_steps_fit_a_picture():
         (lambda: unet.tiny()(torch.zeros(1, 3, 62, 62)), r"expected sides of 0 \+ k 4"),
         (lambda: unet.tiny()(torch.zeros(1, 3, 40, 40)), "at least 41"),
         (lambda: unet.paper().check([574]), r"expected sides of 12 \+ k 16"),
-        (lambda: unet.predict(unet.tiny(), torch.zeros(1, 3, 30, 30), 13), "expected sides"),
-        (lambda: unet.predict(unet.tiny(widths=(2, 2, 2, 2)), torch.zeros(1, 3, 30, 30), 4), "a tile of at least 8"),
+        (
+            lambda: unet.predict(unet.tiny(), torch.zeros(1, 3, 30, 30), 13),
+            "expected sides",
+        ),
+        (
+            lambda: unet.predict(
+                unet.tiny(widths=(2, 2, 2, 2)), torch.zeros(1, 3, 30, 30), 4
+            ),
+            "a tile of at least 8",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(wrong, message):

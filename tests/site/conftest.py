@@ -25,7 +25,12 @@ WIDGETS = ".pn-scrubber, .pn-picker, .pn-line-integral"
 def toc_pages() -> list[str]:
     """Every page of ``_toc.yml``, as a path below the site's root, in reading order."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    entries = [e for part in toc["parts"] for c in part["chapters"] for e in (c, *c.get("sections", []))]
+    entries = [
+        e
+        for part in toc["parts"]
+        for c in part["chapters"]
+        for e in (c, *c.get("sections", []))
+    ]
     return [f"{toc['root']}.html", *(f"{entry['file']}.html" for entry in entries)]
 
 
@@ -58,7 +63,9 @@ class Visit:
                 }
             }"""
         )
-        self.page.wait_for_function("!document.querySelector('.pn-waiting')", timeout=60_000)
+        self.page.wait_for_function(
+            "!document.querySelector('.pn-waiting')", timeout=60_000
+        )
         self.page.wait_for_load_state("networkidle")
         self.page.evaluate("scrollTo(0, 0)")
 
@@ -73,7 +80,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
     """Address of the built site."""
-    assert (HTML / "index.html").exists(), f"expected a built site in {HTML}; build it with: make site"
+    assert (HTML / "index.html").exists(), (
+        f"expected a built site in {HTML}; build it with: make site"
+    )
     handler = functools.partial(Quiet, directory=str(HTML))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -84,23 +93,34 @@ def site() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium, wherever the system has it."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    program = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if not program:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no chromium or google-chrome on the PATH")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "no chromium or google-chrome on the PATH"
+        )
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS.split())
+        chromium = playwright.chromium.launch(
+            executable_path=program, args=FLAGS.split()
+        )
         yield chromium
         chromium.close()
 
 
 @pytest.fixture
 def visit(browser: Browser, site: str) -> Iterator[Callable[..., Visit]]:
-    """Opens pages: ``visit(path, width=1280, theme="light")``; each is closed after the test."""
+    """Opens pages: ``visit(path, width=1280, theme="light")``; each is closed after the
+    test."""
     contexts = []
 
     def go(path: str, *, width: int = 1280, theme: str = "light") -> Visit:
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
+            viewport={"width": width, "height": 900},
+            color_scheme=theme,
+            reduced_motion="reduce",
         )
         contexts.append(context)
         context.add_init_script(
@@ -126,9 +146,19 @@ def visit(browser: Browser, site: str) -> Iterator[Callable[..., Visit]]:
         page = seen.page
         page.on("request", on_request)
         page.on("response", on_response)
-        page.on("requestfailed", lambda request: seen.problems.append(f"failed: {request.url}"))
+        page.on(
+            "requestfailed",
+            lambda request: seen.problems.append(f"failed: {request.url}"),
+        )
         page.on("pageerror", lambda error: seen.problems.append(f"exception: {error}"))
-        page.on("console", lambda m: seen.problems.append(f"console: {m.text}") if m.type == "error" else None)
+        page.on(
+            "console",
+            lambda m: (
+                seen.problems.append(f"console: {m.text}")
+                if m.type == "error"
+                else None
+            ),
+        )
         seen.open(path)
         return seen
 

@@ -1,4 +1,5 @@
-"""The built site as a reader has it: in Chromium, light and dark, wide and narrow, by mouse and by keyboard."""
+"""The built site as a reader has it: in Chromium, light and dark, wide and narrow, by
+mouse and by keyboard."""
 
 import gzip
 import json
@@ -17,7 +18,9 @@ Open = Callable[..., Visit]
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("path", [*PAGES, "search.html", "genindex.html"])
-def test_page_loads_cleanly_fits_and_is_accessible(visit: Open, path: str, theme: str) -> None:
+def test_page_loads_cleanly_fits_and_is_accessible(
+    visit: Open, path: str, theme: str
+) -> None:
     seen = visit(path, theme=theme)
     seen.settle()
     assert seen.page.evaluate("document.documentElement.dataset.theme") == theme
@@ -25,7 +28,8 @@ def test_page_loads_cleanly_fits_and_is_accessible(visit: Open, path: str, theme
         seen.page.set_viewport_size({"width": width, "height": 900})
         reach = seen.page.evaluate("document.documentElement.scrollWidth")
         assert reach <= width, f"{path} is {reach} px wide in a window of {width}"
-    seen.page.wait_for_timeout(500)  # the theme makes what scrolls focusable once the window has kept its size a while
+    # the theme makes what scrolls focusable once the window has kept its size a while
+    seen.page.wait_for_timeout(500)
     found = violations(seen)
     assert not found, f"axe at {width} px, {theme}: {found}"
     assert not seen.problems
@@ -34,8 +38,11 @@ def test_page_loads_cleanly_fits_and_is_accessible(visit: Open, path: str, theme
 def violations(seen: Visit) -> list[str]:
     """What axe-core calls serious or critical, with the elements."""
     if not seen.page.evaluate("!!window.axe"):
-        # Not as a script tag: where RequireJS is loaded, axe would register with it instead of with the window.
-        seen.page.evaluate(f"() => {{ const define = undefined, module = undefined; {AXE.read_text()} }}")
+        # Not as a script tag: where RequireJS is loaded, axe would register with it
+        # instead of with the window.
+        seen.page.evaluate(
+            f"() => {{ const define = undefined, module = undefined; {AXE.read_text()} }}"
+        )
     run = "axe.run({ resultTypes: ['violations'], preload: false })"
     late = "new Promise((_, fail) => setTimeout(() => fail(new Error('axe took two minutes')), 120_000))"
     found = seen.page.evaluate(f"() => Promise.race([{run}, {late}])")["violations"]
@@ -52,26 +59,40 @@ def test_page_is_light_and_loads_widgets_late(visit: Open, path: str) -> None:
     seen.settle()
     lazy = f"{seen.base}vendor/"  # the widget bundle
     has_widgets = seen.page.locator(WIDGETS).count() > 0
-    assert any(response.url.startswith(lazy) for response in seen.responses) == has_widgets
-    # Weighed from the disk: asking the browser for the body of a response that it no longer keeps may never end.
-    urls = {r.url for r in seen.responses if r.ok and r.url.startswith(seen.base) and not r.url.startswith(lazy)}
+    assert (
+        any(response.url.startswith(lazy) for response in seen.responses) == has_widgets
+    )
+    # Weighed from the disk: asking the browser for the body of a response that it no
+    # longer keeps may never end.
+    urls = {
+        r.url
+        for r in seen.responses
+        if r.ok and r.url.startswith(seen.base) and not r.url.startswith(lazy)
+    }
     files = {url: HTML / unquote(urlsplit(url).path).lstrip("/") for url in urls}
     sent = {url: len(gzip.compress(file.read_bytes())) for url, file in files.items()}
     total = sum(sent.values())
     largest = sorted(sent.items(), key=lambda item: -item[1])[:5]
-    assert total <= 1.5e6, f"{path}: {total / 1e6:.2f} MB gzipped; the largest: {largest}"
+    assert total <= 1.5e6, (
+        f"{path}: {total / 1e6:.2f} MB gzipped; the largest: {largest}"
+    )
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_page_does_not_jump(visit: Open, path: str) -> None:
-    # On a busy machine a page may be drawn before all of it has come; one that jumps by itself does so every time.
+    # On a busy machine a page may be drawn before all of it has come; one that jumps by
+    # itself does so every time.
     for _ in range(3):
         seen = visit(path)
-        # Formulas are set before anybody has scrolled to them; settle() would be faster than that.
+        # Formulas are set before anybody has scrolled to them; settle() would be faster
+        # than that.
         late = "new Promise((go) => setTimeout(go, 60_000))"  # a promise has no timeout
-        seen.page.evaluate(f"async () => {{ await Promise.race([window.MathJax?.startup?.promise, {late}]); }}")
+        seen.page.evaluate(
+            f"async () => {{ await Promise.race([window.MathJax?.startup?.promise, {late}]); }}"
+        )
         seen.settle()
-        if seen.page.evaluate("shifted") < 0.1:  # of the window's area, weighted by distance: the usual "good"
+        # of the window's area, weighted by distance: the usual "good"
+        if seen.page.evaluate("shifted") < 0.1:
             return
     pytest.fail(f"{path} jumps while it loads: {seen.page.evaluate('moved')}")
 
@@ -82,7 +103,9 @@ def shown(widget: Locator) -> tuple[str, str]:
     return image.get_attribute("src"), image.get_attribute("alt")
 
 
-def until_changed(widget: Locator, before: tuple[str, str], action: str) -> tuple[str, str]:
+def until_changed(
+    widget: Locator, before: tuple[str, str], action: str
+) -> tuple[str, str]:
     """The picture after it became another one; fails if it stays."""
     for _ in range(60):
         if (now := shown(widget)) != before:
@@ -104,7 +127,9 @@ def test_scrubbers_move_by_keyboard_and_by_play(visit: Open, path: str) -> None:
         for _ in range(last):
             seen.page.keyboard.press("ArrowRight")
             pictures.append(until_changed(scrubber, pictures[-1], "ArrowRight"))
-        assert len({alt for _, alt in pictures}) == last + 1, "every frame has a description of its own"
+        assert len({alt for _, alt in pictures}) == last + 1, (
+            "every frame has a description of its own"
+        )
         assert len({src for src, _ in pictures}) > 1
         seen.page.keyboard.press("Home")
         first = until_changed(scrubber, pictures[-1], "Home")
@@ -174,7 +199,14 @@ def test_every_kind_of_widget_is_in_the_book(visit: Open) -> None:
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_search_finds_the_chapter(visit: Open, path: str) -> None:
     notebook = json.loads((ROOT / path).with_suffix(".ipynb").read_text())
-    title = "".join(notebook["cells"][0]["source"]).splitlines()[0].lstrip("# ").split(":")[0]
+    title = (
+        "".join(notebook["cells"][0]["source"])
+        .splitlines()[0]
+        .lstrip("# ")
+        .split(":")[0]
+    )
     seen = visit(f"search.html?q={title}")
-    expect(seen.page.locator(f"#search-results a[href*='{path}']").first).to_be_visible(timeout=20_000)
+    expect(seen.page.locator(f"#search-results a[href*='{path}']").first).to_be_visible(
+        timeout=20_000
+    )
     assert not seen.problems

@@ -1,4 +1,5 @@
-"""What the files of the built site promise: links, addresses, descriptions, weight. No browser."""
+"""What the files of the built site promise: links, addresses, descriptions, weight. No
+browser."""
 
 import json
 import re
@@ -39,7 +40,11 @@ def read(path: Path) -> Reader:
 
 @cache
 def anchors(path: Path) -> set[str | None]:
-    return {attributes.get(key) for _, attributes in read(path).tags for key in ("id", "name")}
+    return {
+        attributes.get(key)
+        for _, attributes in read(path).tags
+        for key in ("id", "name")
+    }
 
 
 @pytest.mark.parametrize("name", [*PAGES, "search.html", "genindex.html", "index.html"])
@@ -55,7 +60,9 @@ def test_every_internal_link_and_file_resolves(name: str) -> None:
             if target.is_dir():
                 target /= "index.html"
             if not target.exists() or (
-                url.fragment and target.suffix == ".html" and unquote(url.fragment) not in anchors(target)
+                url.fragment
+                and target.suffix == ".html"
+                and unquote(url.fragment) not in anchors(target)
             ):
                 missing.append(attributes[key])
     assert not missing, f"{name} refers to what is not there: {missing}"
@@ -63,8 +70,16 @@ def test_every_internal_link_and_file_resolves(name: str) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_picture_is_described(name: str) -> None:
-    pictures = [(image.get("src", "")[:60], image.get("alt") or "") for image in read(HTML / name).all("img")]
-    without = [source for source, alt in pictures if not alt.strip() and not source.endswith("logo.svg")]  # decoration
+    pictures = [
+        (image.get("src", "")[:60], image.get("alt") or "")
+        for image in read(HTML / name).all("img")
+    ]
+    # decoration
+    without = [
+        source
+        for source, alt in pictures
+        if not alt.strip() and not source.endswith("logo.svg")
+    ]
     assert not without, f"{name} has pictures without alt text: {without}"
 
 
@@ -86,11 +101,22 @@ def test_figures_carry_the_descriptions_stored_with_them(name: str) -> None:
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_can_be_launched_downloaded_and_edited(name: str) -> None:
     source = str(Path(name).with_suffix(".ipynb"))
-    links = {link.get("href") or "" for tag in ("a", "button") for link in read(HTML / name).all(tag)}
+    links = {
+        link.get("href") or ""
+        for tag in ("a", "button")
+        for link in read(HTML / name).all(tag)
+    }
     where = REPOSITORY.removeprefix("https://github.com/")
     branch = CONFIG["repository"]["branch"]
-    assert f"https://colab.research.google.com/github/{where}/blob/{branch}/{source}" in links
-    assert any(link.startswith(f"https://mybinder.org/v2/gh/{where}/{branch}") and source in link for link in links)
+    assert (
+        f"https://colab.research.google.com/github/{where}/blob/{branch}/{source}"
+        in links
+    )
+    assert any(
+        link.startswith(f"https://mybinder.org/v2/gh/{where}/{branch}")
+        and source in link
+        for link in links
+    )
     assert f"{REPOSITORY}/edit/{branch}/{source}" in links
     assert any(re.search(rf"_sources/{re.escape(source)}$", link) for link in links)
 
@@ -101,24 +127,37 @@ def test_pages_describe_themselves_to_others() -> None:
     listed = re.findall(r"<loc>(.*?)</loc>", (HTML / "sitemap.xml").read_text())
     assert {base + page for page in PAGES} <= set(listed)
     for page in PAGES:
-        cards = {meta.get("property"): meta.get("content") for meta in read(HTML / page).all("meta")}
+        cards = {
+            meta.get("property"): meta.get("content")
+            for meta in read(HTML / page).all("meta")
+        }
         assert cards["og:title"], page
         assert cards["og:description"], page
         assert cards["og:url"] == base + page
         assert (HTML / cards["og:image"].removeprefix(base)).exists(), cards["og:image"]
-    assert any("icon" in (link.get("rel") or "") for link in read(HTML / PAGES[0]).all("link"))
+    assert any(
+        "icon" in (link.get("rel") or "") for link in read(HTML / PAGES[0]).all("link")
+    )
 
 
 def test_the_map_shows_every_chapter_and_links_the_built_ones() -> None:
     parts = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())
-    slugs = [f"{part}/{slug}" for part, content in parts.items() for slug in content["chapters"]]
+    slugs = [
+        f"{part}/{slug}"
+        for part, content in parts.items()
+        for slug in content["chapters"]
+    ]
     page = read(HTML / "book/intro.html")
     rows = [a for _, a in page.tags if "data-slug" in a]
     assert [row["data-slug"] for row in rows] == [slug.split("/")[1] for slug in slugs]
     built = {row["data-slug"] for row in rows if "pn-built" in row["class"]}
     assert built == {Path(chapter).stem for chapter in CHAPTERS}
-    assert {chapter.removeprefix("book/") for chapter in CHAPTERS} <= {a.get("href") for a in page.all("a")}
-    assert {parent for row in rows for parent in row["data-on"].split()} <= {row["data-slug"] for row in rows}
-    assert {a["href"] for a in page.all("a") if "pn-card" in (a.get("class") or "")} == {
-        c.removeprefix("book/") for c in CHAPTERS
+    assert {chapter.removeprefix("book/") for chapter in CHAPTERS} <= {
+        a.get("href") for a in page.all("a")
     }
+    assert {parent for row in rows for parent in row["data-on"].split()} <= {
+        row["data-slug"] for row in rows
+    }
+    assert {
+        a["href"] for a in page.all("a") if "pn-card" in (a.get("class") or "")
+    } == {c.removeprefix("book/") for c in CHAPTERS}

@@ -1,4 +1,5 @@
-"""The widgets' own scripts in Chromium, without a site: each module is given a model that holds what Python sent."""
+"""The widgets' own scripts in Chromium, without a site: each module is given a model
+that holds what Python sent."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -35,7 +36,11 @@ def draw(browser: Browser) -> Iterator[Draw]:
     def go(widget: widgets.Frames | widgets.LineIntegral) -> Page:
         page = context.new_page()
         page.set_content("<main></main>")
-        state = {name: value for name, value in widget.get_state().items() if name != "layout"}
+        state = {
+            name: value
+            for name, value in widget.get_state().items()
+            if name != "layout"
+        }
         source, style = state.pop("_esm"), state.pop("_css")
         page.evaluate(SETUP, [str(source), str(style), json.loads(json.dumps(state))])
         return page
@@ -54,7 +59,8 @@ def test_a_picker_shows_the_chosen_combination(draw: Draw) -> None:
     assert alt(page) == "pair: x, 0"
     page.get_by_role("radiogroup", name="letter").get_by_role("radio", name="z").click()
     assert alt(page) == "pair: z, 0"
-    slider = page.get_by_role("slider", name="digit")  # seven options are too many for buttons
+    # seven options are too many for buttons
+    slider = page.get_by_role("slider", name="digit")
     slider.press("End")
     assert alt(page) == "pair: z, 6"
     assert slider.get_attribute("aria-valuetext") == "6"
@@ -68,7 +74,14 @@ def test_a_picker_shows_the_chosen_combination(draw: Draw) -> None:
 
 
 def test_a_film_plays_to_its_end_stops_and_begins_again(draw: Draw) -> None:
-    page = draw(widgets.scrubber([torch.rand(3, 8, 8) for _ in range(4)], list("abcd"), alt="film", interval=30))
+    page = draw(
+        widgets.scrubber(
+            [torch.rand(3, 8, 8) for _ in range(4)],
+            list("abcd"),
+            alt="film",
+            interval=30,
+        )
+    )
     page.get_by_role("button", name="Play").press("Enter")
     page.wait_for_function("document.querySelector('img').alt === 'film: d'")
     page.get_by_role("button", name="Play").wait_for()
@@ -79,9 +92,17 @@ def test_a_film_plays_to_its_end_stops_and_begins_again(draw: Draw) -> None:
 
 def test_moving_the_slider_or_pressing_again_stops_a_film(draw: Draw) -> None:
     page = draw(
-        widgets.scrubber([torch.rand(3, 8, 8) for _ in range(50)], [*map(str, range(50))], alt="film", interval=60)
+        widgets.scrubber(
+            [torch.rand(3, 8, 8) for _ in range(50)],
+            [*map(str, range(50))],
+            alt="film",
+            interval=60,
+        )
     )
-    for stop in (lambda: page.get_by_role("slider").press("Home"), lambda: page.get_by_role("button").click()):
+    for stop in (
+        lambda: page.get_by_role("slider").press("Home"),
+        lambda: page.get_by_role("button").click(),
+    ):
         page.get_by_role("button", name="Play").click()
         page.wait_for_function("model.get('chosen')[0] > 1")
         stop()
@@ -92,11 +113,16 @@ def test_moving_the_slider_or_pressing_again_stops_a_film(draw: Draw) -> None:
 
 
 def test_a_picture_is_never_wider_than_the_page(draw: Draw) -> None:
-    page = draw(widgets.scrubber([torch.rand(3, 30, 60)], ["a"], alt="wide", scale=20.0))
+    page = draw(
+        widgets.scrubber([torch.rand(3, 30, 60)], ["a"], alt="wide", scale=20.0)
+    )
     box = page.locator("img").bounding_box()
     assert box["width"] <= 390
     assert box["height"] == pytest.approx(box["width"] / 2, abs=1)
-    assert page.locator("img").evaluate("i => getComputedStyle(i).imageRendering") == "pixelated"
+    assert (
+        page.locator("img").evaluate("i => getComputedStyle(i).imageRendering")
+        == "pixelated"
+    )
 
 
 @pytest.fixture
@@ -105,29 +131,57 @@ def scene(draw: Draw) -> Page:
     field = torch.zeros(1, 2, 16, 16)
     field[0, 1, 2:14, (3, 12)] = 1.0
     points = [
-        {"joint": joint, "x": 7.0 + 18 * column, "y": 6.0 + 20 * joint, "label": f"joint {joint}, {side}"}
+        {
+            "joint": joint,
+            "x": 7.0 + 18 * column,
+            "y": 6.0 + 20 * joint,
+            "label": f"joint {joint}, {side}",
+        }
         for column, side in enumerate(("left", "right"))
         for joint in (0, 1)
     ]
     return draw(
-        widgets.line_integral(torch.rand(3, 32, 32), field, limbs={"limb": (0, 1)}, points=points, alt="two limbs")
+        widgets.line_integral(
+            torch.rand(3, 32, 32),
+            field,
+            limbs={"limb": (0, 1)},
+            points=points,
+            alt="two limbs",
+        )
     )
 
 
 def test_right_pairs_belong_together_and_wrong_ones_do_not(scene: Page) -> None:
     words = scene.locator(".pn-li-words")
-    assert "E = 1.00, 10 of 10 samples agree. These belong together" in " ".join(words.inner_text().split())
+    assert "E = 1.00, 10 of 10 samples agree. These belong together" in " ".join(
+        words.inner_text().split()
+    )
     scene.get_by_role("button", name="end at the joint 1, right").press("Enter")
     assert "These do not belong together" in words.inner_text()
     assert "joint 0, left → joint 1, right" in words.inner_text()
     scene.get_by_role("button", name="start at the joint 0, right").click()
     assert "E = 1.00" in words.inner_text()
-    assert scene.get_by_role("button", name="end at the joint 1, right").get_attribute("aria-pressed") == "true"
-    assert scene.get_by_role("button", name="end at the joint 1, left").get_attribute("aria-pressed") == "false"
+    assert (
+        scene.get_by_role("button", name="end at the joint 1, right").get_attribute(
+            "aria-pressed"
+        )
+        == "true"
+    )
+    assert (
+        scene.get_by_role("button", name="end at the joint 1, left").get_attribute(
+            "aria-pressed"
+        )
+        == "false"
+    )
 
 
-def test_the_ends_move_by_keyboard_and_by_dragging_and_stay_in_the_picture(scene: Page) -> None:
-    line, end = scene.locator(".pn-li-segment"), scene.locator(".pn-li-handle.pn-li-end1")
+def test_the_ends_move_by_keyboard_and_by_dragging_and_stay_in_the_picture(
+    scene: Page,
+) -> None:
+    line, end = (
+        scene.locator(".pn-li-segment"),
+        scene.locator(".pn-li-handle.pn-li-end1"),
+    )
     end.press("ArrowLeft")
     end.press("ArrowUp")
     assert (line.get_attribute("x2"), line.get_attribute("y2")) == ("6", "25")

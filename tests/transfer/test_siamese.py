@@ -1,4 +1,5 @@
-"""The loss and its gradient by hand and in both label conventions; pairs and episodes on small cases."""
+"""The loss and its gradient by hand and in both label conventions; pairs and episodes
+on small cases."""
 
 import itertools
 import math
@@ -20,7 +21,11 @@ def pairs_at(*distances: float) -> Tensor:
     """Pairs of points that far apart, along the direction (3, 4)."""
     d = torch.tensor(distances, dtype=torch.float64)
     return torch.stack(
-        [torch.zeros(len(d), 2, dtype=torch.float64), d[:, None] * torch.tensor([0.6, 0.8], dtype=torch.float64)], 1
+        [
+            torch.zeros(len(d), 2, dtype=torch.float64),
+            d[:, None] * torch.tensor([0.6, 0.8], dtype=torch.float64),
+        ],
+        1,
     )
 
 
@@ -37,7 +42,11 @@ def test_sizes_of_the_papers_maps() -> None:
     net = siamese.paper().mapping
     c1 = net.c1(torch.rand(1, 1, 32, 32))
     s2 = net.s2(c1)
-    assert (c1.shape[1:], s2.shape[1:], net.c3(s2).shape[1:]) == ((15, 27, 27), (15, 9, 9), (30, 1, 1))
+    assert (c1.shape[1:], s2.shape[1:], net.c3(s2).shape[1:]) == (
+        (15, 27, 27),
+        (15, 9, 9),
+        (30, 1, 1),
+    )
 
 
 def test_subsampling_by_hand() -> None:
@@ -72,22 +81,30 @@ def test_both_images_pass_through_the_same_weights() -> None:
         (0.2, False, 0.0, 0.0),
     ],
 )
-def test_loss_of_one_pair_by_hand(far: float, similar: bool, margin: float, expected: float) -> None:
+def test_loss_of_one_pair_by_hand(
+    far: float, similar: bool, margin: float, expected: float
+) -> None:
     found = siamese.loss(pairs_at(far), torch.tensor([similar]), margin=margin)
     assert found["loss"].item() == pytest.approx(expected, abs=1e-9)
-    assert found["pull" if similar else "push"].item() == pytest.approx(expected, abs=1e-9)
+    assert found["pull" if similar else "push"].item() == pytest.approx(
+        expected, abs=1e-9
+    )
     assert found["active"].item() == (not similar and far < margin)
 
 
 def test_it_is_neither_of_the_two_widespread_mix_ups() -> None:
     d, margin = 0.6, 1.0
-    found = siamese.loss(pairs_at(d), torch.tensor([False]), margin=margin)["loss"].item()
+    found = siamese.loss(pairs_at(d), torch.tensor([False]), margin=margin)[
+        "loss"
+    ].item()
     assert found == pytest.approx(0.08)
     assert found != pytest.approx((margin**2 - d**2) / 2)
     assert found != pytest.approx((margin - d**2) / 2)
 
 
-@pytest.mark.parametrize("convention", ["paper: Y = 1 for dissimilar", "notes: Y = 1 for a match"])
+@pytest.mark.parametrize(
+    "convention", ["paper: Y = 1 for dissimilar", "notes: Y = 1 for a match"]
+)
 def test_both_label_conventions_are_one_function(convention: str) -> None:
     """Eq. 4, and 1/(2N) sum Y D^2 + (1 - Y) max(m - D, 0)^2, in numpy."""
     rng = np.random.default_rng(0)
@@ -108,10 +125,14 @@ def test_both_label_conventions_are_one_function(convention: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("far", "similar", "force"), [(0.5, True, 0.5), (3.0, True, 3.0), (0.25, False, -0.75), (1.5, False, 0.0)]
+    ("far", "similar", "force"),
+    [(0.5, True, 0.5), (3.0, True, 3.0), (0.25, False, -0.75), (1.5, False, 0.0)],
 )
-def test_the_gradient_is_the_papers_spring(far: float, similar: bool, force: float) -> None:
-    """dL/dD is D for similar pairs, -(m - D) for dissimilar ones within m, zero beyond; it acts along the pair."""
+def test_the_gradient_is_the_papers_spring(
+    far: float, similar: bool, force: float
+) -> None:
+    """dL/dD is D for similar pairs, -(m - D) for dissimilar ones within m, zero beyond;
+    it acts along the pair."""
     outputs = pairs_at(far).requires_grad_()
     siamese.loss(outputs, torch.tensor([similar]))["loss"].backward()
     assert outputs.grad is not None
@@ -124,8 +145,12 @@ def test_gradients_agree_with_finite_differences() -> None:
     torch.manual_seed(0)
     outputs = torch.randn(6, 2, 3, dtype=torch.float64, requires_grad=True)
     similar = torch.tensor([True, False] * 3)
-    assert torch.autograd.gradcheck(lambda x: siamese.loss(x, similar, margin=3.0)["loss"], outputs)
-    assert torch.autograd.gradcheck(lambda x: siamese.energy_loss(x, similar, bound=4.0)["loss"], outputs)
+    assert torch.autograd.gradcheck(
+        lambda x: siamese.loss(x, similar, margin=3.0)["loss"], outputs
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: siamese.energy_loss(x, similar, bound=4.0)["loss"], outputs
+    )
 
 
 @pytest.mark.parametrize("similar", [True, False])
@@ -140,7 +165,10 @@ def test_equal_outputs_have_a_finite_gradient(similar: bool) -> None:
 
 def test_a_batch_of_one_kind_only() -> None:
     for similar in (torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)):
-        assert all(value.isfinite() for value in siamese.loss(pairs_at(0.5, 2.0), similar).values())
+        assert all(
+            value.isfinite()
+            for value in siamese.loss(pairs_at(0.5, 2.0), similar).values()
+        )
 
 
 def test_the_energy_of_2005_by_hand() -> None:
@@ -148,7 +176,9 @@ def test_the_energy_of_2005_by_hand() -> None:
     found = siamese.energy_loss(outputs, torch.tensor([True, False]), bound=2.0)
     assert found["pull"].item() == pytest.approx(0.49 / 2)
     assert found["push"].item() == pytest.approx(4 * math.exp(-2.77 / 2 * 0.7) / 2)
-    assert found["loss"].item() == pytest.approx(found["pull"].item() + found["push"].item())
+    assert found["loss"].item() == pytest.approx(
+        found["pull"].item() + found["push"].item()
+    )
 
 
 def test_same_class_and_neighbourhood_by_hand() -> None:
@@ -157,7 +187,8 @@ def test_same_class_and_neighbourhood_by_hand() -> None:
         [False, True, False],
         [True, False, True],
     ]
-    # On a line at 0, 1, 3, 7: the nearest of 0 is 1, of 1 is 0, of 3 is 1, of 7 is 3; symmetric, with themselves.
+    # On a line at 0, 1, 3, 7: the nearest of 0 is 1, of 1 is 0, of 3 is 1, of 7 is 3;
+    # symmetric, with themselves.
     found = siamese.neighbourhood(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), k=1)
     expected = torch.eye(4, dtype=torch.bool)
     for a, b in ((0, 1), (1, 2), (2, 3)):
@@ -173,7 +204,9 @@ def test_equal_points_are_neighbours_and_each_its_own() -> None:
 
 def views(samples: int, count: int) -> Tensor:
     """Pictures of one pixel whose value names the sample (tens) and the view (ones)."""
-    return (10.0 * torch.arange(samples)[:, None] + torch.arange(count)).view(samples, count, 1, 1, 1)
+    return (10.0 * torch.arange(samples)[:, None] + torch.arange(count)).view(
+        samples, count, 1, 1, 1
+    )
 
 
 @pytest.mark.parametrize("same_view", [False, True])
@@ -181,7 +214,11 @@ def test_pairs_are_what_they_say(same_view: bool) -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 2, 2])
     similar = siamese.same_class(labels)
     batches = siamese.Pairs(
-        views(7, 3), similar, batch_size=500, generator=torch.Generator().manual_seed(0), same_view=same_view
+        views(7, 3),
+        similar,
+        batch_size=500,
+        generator=torch.Generator().manual_seed(0),
+        same_view=same_view,
     )
     batch = next(batches)
     sample, view = batch["sample"], batch["view"]
@@ -201,7 +238,14 @@ def test_pairs_are_what_they_say(same_view: bool) -> None:
 def test_pairs_depend_on_the_generator_alone() -> None:
     similar = siamese.same_class(torch.arange(6) // 2)
     first, second, other = (
-        next(siamese.Pairs(views(6, 2), similar, batch_size=9, generator=torch.Generator().manual_seed(seed)))
+        next(
+            siamese.Pairs(
+                views(6, 2),
+                similar,
+                batch_size=9,
+                generator=torch.Generator().manual_seed(seed),
+            )
+        )
         for seed in (1, 1, 2)
     )
     assert torch.equal(first["images"], second["images"])
@@ -209,7 +253,9 @@ def test_pairs_depend_on_the_generator_alone() -> None:
 
 
 def test_shifted_by_hand() -> None:
-    found = siamese.shifted(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), side=4, shifts=(1, 0, -1))
+    found = siamese.shifted(
+        torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), side=4, shifts=(1, 0, -1)
+    )
     assert found.shape == (1, 3, 1, 4, 4)
     assert found[0, :, 0, 1].tolist() == [[0, 0, 1, 2], [0, 1, 2, 0], [1, 2, 0, 0]]
     assert found[0, :, 0, 2].tolist() == [[0, 0, 3, 4], [0, 3, 4, 0], [3, 4, 0, 0]]
@@ -225,7 +271,8 @@ def test_embed_is_the_mapping_of_every_view() -> None:
 
 
 def test_share_of_the_views_by_hand() -> None:
-    # Two samples at x = 0 and 4; views one to the left and right of them: variance 1 within, 4 between.
+    # Two samples at x = 0 and 4; views one to the left and right of them: variance 1
+    # within, 4 between.
     points = torch.tensor([[[-1.0], [1.0]], [[3.0], [5.0]]])
     assert siamese.view_share(points) == pytest.approx(0.2)
     assert siamese.view_share(torch.tensor([[[0.0], [0.0]], [[4.0], [4.0]]])) == 0
@@ -233,11 +280,18 @@ def test_share_of_the_views_by_hand() -> None:
 
 
 def test_hits_by_hand() -> None:
-    # Samples 0 and 1 of one class, 2 and 3 of another, on a line; the second view moves sample 1 to the other side.
-    points = torch.tensor([[[0.0], [0.0]], [[1.0], [8.0]], [[9.0], [9.0]], [[7.0], [7.0]]])
+    # Samples 0 and 1 of one class, 2 and 3 of another, on a line; the second view moves
+    # sample 1 to the other side.
+    points = torch.tensor(
+        [[[0.0], [0.0]], [[1.0], [8.0]], [[9.0], [9.0]], [[7.0], [7.0]]]
+    )
     tasks = torch.tensor([[[0, 1], [2, 3]]])
-    assert siamese.hits(points, tasks, torch.zeros_like(tasks)).tolist() == [[True, True]]
-    assert siamese.hits(points, tasks, torch.ones_like(tasks)).tolist() == [[False, True]]
+    assert siamese.hits(points, tasks, torch.zeros_like(tasks)).tolist() == [
+        [True, True]
+    ]
+    assert siamese.hits(points, tasks, torch.ones_like(tasks)).tolist() == [
+        [False, True]
+    ]
 
 
 def test_the_rival_shares_the_mapping_and_names_each_image() -> None:
@@ -247,9 +301,14 @@ def test_the_rival_shares_the_mapping_and_names_each_image() -> None:
     images = torch.rand(4, 2, 1, 32, 32)
     outputs = rival(images)
     torch.testing.assert_close(outputs[:, 1], rival.head(net.mapping(images[:, 1])))
-    labels, sample = torch.tensor([0, 4, 2]), torch.tensor([[0, 1], [1, 2], [2, 2], [0, 0]])
+    labels, sample = (
+        torch.tensor([0, 4, 2]),
+        torch.tensor([[0, 1], [1, 2], [2, 2], [0, 0]]),
+    )
     expected = -outputs.log_softmax(2).gather(2, labels[sample][..., None]).mean()
-    torch.testing.assert_close(siamese.class_loss(outputs, {"sample": sample}, labels=labels)["loss"], expected)
+    torch.testing.assert_close(
+        siamese.class_loss(outputs, {"sample": sample}, labels=labels)["loss"], expected
+    )
 
 
 def test_the_loss_of_a_batch_is_the_loss_of_its_pairs() -> None:
@@ -262,7 +321,9 @@ def test_a_step_descends_with_a_rate_that_rises_and_falls() -> None:
     torch.manual_seed(0)
     line = nn.Linear(1, 1, bias=False)
     nn.init.ones_(line.weight)
-    step = siamese.make_step(line, lambda out, batch: {"loss": out.square().mean()}, steps=10, rate=0.1)
+    step = siamese.make_step(
+        line, lambda out, batch: {"loss": out.square().mean()}, steps=10, rate=0.1
+    )
     weights = [1.0]
     for _ in range(10):
         step({"images": torch.ones(1, 1)})
@@ -274,7 +335,9 @@ def test_a_step_descends_with_a_rate_that_rises_and_falls() -> None:
 
 def test_decode_takes_the_nearest() -> None:
     known = torch.tensor([[[0.0, 0.0], [4.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]]])
-    asked = torch.tensor([[[1.9, 0.0], [2.1, 5.0], [9.0, 0.0]], [[0.0, 0.1], [3.0, 3.0], [0.9, 0.9]]])
+    asked = torch.tensor(
+        [[[1.9, 0.0], [2.1, 5.0], [9.0, 0.0]], [[0.0, 0.1], [3.0, 3.0], [0.9, 0.9]]]
+    )
     assert siamese.decode(known, asked).tolist() == [[0, 1, 1], [1, 0, 0]]
 
 
@@ -292,10 +355,15 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
     for margin in (0.0, 1.0):
         torch.manual_seed(0)
         net = siamese.tiny(dim=2)
-        batch = {"images": torch.rand(16, 2, 1, 32, 32), "similar": torch.arange(16) % 2 == 0}
+        batch = {
+            "images": torch.rand(16, 2, 1, 32, 32),
+            "similar": torch.arange(16) % 2 == 0,
+        }
         optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
         for _ in range(80):
-            value = siamese.loss(net(batch["images"]), batch["similar"], margin=margin)["loss"]
+            value = siamese.loss(net(batch["images"]), batch["similar"], margin=margin)[
+                "loss"
+            ]
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -306,29 +374,50 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: siamese.loss(pairs_at(1.0), torch.tensor([True]), margin=-1.0), "margin >= 0, got -1.0"),
+        (
+            lambda: siamese.loss(pairs_at(1.0), torch.tensor([True]), margin=-1.0),
+            "margin >= 0, got -1.0",
+        ),
         (lambda: siamese.paper(side=20), "larger than the kernels, got side 20"),
-        (lambda: siamese.tiny()(torch.zeros(0, 2, 1, 32, 32)), "expected images of 32x32"),
-        (lambda: siamese.tiny()(torch.zeros(1, 2, 1, 28, 28)), "expected images of 32x32"),
+        (
+            lambda: siamese.tiny()(torch.zeros(0, 2, 1, 32, 32)),
+            "expected images of 32x32",
+        ),
+        (
+            lambda: siamese.tiny()(torch.zeros(1, 2, 1, 28, 28)),
+            "expected images of 32x32",
+        ),
         (lambda: siamese.shifted(torch.zeros(1, 1, 31, 31)), "by even numbers"),
         (lambda: siamese.shifted(torch.zeros(1, 1, 34, 34)), "smaller than 32"),
         (lambda: siamese.neighbourhood(torch.zeros(3, 2), k=3), "0 < k < 3"),
-        (lambda: siamese.episodes(torch.tensor([0, 0, 1]), 1, torch.Generator()), "two samples of each class"),
+        (
+            lambda: siamese.episodes(torch.tensor([0, 0, 1]), 1, torch.Generator()),
+            "two samples of each class",
+        ),
         (
             lambda: siamese.Pairs(
-                views(2, 1), torch.ones(2, 2, dtype=torch.bool), batch_size=2, generator=torch.Generator()
+                views(2, 1),
+                torch.ones(2, 2, dtype=torch.bool),
+                batch_size=2,
+                generator=torch.Generator(),
             ),
             r"with \[2\] similar ones",
         ),
         (
             lambda: siamese.Pairs(
-                views(0, 1), torch.ones(0, 0, dtype=torch.bool), batch_size=2, generator=torch.Generator()
+                views(0, 1),
+                torch.ones(0, 0, dtype=torch.bool),
+                batch_size=2,
+                generator=torch.Generator(),
             ),
             "each of 0",
         ),
         (
             lambda: siamese.Pairs(
-                views(3, 1), torch.eye(2, dtype=torch.bool), batch_size=2, generator=torch.Generator()
+                views(3, 1),
+                torch.eye(2, dtype=torch.bool),
+                batch_size=2,
+                generator=torch.Generator(),
             ),
             "each of 3",
         ),

@@ -1,4 +1,5 @@
-"""Counts by hand, AHP on consistent matrices, the programme against every subset of tasks, tournaments by hand."""
+"""Counts by hand, AHP on consistent matrices, the programme against every subset of
+tasks, tournaments by hand."""
 
 import itertools
 
@@ -17,12 +18,19 @@ def count(module: nn.Module) -> int:
 def test_parameters_at_the_papers_scale_by_hand():
     with torch.device("meta"):
         net = taskonomy.paper()
-    # ResNet-50 has 25,557,032 numbers, of which its classifier holds 2048 x 1000 + 1000; then 2048 -> 8, 3x3, and BN.
-    assert count(net.encoder) == 25_557_032 - 2_049_000 + 2048 * 8 * 9 + 16 == 23_655_504
+    # ResNet-50 has 25,557,032 numbers, of which its classifier holds 2048 x 1000 +
+    # 1000; then 2048 -> 8, 3x3, and BN.
+    assert (
+        count(net.encoder) == 25_557_032 - 2_049_000 + 2048 * 8 * 9 + 16 == 23_655_504
+    )
     channels = [8, *(c for c, _ in taskonomy.DECODER)]
     assert channels == [8, 1024, 1024, 512, 256, 256, 128, 64, 64, 32, 32, 16, 32, 16]
     convs = sum(9 * a * b for a, b in itertools.pairwise(channels))
-    assert count(net.decoder) == convs + 2 * sum(channels[1:]) + 9 * 16 * 3 + 3 == 16_453_299
+    assert (
+        count(net.decoder)
+        == convs + 2 * sum(channels[1:]) + 9 * 16 * 3 + 3
+        == 16_453_299
+    )
 
 
 def test_sizes_at_both_scales():
@@ -30,7 +38,12 @@ def test_sizes_at_both_scales():
     net, images = taskonomy.tiny(5).eval(), torch.rand(2, 3, 32, 32)
     assert net.encoder(images).shape == (2, 8, 8, 8)
     assert net(images).shape == (2, 5, 32, 32)
-    assert taskonomy.tiny_transfer(3, 5).eval()(torch.rand(2, 24, 8, 8)).shape == (2, 5, 32, 32)
+    assert taskonomy.tiny_transfer(3, 5).eval()(torch.rand(2, 24, 8, 8)).shape == (
+        2,
+        5,
+        32,
+        32,
+    )
     with torch.no_grad():
         large = taskonomy.paper(2).eval()
         code = large.encoder(torch.rand(1, 3, 256, 256))
@@ -40,12 +53,18 @@ def test_sizes_at_both_scales():
 
 def test_losses_by_hand():
     outputs = torch.tensor([[[[1.0, 2.0]]], [[[0.0, 0.0]]]])
-    torch.testing.assert_close(taskonomy.errors(outputs, torch.zeros(2, 1, 1, 2)), torch.tensor([1.5, 0.0]))
+    torch.testing.assert_close(
+        taskonomy.errors(outputs, torch.zeros(2, 1, 1, 2)), torch.tensor([1.5, 0.0])
+    )
     logits = torch.zeros(2, 4, 1, 3)
     logits[1, 2] = 100.0
     labels = torch.full((2, 1, 3), 2)
-    torch.testing.assert_close(taskonomy.errors(logits, labels), torch.tensor([4.0, 1.0]).log())
-    torch.testing.assert_close(taskonomy.loss(logits, labels)["loss"], torch.tensor(4.0).log() / 2)
+    torch.testing.assert_close(
+        taskonomy.errors(logits, labels), torch.tensor([4.0, 1.0]).log()
+    )
+    torch.testing.assert_close(
+        taskonomy.loss(logits, labels)["loss"], torch.tensor(4.0).log() / 2
+    )
 
 
 def test_evaluation_in_pieces_is_evaluation_at_once():
@@ -53,12 +72,19 @@ def test_evaluation_in_pieces_is_evaluation_at_once():
     net, images = taskonomy.tiny(1), torch.rand(7, 3, 32, 32)
     targets = torch.rand(7, 1, 32, 32)
     found = taskonomy.evaluate(net, images, targets, batch_size=3)
-    torch.testing.assert_close(found, taskonomy.errors(net(images), targets).detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found, taskonomy.errors(net(images), targets).detach(), rtol=1e-4, atol=1e-5
+    )
     before = {name: value.clone() for name, value in net.encoder.state_dict().items()}
     codes = taskonomy.encode(net.encoder.train(), images, batch_size=3)
-    torch.testing.assert_close(codes, net.encoder(images).detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        codes, net.encoder(images).detach(), rtol=1e-4, atol=1e-5
+    )
     assert not codes.requires_grad
-    assert all(torch.equal(value, before[name]) for name, value in net.encoder.state_dict().items())
+    assert all(
+        torch.equal(value, before[name])
+        for name, value in net.encoder.state_dict().items()
+    )
 
 
 def test_a_tournament_by_hand():
@@ -74,12 +100,16 @@ def test_gain_and_quality_are_entries_of_the_tournament():
 
 
 def test_win_rates_of_two_sum_to_one():
-    losses = torch.randint(5, (6, 40), generator=torch.Generator().manual_seed(0)).float()
+    losses = torch.randint(
+        5, (6, 40), generator=torch.Generator().manual_seed(0)
+    ).float()
     wins = taskonomy.win_rates(losses)
     torch.testing.assert_close(wins + wins.T, torch.ones(6, 6, dtype=torch.double))
 
 
-@pytest.mark.parametrize("weights", [[0.5, 0.3, 0.2], [0.7, 0.15, 0.1, 0.04, 0.01], [1.0]])
+@pytest.mark.parametrize(
+    "weights", [[0.5, 0.3, 0.2], [0.7, 0.15, 0.1, 0.04, 0.01], [1.0]]
+)
 def test_ahp_recovers_the_weights_of_a_consistent_matrix(weights):
     w = torch.tensor(weights, dtype=torch.double)
     wins = w[:, None] / (w[:, None] + w)  # so that w_ij / w_ji = w_i / w_j
@@ -95,7 +125,9 @@ def test_affinities_are_those_of_the_tournament():
 def test_ahp_of_a_matrix_by_hand():
     # Two competitors: the ratio is 3, whatever the eigenvalue.
     wins = torch.tensor([[0.5, 0.75], [0.25, 0.5]])
-    torch.testing.assert_close(taskonomy.ahp(wins), torch.tensor([0.75, 0.25], dtype=torch.double))
+    torch.testing.assert_close(
+        taskonomy.ahp(wins), torch.tensor([0.75, 0.25], dtype=torch.double)
+    )
     # One that always wins: clipped to 0.999 : 0.001.
     always = taskonomy.ahp(torch.tensor([[0.5, 1.0], [0.0, 0.5]]))
     torch.testing.assert_close(always, torch.tensor([0.999, 0.001], dtype=torch.double))
@@ -112,10 +144,16 @@ def test_ahp_is_numpys_eigenvector_and_follows_a_permutation():
 
 
 def graph(tasks: int, seed: int) -> tuple[list[Edge], torch.Tensor]:
-    """Every transfer of first order, the tasks' own nets, and some pairs; task 0 is a source only."""
+    """Every transfer of first order, the tasks' own nets, and some pairs; task 0 is a
+    source only."""
     generator = torch.Generator().manual_seed(seed)
     edges = [Edge((s,), t) for t in range(1, tasks) for s in range(tasks)]
-    edges += [Edge((s, (s + t) % tasks), t) for t in range(1, tasks) for s in range(tasks) if t % tasks]
+    edges += [
+        Edge((s, (s + t) % tasks), t)
+        for t in range(1, tasks)
+        for s in range(tasks)
+        if t % tasks
+    ]
     return edges, torch.rand(len(edges), generator=generator).double()
 
 
@@ -138,21 +176,28 @@ def brute_force(edges, affinity, budget, costs, importance):
     return best
 
 
-@pytest.mark.parametrize(("tasks", "budget"), [(4, 1), (6, 1), (6, 2), (6, 3), (7, 2.5), (8, 3)])
+@pytest.mark.parametrize(
+    ("tasks", "budget"), [(4, 1), (6, 1), (6, 2), (6, 3), (7, 2.5), (8, 3)]
+)
 def test_the_programme_is_the_best_of_all_subsets(tasks, budget):
     edges, affinity = graph(tasks, tasks)
     generator = torch.Generator().manual_seed(tasks)
     costs = 0.5 + torch.rand(tasks, generator=generator)
     importance = torch.rand(tasks, generator=generator)
     for cost, weight in ((torch.ones(tasks), torch.ones(tasks)), (costs, importance)):
-        found = taskonomy.programme(edges, affinity, budget=budget, costs=cost, importance=weight)
-        assert found.value == pytest.approx(brute_force(edges, affinity, budget, cost, weight), abs=1e-5)
+        found = taskonomy.programme(
+            edges, affinity, budget=budget, costs=cost, importance=weight
+        )
+        assert found.value == pytest.approx(
+            brute_force(edges, affinity, budget, cost, weight), abs=1e-5
+        )
         chosen = [edges[number] for number in found.chosen]
         assert sorted(edge.target for edge in chosen) == list(range(1, tasks))
         assert all(found.labelled[list(edge.sources)].all() for edge in chosen)
         assert (cost * found.labelled).sum() <= budget + 1e-5
         assert found.value == pytest.approx(
-            sum((affinity[n] * weight[edges[n].target]).item() for n in found.chosen), abs=1e-5
+            sum((affinity[n] * weight[edges[n].target]).item() for n in found.chosen),
+            abs=1e-5,
         )
 
 
@@ -177,14 +222,23 @@ def test_gain_and_quality_by_hand():
         Edge((0,), 1): torch.tensor([0.0, 1, 2, 4]),
     }
     assert taskonomy.gain_and_quality([Edge((0,), 1)], losses) == (0.75, 0.375)
-    assert taskonomy.gain_and_quality([Edge((0,), 1), Edge((1,), 1)], losses) == (0.875, 0.4375)
+    assert taskonomy.gain_and_quality([Edge((0,), 1), Edge((1,), 1)], losses) == (
+        0.875,
+        0.4375,
+    )
 
 
 def test_sources_of_the_second_order():
     singles = [Edge((s,), 7) for s in range(5)]
-    losses = {edge: torch.arange(9.0) + gap for edge, gap in zip(singles, (0.2, 0.5, 0.4, 0.3, 0.1), strict=True)}
+    losses = {
+        edge: torch.arange(9.0) + gap
+        for edge, gap in zip(singles, (0.2, 0.5, 0.4, 0.3, 0.1), strict=True)
+    }
     pairs = taskonomy.higher_order(singles, losses, order=2, beam=3)
     assert pairs == [Edge((4, 0), 7), Edge((4, 3), 7), Edge((0, 3), 7)]
-    assert taskonomy.higher_order(singles, losses, order=1, beam=2) == [Edge((4,), 7), Edge((0,), 7)]
+    assert taskonomy.higher_order(singles, losses, order=1, beam=2) == [
+        Edge((4,), 7),
+        Edge((0,), 7),
+    ]
     with pytest.raises(ValueError, match="expected an order"):
         taskonomy.higher_order(singles, losses, order=3, beam=2)

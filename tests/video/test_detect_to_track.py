@@ -1,4 +1,5 @@
-"""Every part of Detect to Track against plain loops and cases small enough for the hand."""
+"""Every part of Detect to Track against plain loops and cases small enough for the
+hand."""
 
 import itertools
 import math
@@ -26,7 +27,9 @@ def test_correlation_equals_the_plain_loop(reach: int, step: int) -> None:
     first, second = torch.randn(2, 2, 3, 6, 8)
     side = 2 * reach // step + 1
     expected = torch.zeros(2, side * side, 6 // step, 8 // step)
-    for i, j, k, m in itertools.product(range(6 // step), range(8 // step), range(side), range(side)):
+    for i, j, k, m in itertools.product(
+        range(6 // step), range(8 // step), range(side), range(side)
+    ):
         row, column = step * (i + k) - reach, step * (j + m) - reach
         if 0 <= row < 6 and 0 <= column < 8:
             products = first[:, :, step * i, step * j] * second[:, :, row, column]
@@ -45,8 +48,15 @@ def test_correlation_peaks_where_the_pattern_went() -> None:
 
 def test_channels_at_the_papers_scale() -> None:
     maps = [torch.zeros(1, 2, 10, 12), *torch.zeros(2, 1, 2, 5, 6)]
-    found = [detect_to_track.correlation(x, x, step=s) for x, s in zip(maps, detect_to_track.STEPS, strict=True)]
-    assert [tuple(x.shape) for x in found] == [(1, 81, 5, 6), (1, 289, 5, 6), (1, 289, 5, 6)]
+    found = [
+        detect_to_track.correlation(x, x, step=s)
+        for x, s in zip(maps, detect_to_track.STEPS, strict=True)
+    ]
+    assert [tuple(x.shape) for x in found] == [
+        (1, 81, 5, 6),
+        (1, 289, 5, 6),
+        (1, 289, 5, 6),
+    ]
 
 
 def test_parameters_at_the_papers_scale() -> None:
@@ -72,19 +82,26 @@ def test_a_dilated_stage_keeps_the_size_and_sees_as_far() -> None:
     x = torch.randn(1, 4, 8, 8)
     coarse, fine = plain.units[1](x), wide.units[1](x)
     assert (coarse.shape[-1], fine.shape[-1]) == (4, 8)
-    assert [m.dilation for m in wide.units[1].modules() if isinstance(m, nn.Conv2d)] == [(2, 2), (2, 2), (1, 1)]
+    assert [
+        m.dilation for m in wide.units[1].modules() if isinstance(m, nn.Conv2d)
+    ] == [(2, 2), (2, 2), (1, 1)]
 
 
 def test_vote_reads_each_bins_own_map() -> None:
-    # Two answers, 2 x 2 bins: map c 4 + i 2 + j is constant c 100 + i 10 + j, so their means are known.
+    # Two answers, 2 x 2 bins: map c 4 + i 2 + j is constant c 100 + i 10 + j, so their
+    # means are known.
     values = torch.tensor([0.0, 1, 10, 11, 100, 101, 110, 111])
     maps = values[None, :, None, None].expand(1, 8, 8, 8).contiguous()
-    found = detect_to_track.vote(maps, [torch.tensor([[8.0, 8.0, 24.0, 24.0]])], bins=2, stride=4.0)
+    found = detect_to_track.vote(
+        maps, [torch.tensor([[8.0, 8.0, 24.0, 24.0]])], bins=2, stride=4.0
+    )
     assert found[0].tolist() == pytest.approx([5.5, 105.5])
     # Only the upper left part of the map of the upper left bin is read by it.
     maps = torch.zeros(1, 4, 8, 8)
     maps[0, 0, :4, :4], maps[0, 3, :4, :4] = 4.0, 4.0
-    found = detect_to_track.vote(maps, [torch.tensor([[4.0, 4.0, 28.0, 28.0]])], bins=2, stride=4.0)
+    found = detect_to_track.vote(
+        maps, [torch.tensor([[4.0, 4.0, 28.0, 28.0]])], bins=2, stride=4.0
+    )
     assert found.item() == pytest.approx(1.0)
 
 
@@ -92,7 +109,8 @@ def test_pairs_are_neighbours_of_one_video() -> None:
     net = detect_to_track.tiny()
     maps = torch.arange(6.0).reshape(6, 1, 1, 1)  # two videos of three frames
     assert net.pairs(maps, 3).flatten(1).tolist() == [[0, 1], [1, 2], [3, 4], [4, 5]]
-    assert net.match(maps, 3, 1)[:, 40].flatten().tolist() == [0, 2, 12, 20]  # the middle: no displacement
+    # the middle: no displacement
+    assert net.match(maps, 3, 1)[:, 40].flatten().tolist() == [0, 2, 12, 20]
 
 
 @torch.no_grad()
@@ -112,13 +130,16 @@ def test_a_long_video_is_its_pairs() -> None:
 
 
 def test_tracking_targets_by_hand() -> None:
-    now = {"boxes": torch.tensor([[[0.0, 0, 10, 10], [30, 30, 40, 40], [50, 0, 60, 10]]])}
+    now = {
+        "boxes": torch.tensor([[[0.0, 0, 10, 10], [30, 30, 40, 40], [50, 0, 60, 10]]])
+    }
     then = {"boxes": torch.tensor([[[4.0, 0, 14, 10], [30, 30, 50, 50], [0, 0, 0, 0]]])}
     now["valid"] = torch.tensor([[True, True, True]])
     then["valid"] = torch.tensor([[True, True, False]])
     found = [torch.tensor([[1.0, 0, 11, 10], [20, 20, 28, 28], [50, 0, 60, 10]])]
     (regions,), codes = detect_to_track.track_targets(found, now, then)
-    # A proposal near the first object, and the two objects that are in both frames; the third has left.
+    # A proposal near the first object, and the two objects that are in both frames; the
+    # third has left.
     assert regions.tolist() == [[1, 0, 11, 10], [0, 0, 10, 10], [30, 30, 40, 40]]
     expected = [[0.3, 0, 0, 0], [0.4, 0, 0, 0], [0.5, 0.5, math.log(2), math.log(2)]]
     torch.testing.assert_close(codes, torch.tensor(expected))
@@ -136,7 +157,9 @@ def test_follow_inverts_the_targets() -> None:
 
 
 def truth(count: int = 1) -> dict[str, torch.Tensor]:
-    boxes = torch.tensor([[[4.0, 6, 18, 20]], [[7.0, 5, 22, 20]]]).expand(count, 2, 1, 4)
+    boxes = torch.tensor([[[4.0, 6, 18, 20]], [[7.0, 5, 22, 20]]]).expand(
+        count, 2, 1, 4
+    )
     return {
         "boxes": boxes,
         "labels": torch.zeros(count, 2, 1, dtype=torch.long),
@@ -148,9 +171,15 @@ def test_losses_add_up_and_stay_finite_without_objects() -> None:
     torch.manual_seed(0)
     net, known = detect_to_track.tiny(), truth()
     outputs = net(torch.rand(1, 2, 3, 64, 64))
-    parts = detect_to_track.loss(net, outputs, known, generator=generator(), tracking=0.5)
-    rest = sum(value.item() for name, value in parts.items() if name not in ("loss", "track"))
-    assert parts["loss"].item() == pytest.approx(rest + 0.5 * parts["track"].item(), rel=1e-5)
+    parts = detect_to_track.loss(
+        net, outputs, known, generator=generator(), tracking=0.5
+    )
+    rest = sum(
+        value.item() for name, value in parts.items() if name not in ("loss", "track")
+    )
+    assert parts["loss"].item() == pytest.approx(
+        rest + 0.5 * parts["track"].item(), rel=1e-5
+    )
     assert parts["track"] > 0
     known["valid"] = torch.zeros_like(known["valid"])
     parts = detect_to_track.loss(net, outputs, known, generator=generator())
@@ -162,9 +191,12 @@ def test_tracking_loss_by_hand() -> None:
     torch.manual_seed(0)
     net = detect_to_track.tiny().eval()
     nn.init.zeros_(net.tracks.weight)
-    net.propose = lambda outputs: [torch.zeros(0, 4)] * 2  # only the object itself is tracked
+    # only the object itself is tracked
+    net.propose = lambda outputs: [torch.zeros(0, 4)] * 2
     known = truth()
-    parts = detect_to_track.loss(net, net(torch.rand(1, 2, 3, 64, 64)), known, generator=generator())
+    parts = detect_to_track.loss(
+        net, net(torch.rand(1, 2, 3, 64, 64)), known, generator=generator()
+    )
     start, end = known["boxes"][0, :, 0]
     code = encode(end[None], start[None])[0].abs()
     beta = 1 / 9
@@ -172,7 +204,9 @@ def test_tracking_loss_by_hand() -> None:
     assert parts["track"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("sees", [["boxes"], ["correlations"], ["boxes", "correlations"]])
+@pytest.mark.parametrize(
+    "sees", [["boxes"], ["correlations"], ["boxes", "correlations"]]
+)
 def test_the_second_frame_is_seen_either_way(sees: list[str]) -> None:
     torch.manual_seed(0)
     net = detect_to_track.tiny(sees=sees).eval()
@@ -186,7 +220,9 @@ def test_refused() -> None:
         detect_to_track.tiny(sees=["flow"])
     net = detect_to_track.tiny()
     for shape in ((0, 2, 3, 64, 64), (1, 1, 3, 64, 64)):
-        with pytest.raises(ValueError, match="expected at least one video of two frames"):
+        with pytest.raises(
+            ValueError, match="expected at least one video of two frames"
+        ):
             net(torch.zeros(shape))
 
 
@@ -197,7 +233,10 @@ def best_by_force(links: list[torch.Tensor]) -> tuple[float, list[tuple[int, int
     for start in range(len(links)):
         for end in range(start + 1, len(sizes)):
             for boxes in itertools.product(*(range(n) for n in sizes[start : end + 1])):
-                total = sum(links[start + k][boxes[k], boxes[k + 1]].item() for k in range(end - start))
+                total = sum(
+                    links[start + k][boxes[k], boxes[k + 1]].item()
+                    for k in range(end - start)
+                )
                 if total > best[0] + 1e-9:
                     best = (total, list(enumerate(boxes, start)))
     return best
@@ -209,11 +248,16 @@ def test_viterbi_finds_the_best_of_all_paths(seed: int, sizes: tuple[int, ...]) 
     torch.manual_seed(seed)
     links = [torch.rand(a, b).double() for a, b in itertools.pairwise(sizes)]
     if seed % 3:  # some links are forbidden
-        links = [link.masked_fill(torch.rand_like(link) < 0.3 * (seed % 3), -math.inf) for link in links]
+        links = [
+            link.masked_fill(torch.rand_like(link) < 0.3 * (seed % 3), -math.inf)
+            for link in links
+        ]
     total, expected = best_by_force(links)
     path = detect_to_track.best_path(links)
     assert path == expected
-    assert sum(links[t][i, j].item() for (t, i), (_, j) in itertools.pairwise(path)) == pytest.approx(total)
+    assert sum(
+        links[t][i, j].item() for (t, i), (_, j) in itertools.pairwise(path)
+    ) == pytest.approx(total)
 
 
 def test_where_all_links_are_allowed_a_path_runs_through_the_whole_video() -> None:
@@ -236,37 +280,55 @@ def test_joined_needs_both_ends() -> None:
 
 def test_rescoring_by_hand() -> None:
     scores = torch.tensor([0.2, 0.9, 0.5])
-    torch.testing.assert_close(detect_to_track.rescore(scores), scores + 0.7)  # the better two of three
-    torch.testing.assert_close(detect_to_track.rescore(torch.tensor([0.4])), torch.tensor([0.8]))
+    # the better two of three
+    torch.testing.assert_close(detect_to_track.rescore(scores), scores + 0.7)
+    torch.testing.assert_close(
+        detect_to_track.rescore(torch.tensor([0.4])), torch.tensor([0.8])
+    )
 
 
-def detections(rows: list[list[tuple[float, float, int]]], move: float = 20.0) -> list[dict[str, torch.Tensor]]:
-    """Boxes of ten pixels by (x, score, label); every one's tracklet goes ``move`` pixels to the right."""
+def detections(
+    rows: list[list[tuple[float, float, int]]], move: float = 20.0
+) -> list[dict[str, torch.Tensor]]:
+    """Boxes of ten pixels by (x, score, label); every one's tracklet goes ``move``
+    pixels to the right."""
     out = []
     for frame in rows:
         boxes = torch.tensor([[x, 0.0, x + 10, 10] for x, _, _ in frame]).reshape(-1, 4)
         shift = torch.tensor([move, 0.0, move, 0.0])
-        one = {"boxes": boxes, "scores": torch.tensor([s for _, s, _ in frame]), "next": boxes + shift}
-        out.append(one | {"labels": torch.tensor([c for _, _, c in frame], dtype=torch.long)})
+        one = {
+            "boxes": boxes,
+            "scores": torch.tensor([s for _, s, _ in frame]),
+            "next": boxes + shift,
+        }
+        out.append(
+            one | {"labels": torch.tensor([c for _, _, c in frame], dtype=torch.long)}
+        )
     return out
 
 
 def test_linking_by_hand() -> None:
-    found = detections([[(0, 0.9, 1), (50, 0.3, 1)], [(21, 0.2, 1)], [(40, 0.7, 1), (41, 0.6, 2)]])
+    found = detections(
+        [[(0, 0.9, 1), (50, 0.3, 1)], [(21, 0.2, 1)], [(40, 0.7, 1), (41, 0.6, 2)]]
+    )
     linked = detect_to_track.link(found)
     assert linked[0]["tubes"].tolist() == [0, 1]
     assert linked[1]["tubes"].tolist() == [0]
     assert linked[2]["tubes"].tolist() == [0, 2]
     assert linked[1]["scores"].tolist() == pytest.approx([0.2 + 0.8])
     assert linked[0]["scores"].tolist() == pytest.approx([0.9 + 0.8, 0.6])
-    assert linked[2]["scores"].tolist() == pytest.approx([0.7 + 0.8, 1.2])  # another label links with nothing
+    # another label links with nothing
+    assert linked[2]["scores"].tolist() == pytest.approx([0.7 + 0.8, 1.2])
     assert found[0]["scores"].tolist() == pytest.approx([0.9, 0.3])
 
 
 def test_without_tracklets_nothing_links_unless_paths_may_jump() -> None:
     found = detections([[(0, 0.9, 0)], [(20, 0.2, 0)]], move=0)
     assert [one["tubes"].item() for one in detect_to_track.link(found)] == [0, 1]
-    assert [one["tubes"].item() for one in detect_to_track.link(found, jump=True)] == [0, 0]
+    assert [one["tubes"].item() for one in detect_to_track.link(found, jump=True)] == [
+        0,
+        0,
+    ]
 
 
 def test_the_bonus_outweighs_a_surer_box_elsewhere() -> None:
@@ -279,7 +341,10 @@ def test_the_bonus_outweighs_a_surer_box_elsewhere() -> None:
 
 def test_every_box_lies_in_one_tube_and_frames_may_be_empty() -> None:
     torch.manual_seed(0)
-    rows = [[(float(x), 0.5, int(x) % 2) for x in 60 * torch.rand(n)] for n in (3, 0, 4, 1, 5)]
+    rows = [
+        [(float(x), 0.5, int(x) % 2) for x in 60 * torch.rand(n)]
+        for n in (3, 0, 4, 1, 5)
+    ]
     for jump in (False, True):
         linked = detect_to_track.link(detections(rows), jump=jump)
         assert [len(one["tubes"]) for one in linked] == [3, 0, 4, 1, 5]
