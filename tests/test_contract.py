@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from tests.papers import RUN
+from tests import papers
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())
@@ -36,9 +36,7 @@ def build(path: Path) -> torch.nn.Module:
 
 def test_there_are_papers():
     assert {"resnet", "openpose", "cyclegan"} <= {p.stem for p in FILES}
-    assert {p.stem for p in FILES} == set(RUN), (
-        "tests/papers.py says how each paper is run"
-    )
+    assert {p.stem for p in FILES} == papers.slugs(), "one file each in tests/papers"
 
 
 @each
@@ -194,7 +192,7 @@ def test_paper_scale_is_larger(path):
 @each
 def test_every_parameter_learns(path):
     model = build(path)
-    RUN[path.stem](model, 4, 0).backward()
+    papers.run(path.stem)(model, 4, 0).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f"{name} gets no gradient"
         assert parameter.grad.isfinite().all(), (
@@ -204,9 +202,9 @@ def test_every_parameter_learns(path):
 
 @each
 def test_same_seed_same_result(path):
-    first, second = (RUN[path.stem](build(path), 2, 3) for _ in range(2))
+    first, second = (papers.run(path.stem)(build(path), 2, 3) for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, RUN[path.stem](build(path), 2, 4))
+    assert not torch.equal(first, papers.run(path.stem)(build(path), 2, 4))
 
 
 @each
@@ -214,7 +212,7 @@ def test_evaluation_changes_nothing(path):
     model = build(path).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
-        first, second = (RUN[path.stem](model, 2, 0) for _ in range(2))
+        first, second = (papers.run(path.stem)(model, 2, 0) for _ in range(2))
     assert torch.equal(first, second)
     assert all(
         torch.equal(value, before[name]) for name, value in model.state_dict().items()
@@ -226,19 +224,21 @@ def test_weights_survive_a_round_trip(path):
     model, other = build(path).eval(), module(path).tiny().eval()
     other.load_state_dict(model.state_dict())
     with torch.no_grad():
-        assert torch.equal(RUN[path.stem](model, 2, 0), RUN[path.stem](other, 2, 0))
+        assert torch.equal(
+            papers.run(path.stem)(model, 2, 0), papers.run(path.stem)(other, 2, 0)
+        )
 
 
 @each
 def test_double_precision_agrees(path):
     model = build(path).eval()
     with torch.no_grad():
-        single = RUN[path.stem](model, 2, 0).double()
-        double = RUN[path.stem](model.double(), 2, 0)
+        single = papers.run(path.stem)(model, 2, 0).double()
+        double = papers.run(path.stem)(model.double(), 2, 0)
     torch.testing.assert_close(single, double, rtol=1e-3, atol=1e-4)
 
 
 @each
 def test_empty_batch_is_refused(path):
     with pytest.raises(ValueError, match="expected"):
-        RUN[path.stem](build(path), 0, 0)
+        papers.run(path.stem)(build(path), 0, 0)

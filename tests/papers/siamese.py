@@ -1,0 +1,14 @@
+"""How the contract test runs it."""
+
+import torch
+from torch import Tensor, nn
+
+from papernets_lite.transfer import siamese
+from tests.papers import images
+
+
+def run(model: nn.Module, count: int, seed: int) -> Tensor:
+    pairs = torch.stack(
+        [images(count, 32, seed + k, model)[:, :1] for k in (0, 100)], 1
+    )
+    return siamese.loss(model(pairs), torch.arange(count) % 2 == 0)["loss"]
