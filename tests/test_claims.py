@@ -1,6 +1,5 @@
 """The statistics behind a verdict, and what a chapter prints of them."""
 
-import dataclasses
 import json
 import math
 
@@ -12,16 +11,32 @@ from papernets_lite.claims import (
     MIME,
     NOT_SUPPORTED,
     SUPPORTED,
-    Claim,
+    arms,
     effect,
     judge,
-    summarise,
+    measure,
 )
 
-CLAIM = Claim(
-    slug="resnet", key="k", text="t", paper_says="p", metric="loss", treatment="a", control="b", margin=0.1,
-    higher_is_better=False,
-)  # fmt: skip
+WORDS = """
+k:
+  text: t
+  paper_says: p
+  metric: loss
+  treatment: a < b
+  control: b
+  margin: 0.1
+  higher_is_better: false
+"""
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A book with one claim; the working directory lies in it."""
+    for name in ("claims", "results"):
+        (tmp_path / "book" / name).mkdir(parents=True)
+    (tmp_path / "book" / "claims" / "one.yml").write_text(WORDS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "book")
+    return tmp_path / "book"
 
 
 def test_effect_by_hand():
@@ -62,62 +77,86 @@ def test_bad_values_are_refused(treatment, control):
         effect(treatment, control)
 
 
-def test_measurement_carries_the_numbers():
-    measured = CLAIM.measure(1.0, 1.5, seed=3)
+def test_what_is_measured_carries_the_numbers(book):
+    measured = measure("one", 3, {"k": (1.0, 1.5)})
     bundle = measured._repr_mimebundle_()
-    assert bundle[MIME]["values"] == {"treatment": 1.0, "control": 1.5}
-    assert bundle[MIME]["seed"] == 3
+    values = {"treatment": 1.0, "control": 1.5}
+    assert bundle[MIME] == [{"key": "k", "seed": 3, "values": values}]
     assert "0.5 reaches the margin of 0.1" in bundle["text/plain"]
-    assert "does not reach" in repr(CLAIM.measure(1.0, 1.05, seed=0))
-    assert "<td" in bundle["text/html"]
+    assert "does not reach" in repr(measure("one", 0, {"k": (1.0, 1.05)}))
+    assert bundle["text/html"].count("<tr>") == bundle["text/html"].count("</tr>") == 2
+    assert "a &lt; b" in bundle["text/html"], "names are shown as they are"
     json.dumps(bundle)
 
 
-def test_measurement_shows_names_as_they_are():
-    odd = dataclasses.replace(CLAIM, treatment="a < b")
-    assert "a &lt; b" in odd.measure(1.0, 2.0, seed=0)._repr_mimebundle_()["text/html"]
+def test_a_numpy_seed_and_a_tensors_number_are_plain_in_what_is_collected(book):
+    import numpy as np
+    import torch
+
+    measured = measure("one", np.int64(3), {"k": (torch.tensor(1.0), np.float32(2))})
+    assert json.loads(json.dumps(measured.records()))[0]["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [({}, "claims of one"), ({"k": (1, 2), "l": (1, 2)}, "'l'"), ({"k": (1, math.nan)}, "k")],
+)  # fmt: skip
+def test_other_claims_than_the_files_are_refused(book, values, word):
+    with pytest.raises(ValueError, match=f"expected .*{word}"):
+        measure("one", 0, values)
+
+
+def test_a_chapter_without_claims_is_named(book):
+    with pytest.raises(ValueError, match=r"book/claims/two\.yml"):
+        measure("two", 0, {})
+
+
+@pytest.mark.parametrize("text", ["k: [", "k: {margin: 1}", "- k"])
+def test_damaged_claims_are_named(book, text):
+    (book / "claims" / "one.yml").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"one\.yml is damaged"):
+        claims.read_claims("one")
 
 
 def test_numbers_read_well():
-    assert [claims.number(v) for v in (0.0123456, -12.345, 1234.5, math.inf, -0.0)] == [
-        "0.0123",
-        "-12.3",
-        "1,234",
-        "inf",
-        "0",
-    ]
+    shown = [claims.number(v) for v in (0.0123456, -12.345, 1234.5, math.inf, -0.0)]
+    assert shown == ["0.0123", "-12.3", "1,234", "inf", "0"]
     assert claims.spread([1.0, 2.0, 3.0]) == "2 ± 1"
     assert claims.spread([2.0]) == "2"
 
 
-def test_summary_sorts_and_pairs_seeds():
-    records = [
-        CLAIM.measure(1.0 + s, 2.0 + s + 0.1 * s, seed=s).record() for s in (2, 0, 1)
-    ]
-    stored = summarise(records)
-    assert stored["seeds"] == [0, 1, 2]
-    assert stored["mean"] == pytest.approx(1.1)
-    assert stored["verdict"] == SUPPORTED
+def test_arms_are_sorted_and_paired_by_seed(book):
+    records = []
+    for seed in (2, 0, 1):
+        records += measure("one", seed, {"k": (1.0 + seed, 2.0 - seed)}).records()
+    expected = {
+        "seeds": [0, 1, 2],
+        "treatment": [1.0, 2.0, 3.0],
+        "control": [2.0, 1.0, 0.0],
+    }
+    assert arms(records) == expected
     with pytest.raises(ValueError, match="every seed once"):
-        summarise([records[0], records[0]])
+        arms([records[0], records[0]])
 
 
-def test_verdict_prints_what_is_stored(monkeypatch, capsys, tmp_path):
-    path = tmp_path / "results.json"
-    monkeypatch.setattr(claims, "RESULTS", (path,))
-    CLAIM.verdict()
-    assert "NOT YET MEASURED" in capsys.readouterr().out
-    records = [CLAIM.measure(1.0, 2.0 + s / 10, seed=s).record() for s in range(5)]
-    path.write_text(json.dumps({"resnet": {"claims": {"k": summarise(records)}}}))
-    CLAIM.verdict()
-    printed = capsys.readouterr().out
-    assert printed.startswith("SUPPORTED: t")
-    assert "5 paired seeds" in printed
-    assert "1.2, 95 % interval" in printed
-    # The verdict follows the seeds' values: a stricter margin changes it without a new
-    # measurement.
-    dataclasses.replace(CLAIM, margin=3.0).verdict()
-    assert capsys.readouterr().out.startswith("NOT SUPPORTED: t")
-    path.write_text("{")
-    with pytest.raises(ValueError, match="damaged"):
-        CLAIM.verdict()
+def test_verdicts_print_what_is_stored_beside_the_files_words(book, capsys):
+    claims.verdicts("one")
+    assert "NOT YET MEASURED: t" in capsys.readouterr().out
+    stored = {"seeds": [0, 1, 2, 3, 4], "treatment": [1.0] * 5}
+    stored["control"] = [2.0, 2.1, 2.2, 2.3, 2.4]
+    path = book / "results" / "one.json"
+    path.write_text(json.dumps({"claims": {"k": stored}}), encoding="utf-8")
+    claims.verdicts("one")
+    shown = capsys.readouterr().out
+    assert "SUPPORTED: t" in shown
+    assert "loss (lower is better), 5 paired seeds" in shown
+    assert "b: 2.2 ± 0.16" in shown
+    assert "difference in favour: 1.2" in shown
+    # Another margin is another verdict; nothing is measured again.
+    strict = WORDS.replace("0.1", "3.0")
+    (book / "claims" / "one.yml").write_text(strict, encoding="utf-8")
+    claims.verdicts("one")
+    assert "NOT SUPPORTED: t" in capsys.readouterr().out
+    path.write_text('{"claims": ', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"one\.json is damaged"):
+        claims.verdicts("one")

@@ -3,42 +3,30 @@ gallery, icons, addresses."""
 
 import base64
 import html
+import io
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlparse
 
 import sphinx_thebe
-import tomli
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from myst_nb.core.render import MimeData, NbElementRenderer
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())
+sys.path.insert(0, str(ROOT / "book" / "_tools"))
+import registry  # noqa: E402
+
+PARTS = registry.load(ROOT)
+COVER = 8000  # bytes of a cover; the first page shows one of every chapter
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
-
-
-def lineage() -> list[tuple[str, str]]:
-    """(chapter, one that it builds on), from the imports that import-linter allows
-    between papers."""
-    settings = tomli.loads((ROOT / "pyproject.toml").read_text())["tool"][
-        "importlinter"
-    ]
-    allowed = next(
-        c["ignore_imports"]
-        for c in settings["contracts"]
-        if c["type"] == "independence"
-    )
-    pairs = (line.split("->") for line in allowed)
-    return [
-        (child.strip().split(".")[-1], parent.strip().split(".")[-1])
-        for child, parent in pairs
-    ]
 
 
 class Lineage(Directive):
@@ -51,88 +39,98 @@ class Lineage(Directive):
         """The map as HTML; the arcs repeat in a picture what every row says in
         words."""
         found = self.state.document.settings.env.found_docs
-        titles = {
-            slug: chapter["title"]
-            for part in PARTS.values()
-            for slug, chapter in part["chapters"].items()
-        }
-        builds = lineage()
+        shorts = {chapter.slug: chapter.short for chapter in registry.every(PARTS)}
         rows, middle, y = [], {}, 0.0
-        for part, content in PARTS.items():
-            rows.append(f'<p class="pn-part">{content["title"]}</p><ul>')
+        for part in PARTS:
+            rows.append(f'<p class="pn-part">{part.title}</p><ul>')
             y += self.HEADING
-            for slug, chapter in content["chapters"].items():
-                middle[slug] = y + self.ROW / 2
+            for chapter in part.chapters:
+                middle[chapter.slug] = y + self.ROW / 2
                 y += self.ROW
-                on = [parent for child, parent in builds if child == slug]
-                title = f"<b>{html.escape(chapter['title'])}</b> <small>{chapter['year']}</small>"
-                built = f"book/{part}/{slug}" in found
-                name = (
-                    f'<a href="{part}/{slug}.html">{title}</a>'
-                    if built
-                    else f"<span>{title}</span>"
-                )
-                said = "" if built else "planned; "
-                said += (
-                    f"builds on {', '.join(titles[parent] for parent in on)}"
-                    if on
-                    else "builds on no other"
-                )
-                kind = "pn-built" if built else "pn-planned"
-                words = f'<i>{html.escape(chapter["idea"])}</i><span class="pn-sr">; {said}</span>'
-                rows.append(
-                    f'<li class="{kind}" data-slug="{slug}" data-on="{" ".join(on)}">{name}{words}</li>'
-                )
+                rows.append(self.row(chapter, shorts, found))
             rows.append("</ul>")
         arcs = []
-        for child, parent in builds:
-            top, bottom = sorted((middle[child], middle[parent]))
-            reach = 12 + 86 * ((bottom - top) / y) ** 0.5
-            ends = f'data-ends="{parent} {child}"'
-            turn = f"{100 - reach:.1f}"
-            arcs.append(
-                f'<path {ends} d="M100 {top:g}C{turn} {top:g} {turn} {bottom:g} 100 {bottom:g}"/>'
-            )
-        box = f'viewBox="0 0 100 {y:g}" preserveAspectRatio="none" style="height:{y:g}rem"'
-        drawn = f'<svg {box} aria-hidden="true">{"".join(arcs)}</svg>'
-        return [
-            nodes.raw(
-                "",
-                f'<div class="pn-lineage">{drawn}{"".join(rows)}</div>',
-                format="html",
-            )
-        ]
+        for chapter in registry.every(PARTS):
+            for parent in chapter.on:
+                arcs.append(self.arc(parent, chapter.slug, middle, y))
+        box = f'viewBox="0 0 100 {y:g}" preserveAspectRatio="none"'
+        style = f'style="height:{y:g}rem"'
+        drawn = f'<svg {box} {style} aria-hidden="true">{"".join(arcs)}</svg>'
+        page = f'<div class="pn-lineage">{drawn}{"".join(rows)}</div>'
+        return [nodes.raw("", page, format="html")]
+
+    def row(
+        self, chapter: registry.Chapter, shorts: dict[str, str], found: set[str]
+    ) -> str:
+        """A chapter's row: its name, its idea, and in words what it builds on."""
+        title = f"<b>{html.escape(chapter.short)}</b> <small>{chapter.year}</small>"
+        built = chapter.notebook.removesuffix(".ipynb") in found
+        address = f"{chapter.part}/{chapter.slug}.html"
+        name = f'<a href="{address}">{title}</a>' if built else f"<span>{title}</span>"
+        parents = ", ".join(shorts[slug] for slug in chapter.on)
+        said = f"builds on {parents}" if parents else "builds on no other"
+        said = said if built else f"planned; {said}"
+        kind = "pn-built" if built else "pn-planned"
+        idea = html.escape(chapter.idea)
+        words = f'<i>{idea}</i><span class="pn-sr">; {said}</span>'
+        data = f'data-slug="{chapter.slug}" data-on="{" ".join(chapter.on)}"'
+        return f'<li class="{kind}" {data}>{name}{words}</li>'
+
+    def arc(self, parent: str, child: str, middle: dict[str, float], y: float) -> str:
+        """The arc from a chapter to one that it builds on."""
+        top, bottom = sorted((middle[child], middle[parent]))
+        reach = 12 + 86 * ((bottom - top) / y) ** 0.5
+        turn = f"{100 - reach:.1f}"
+        curve = f"M100 {top:g}C{turn} {top:g} {turn} {bottom:g} 100 {bottom:g}"
+        return f'<path data-ends="{parent} {child}" d="{curve}"/>'
 
 
 def pictures(
     cell: dict[str, Any], models: dict[str, Any]
-) -> Iterator[tuple[str, str, bytes]]:
-    """(kind, description, bytes) of the pictures that a cell shows, of a widget its
-    first one."""
+) -> Iterator[tuple[str, bytes]]:
+    """(description, bytes) of the pictures that a cell shows, of a widget its first
+    one."""
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        for kind in ("png", "jpeg"):
-            if found := data.get(f"image/{kind}"):
-                alt = output["metadata"].get(f"image/{kind}", {}).get("alt", "")
-                yield kind, alt, base64.b64decode("".join(found))
-        if VIEW in data and "frames" in (
-            state := models[data[VIEW]["model_id"]]["state"]
-        ):
-            kind, encoded = re.fullmatch(
-                r"data:image/(\w+);base64,(.*)", state["frames"][0]
-            ).groups()
-            yield kind, state["alts"][0], base64.b64decode(encoded)
+        if VIEW in data:
+            state = models[data[VIEW]["model_id"]]["state"]
+            if "frames" in state:
+                _, _, encoded = state["frames"][0].partition(";base64,")
+                yield state["alts"][0], base64.b64decode(encoded)
+            continue
+        for kind in ("image/png", "image/jpeg"):
+            if kind in data:
+                alt = output["metadata"].get(kind, {}).get("alt", "")
+                yield alt, base64.b64decode("".join(data[kind]))
 
 
-def cover(notebook: dict[str, Any]) -> tuple[str, str, bytes] | None:
+def cover(notebook: dict[str, Any]) -> tuple[str, bytes] | None:
     """The picture that stands for a chapter: the first of the cell tagged ``cover``,
     else the first of all, if any."""
     models = notebook["metadata"].get("widgets", {}).get(WIDGETS, {}).get("state", {})
-    cells = sorted(
-        notebook["cells"],
-        key=lambda cell: "cover" not in cell["metadata"].get("tags", []),
-    )
-    return next((picture for cell in cells for picture in pictures(cell, models)), None)
+    tagged, others = [], []
+    for cell in notebook["cells"]:
+        is_tagged = "cover" in cell["metadata"].get("tags", [])
+        (tagged if is_tagged else others).append(cell)
+    for cell in (*tagged, *others):
+        for picture in pictures(cell, models):
+            return picture
+    return None
+
+
+def small(data: bytes) -> bytes:
+    """A picture as WebP of at most ``COVER`` bytes: coarser, then smaller, until it
+    fits."""
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    for width in (480, 400, 320, 260, 200, 160):
+        copy = picture.copy()
+        copy.thumbnail((width, width))
+        for quality in (80, 65, 50, 35):
+            buffer = io.BytesIO()
+            copy.save(buffer, "WEBP", quality=quality, method=6)
+            if buffer.tell() <= COVER:
+                return buffer.getvalue()
+    return buffer.getvalue()
 
 
 class Gallery(Directive):
@@ -145,28 +143,25 @@ class Gallery(Directive):
         folder = Path(env.app.outdir) / "_images"
         folder.mkdir(parents=True, exist_ok=True)
         cards = []
-        for part, content in PARTS.items():
-            for slug, chapter in content["chapters"].items():
-                source = ROOT / "book" / part / f"{slug}.ipynb"
-                if f"book/{part}/{slug}" not in env.found_docs:
-                    continue
-                env.note_dependency(str(source))
-                picture = cover(json.loads(source.read_text()))
-                # a chapter that was never executed; the tests say so
-                if picture is None:
-                    continue
-                kind, alt, data = picture
-                (folder / f"cover-{slug}.{kind}").write_bytes(data)
-                image = f'<img src="../_images/cover-{slug}.{kind}" alt="{html.escape(alt, quote=True)}" loading="lazy">'
-                words = f"<b>{chapter['title']}</b> {html.escape(chapter['idea'])}"
-                cards.append(
-                    f'<a class="pn-card" href="{part}/{slug}.html">{image}<span>{words}</span></a>'
-                )
-        return [
-            nodes.raw(
-                "", f'<div class="pn-gallery">{"".join(cards)}</div>', format="html"
-            )
-        ]
+        for chapter in registry.every(PARTS):
+            source = ROOT / chapter.notebook
+            if chapter.notebook.removesuffix(".ipynb") not in env.found_docs:
+                continue
+            env.note_dependency(str(source))
+            picture = cover(json.loads(source.read_text(encoding="utf-8")))
+            if picture is None:  # a chapter that was never executed; the tests say so
+                continue
+            alt, data = picture
+            (folder / f"cover-{chapter.slug}.webp").write_bytes(small(data))
+            address = f"../_images/cover-{chapter.slug}.webp"
+            words = html.escape(alt, quote=True)
+            image = f'<img src="{address}" alt="{words}" loading="lazy">'
+            said = f"<b>{chapter.short}</b> {html.escape(chapter.idea)}"
+            link = f"{chapter.part}/{chapter.slug}.html"
+            card = f'<a class="pn-card" href="{link}">{image}<span>{said}</span></a>'
+            cards.append(card)
+        page = f'<div class="pn-gallery">{"".join(cards)}</div>'
+        return [nodes.raw("", page, format="html")]
 
 
 def render_with_alt(render: Any) -> Any:
@@ -187,7 +182,8 @@ def render_with_alt(render: Any) -> Any:
 def configure(app: Any, config: Any) -> None:
     """The theme's settings, and the site's own address, derived from the
     repository's."""
-    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    url = settings["repository"]["url"]
     owner, name = urlparse(url).path.strip("/").split("/")
     config.html_baseurl = config.ogp_site_url = f"https://{owner}.github.io/{name}/"
     config.ogp_image = f"{config.html_baseurl}_static/card.png"
@@ -213,8 +209,10 @@ SCROLLS = '<div class="pst-scrollable-table-container" tabindex="0">'
 PREFERRED = '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")'
 ICON_RULE = """
 :is(.fa-solid, .fas, .fab)::before {
-  content: ""; display: inline-block; width: 1em; height: 1em; vertical-align: -0.125em; background: currentColor;
-  -webkit-mask: var(--icon) center / contain no-repeat; mask: var(--icon) center / contain no-repeat;
+  content: ""; display: inline-block; width: 1em; height: 1em;
+  vertical-align: -0.125em; background: currentColor;
+  -webkit-mask: var(--icon) center / contain no-repeat;
+  mask: var(--icon) center / contain no-repeat;
 }
 .fa-lg { font-size: 1.25em; line-height: 0.05em; vertical-align: -0.075em; }
 """
@@ -227,18 +225,21 @@ def draw_icons(folder: Path, pages: dict[Path, str]) -> str | None:
     bundle = folder / "_static" / "scripts" / "fontawesome.js"
     if not bundle.exists():  # older themes (Python 3.10) keep their icons
         return None
-    text = (
-        "".join(pages.values()) + (bundle.parent / "pydata-sphinx-theme.js").read_text()
-    )
+    theme = bundle.parent / "pydata-sphinx-theme.js"
+    text = "".join(pages.values()) + theme.read_text(encoding="utf-8")
     used = set(re.findall(r"\bfa-([a-z-]+)", text))
     drawn = {"": ICON_RULE}  # the solid icons come last in the script and win
-    for name, width, height, others, path in ICON.findall(bundle.read_text()):
+    known = ICON.findall(bundle.read_text(encoding="utf-8"))
+    for name, width, height, others, path in known:
+        svg = (
+            f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'>"
+            f"<path d='{path}'/></svg>"
+        )
+        rule = f'--icon:url("data:image/svg+xml,{quote(svg, safe="")}")'
         for alias in {name, *re.findall(r'"([a-z-]+)"', others)} & used:
-            svg = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'><path d='{path}'/></svg>"
-            drawn[alias] = (
-                f'.fa-{alias}{{--icon:url("data:image/svg+xml,{quote(svg, safe="")}")}}'
-            )
-    (folder / "_static" / "icons.css").write_text("\n".join(drawn.values()))
+            drawn[alias] = f".fa-{alias}{{{rule}}}"
+    icons = folder / "_static" / "icons.css"
+    icons.write_text("\n".join(drawn.values()), encoding="utf-8")
     for file in (bundle, bundle.with_suffix(".js.map")):
         file.unlink(missing_ok=True)
     return r'<script defer src="([^"]*_static/)scripts/fontawesome.js[^"]*"></script>'
@@ -250,7 +251,7 @@ def finish_pages(app: Any, failure: Exception | None) -> None:
     if failure or app.builder.format != "html":
         return
     folder = Path(app.outdir)
-    pages = {path: path.read_text() for path in folder.rglob("*.html")}
+    pages = {path: path.read_text(encoding="utf-8") for path in folder.rglob("*.html")}
     script = draw_icons(folder, pages)
     for path, page in pages.items():
         if script:
@@ -267,7 +268,8 @@ def finish_pages(app: Any, failure: Exception | None) -> None:
             page,
         )
         page = page.replace('<div class="pst-scrollable-table-container">', SCROLLS)
-        path.write_text(page.replace('role="doc-biblioentry"', 'role="listitem"'))
+        page = page.replace('role="doc-biblioentry"', 'role="listitem"')
+        path.write_text(page, encoding="utf-8")
 
 
 def setup(app: Any) -> dict[str, bool]:
