@@ -86,7 +86,7 @@ def test_a_plain_net_is_the_residual_net_without_paths() -> None:
     nets = []
     for option in ("A", "none"):
         torch.manual_seed(3)
-        nets.append(resnet.tiny(20, option=option).eval())
+        nets.append(resnet.tiny(depth=20, option=option).eval())
     residual, plain = nets
     for ours, theirs in zip(residual.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -112,7 +112,7 @@ def test_on_a_clean_path_the_output_is_the_input_plus_every_change(
 ) -> None:
     """x_L = x_l + sum of F(x_i), Eq. 4 of the second paper."""
     torch.manual_seed(0)
-    net = resnet.tiny(32, ordering=ordering).eval()
+    net = resnet.tiny(depth=32, ordering=ordering).eval()
     randomise_(net, spread=0.3)
     stage = list(net.units[:5])
     changes: list[Tensor] = []
@@ -128,7 +128,7 @@ def test_on_a_clean_path_the_output_is_the_input_plus_every_change(
 
 
 def test_the_clean_path_carries_the_gradient_past_weights_that_are_zero() -> None:
-    net = resnet.tiny(20, ordering="full pre-activation")
+    net = resnet.tiny(depth=20, ordering="full pre-activation")
     for unit in net.units:
         nn.init.zeros_(unit.branch[-1].weight)
     start = net.stem(torch.rand(2, 3, 32, 32)).detach().requires_grad_()
@@ -147,7 +147,7 @@ def test_the_first_activation_follows_the_stem_and_preactivated_nets_end_with_on
     for ordering, ends in zip(
         resnet.ORDERINGS, ([], [], [], ["ReLU"], ["BatchNorm2d", "ReLU"]), strict=True
     ):
-        net = resnet.tiny(20, ordering=ordering)
+        net = resnet.tiny(depth=20, ordering=ordering)
         assert [type(m).__name__ for m in net.stem] == ["Conv2d", "BatchNorm2d", "ReLU"]
         assert len(net.units[0].pre) == 0
         assert (
@@ -199,7 +199,7 @@ def test_stages_give_the_map_at_the_end_of_each() -> None:
 
 
 def test_stages_take_the_nets_layers_and_draw_nothing() -> None:
-    net = resnet.tiny(20)
+    net = resnet.tiny(depth=20)
     before = torch.get_rng_state()
     cut = resnet.Stages(net, (3, 3, 3))
     assert torch.equal(torch.get_rng_state(), before)
@@ -236,14 +236,14 @@ def test_a_layer_behind_the_last_unit_is_not_dropped_silently() -> None:
 def test_loss_of_undecided_scores_is_the_logarithm_of_the_classes() -> None:
     outputs = torch.zeros(4, 8)
     outputs[0, 3] = 1e-4
-    found = resnet.loss(outputs, torch.tensor([3, 1, 2, 3]))
+    found = resnet.loss(outputs, {"labels": torch.tensor([3, 1, 2, 3])})
     assert found["loss"].item() == pytest.approx(math.log(8), abs=1e-4)
     assert found["accuracy"].item() == 0.25
 
 
 def test_trunk_statistics_by_hand() -> None:
     torch.manual_seed(0)
-    net = resnet.tiny(8, ordering="relu before addition")
+    net = resnet.tiny(depth=8, ordering="relu before addition")
     images, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
     found = resnet.trunk_statistics(net, images, labels)
     assert found.trunk.shape == found.branch.shape == found.gradient.shape == (3,)
@@ -259,9 +259,9 @@ def test_trunk_statistics_by_hand() -> None:
     end = x.detach().requires_grad_()
 
     def value(trunk: Tensor) -> Tensor:
-        return resnet.loss(
-            net.head(net.last(net.units[2](net.units[1](trunk))).mean((2, 3))), labels
-        )["loss"]
+        features = net.last(net.units[2](net.units[1](trunk)))
+        scores = net.head(features.mean((2, 3)))
+        return resnet.loss(scores, {"labels": labels})["loss"]
 
     (gradient,) = torch.autograd.grad(value(end), end)
     assert found.gradient[0].item() == pytest.approx(gradient.norm().item(), rel=1e-4)
@@ -273,12 +273,12 @@ def test_trunk_statistics_by_hand() -> None:
 @pytest.mark.parametrize("ordering", resnet.ORDERINGS)
 def test_a_few_steps_fit_a_few_images(ordering: str) -> None:
     torch.manual_seed(0)
-    net = resnet.tiny(8, ordering=ordering)
+    net = resnet.tiny(depth=8, ordering=ordering)
     images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 8
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     losses = []
     for _ in range(40):
-        value = resnet.loss(net(images), labels)["loss"]
+        value = resnet.loss(net(images), {"labels": labels})["loss"]
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -296,7 +296,7 @@ def test_a_few_steps_fit_a_few_images(ordering: str) -> None:
         (lambda: resnet.tiny(ordering="post"), "expected an ordering from"),
         (lambda: resnet.tiny(option="D"), "expected a shortcut"),
         (lambda: resnet.tiny(stem="vgg"), "expected a stem"),
-        (lambda: resnet.tiny(blocks=(1, 1)), "zip"),
+        (lambda: resnet.tiny(blocks=(1, 1)), "as many widths and strides as stages"),
         (lambda: resnet.tiny()(torch.zeros(0, 3, 32, 32)), "at least one image"),
     ],
 )

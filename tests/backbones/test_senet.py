@@ -112,7 +112,7 @@ def test_an_inception_unit_is_its_four_ways() -> None:
 
 
 def test_a_net_without_blocks_starts_from_the_same_weights() -> None:
-    for build in (senet.tiny, senet.tiny_residual):
+    for build in (senet.tiny_inception, senet.tiny):
         torch.manual_seed(3)
         gated = build().state_dict()
         torch.manual_seed(3)
@@ -124,22 +124,22 @@ def test_a_net_without_blocks_starts_from_the_same_weights() -> None:
 
 def test_the_residual_net_without_blocks_is_resnet() -> None:
     torch.manual_seed(0)
-    ours = senet.tiny_residual(gated=False).eval()
+    ours = senet.tiny(gated=False).eval()
     torch.manual_seed(0)
-    theirs = resnet.tiny(8).eval()
+    theirs = resnet.tiny(depth=8).eval()
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(ours(x), theirs(x))
 
 
 def test_with_and_without_squeeze_the_parameters_are_equal() -> None:
     assert (
-        count(senet.tiny())
-        == count(senet.tiny(squeeze="none"))
-        > count(senet.tiny(gated=False))
+        count(senet.tiny_inception())
+        == count(senet.tiny_inception(squeeze="none"))
+        > count(senet.tiny_inception(gated=False))
     )
 
 
-@pytest.mark.parametrize("build", [senet.tiny, senet.tiny_residual])
+@pytest.mark.parametrize("build", [senet.tiny_inception, senet.tiny])
 def test_answers_per_position_average_to_the_answer_per_picture(
     build: Callable[..., nn.Module],
 ) -> None:
@@ -165,8 +165,8 @@ def test_added_parameters_are_the_papers_formula(depth: int) -> None:
     with torch.device("meta"):
         plain, without, gated = (
             resnet.imagenet(depth),
-            senet.paper(depth, bias=False),
-            senet.paper(depth),
+            senet.paper(depth=depth, bias=False),
+            senet.paper(depth=depth),
         )
     assert count(without) - count(plain) == added
     assert count(gated) - count(without) == biases
@@ -176,7 +176,7 @@ def test_added_parameters_are_the_papers_formula(depth: int) -> None:
 
 def test_gates_are_those_of_the_blocks() -> None:
     torch.manual_seed(0)
-    net = senet.tiny().eval()
+    net = senet.tiny_inception().eval()
     x = torch.rand(3, 3, 32, 32)
     found = senet.gates(net, x)
     assert [s.shape for s in found] == [(3, 32)] * 3
@@ -184,7 +184,7 @@ def test_gates_are_those_of_the_blocks() -> None:
     expected = stem[-1].gate(nn.Sequential(*stem[:-1])(x)).detach()
     torch.testing.assert_close(found[0], expected[:, :, 0, 0])
     assert not any(m._forward_hooks for m in net.modules()), "a hook was left behind"
-    assert senet.gates(senet.tiny(gated=False), x) == []
+    assert senet.gates(senet.tiny_inception(gated=False), x) == []
 
 
 def test_with_other_gates_by_hand() -> None:
@@ -209,19 +209,19 @@ def test_loss_counts_only_what_has_a_label() -> None:
     outputs = torch.zeros(1, 2, 2, 2)
     outputs[0, 1, 0, 0] = 9.0
     labels = torch.tensor([[[1, 1], [-1, -1]]])
-    found = senet.loss(outputs, labels)
+    found = senet.loss(outputs, {"labels": labels})
     assert found["accuracy"].item() == 0.5
     assert found["loss"].item() == pytest.approx((1.234e-4 + 0.6931) / 2, rel=1e-3)
 
 
 def test_a_few_steps_fit_a_few_images() -> None:
     torch.manual_seed(0)
-    net = senet.tiny_residual()
+    net = senet.tiny()
     images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 8
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     losses = []
     for _ in range(40):
-        value = senet.loss(net(images), labels)["loss"]
+        value = senet.loss(net(images), {"labels": labels})["loss"]
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -237,12 +237,15 @@ def test_a_few_steps_fit_a_few_images() -> None:
             "expected a squeeze from",
         ),
         (lambda: senet.SqueezeExcitation(8, 0), "reduction >= 1"),
-        (lambda: senet.tiny_residual(placement="after"), "expected a place from"),
-        (lambda: senet.tiny(channels=30), "multiple of 4"),
-        (lambda: senet.paper(42), "expected a depth from"),
-        (lambda: senet.tiny()(torch.zeros(0, 3, 32, 32)), "at least one image"),
+        (lambda: senet.tiny(placement="after"), "expected a place from"),
+        (lambda: senet.tiny_inception(channels=30), "multiple of 4"),
+        (lambda: senet.paper(depth=42), "expected a depth from"),
         (
-            lambda: senet.tiny_residual(per_position=True)(torch.zeros(0, 3, 32, 32)),
+            lambda: senet.tiny_inception()(torch.zeros(0, 3, 32, 32)),
+            "at least one image",
+        ),
+        (
+            lambda: senet.tiny(per_position=True)(torch.zeros(0, 3, 32, 32)),
             "at least one image",
         ),
     ],

@@ -106,15 +106,17 @@ def test_energy_by_hand():
     outputs = torch.tensor([[[[0.0, 2.0]], [[0.0, 0.0]]]])
     labels, weights = torch.tensor([[[1, 1]]]), torch.tensor([[[3.0, 0.5]]])
     right = math.log(2), math.log(1 + math.exp(2))
-    assert unet.loss(outputs, labels)["loss"].item() == pytest.approx(sum(right) / 2)
-    found = unet.loss(outputs, labels, weights)
+    batch = {"labels": labels, "weights": weights}
+    plain = unet.loss(outputs, {"labels": labels})["loss"].item()
+    assert plain == pytest.approx(sum(right) / 2)
+    found = unet.loss(outputs, batch)
     assert found["loss"].item() == pytest.approx((3 * right[0] + 0.5 * right[1]) / 2)
     assert found["accuracy"].item() == 0
-    wide = (
-        functional.pad(labels, (3, 3, 2, 2)),
-        functional.pad(weights, (3, 3, 2, 2), value=99.0),
-    )
-    assert unet.loss(outputs, *wide)["loss"] == found["loss"]
+    wide = {
+        "labels": functional.pad(labels, (3, 3, 2, 2)),
+        "weights": functional.pad(weights, (3, 3, 2, 2), value=99.0),
+    }
+    assert unet.loss(outputs, wide)["loss"] == found["loss"]
 
 
 def test_cells_that_touch_are_parted_by_two_pixels():
@@ -322,7 +324,7 @@ def test_a_few_steps_fit_a_picture():
     wide = unet.mirror((images - images.mean()) / images.std(), around, around)
     losses = []
     for _ in range(40):
-        value = unet.loss(net(wide), (truth > 0).long())["loss"]
+        value = unet.loss(net(wide), {"labels": (truth > 0).long()})["loss"]
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
