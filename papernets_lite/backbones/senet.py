@@ -1,7 +1,7 @@
 """Squeeze-and-Excitation Networks.
 
-Jie Hu, Li Shen, Samuel Albanie, Gang Sun, Enhua Wu. CVPR 2018; TPAMI 2019, arXiv
-1709.01507.
+Jie Hu, Li Shen, Samuel Albanie, Gang Sun, Enhua Wu. CVPR 2018; TPAMI 2019,
+arXiv 1709.01507.
 Official code: hujie-frank/SENet (Caffe models).
 
 Idea: let one vector that describes the whole picture decide, through a small gate, how
@@ -229,7 +229,7 @@ class SEInception(nn.Module):
 
     Raises:
         ValueError: for a wrong squeeze or reduction, channels that four does not
-            divide, no unit or no class.
+            divide, or a size that is not positive.
     """
 
     def __init__(
@@ -243,8 +243,8 @@ class SEInception(nn.Module):
         **settings: Any,
     ) -> None:
         super().__init__()
-        positive = depth >= 1 and num_classes >= 1
-        expect(positive, "positive depth and num_classes", depth, num_classes)
+        sizes = depth, channels, num_classes
+        expect(min(sizes) > 0, "positive depth, channels and num_classes", sizes)
         self.stem = resnet.first_layers("cifar", channels)
         self.units = nn.Sequential(
             *(Inception(channels, channels) for _ in range(depth))

@@ -9,7 +9,13 @@ from sklearn.metrics import mutual_info_score
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from papernets_lite.ops.checks import check_labels, check_mask, check_same, expect
+from papernets_lite.ops.checks import (
+    check_finite,
+    check_labels,
+    check_mask,
+    check_same,
+    expect,
+)
 
 
 def mutual_information(
@@ -55,7 +61,8 @@ def masked_l1(
     """
     inside = _check_pair(first, second, masks)
     difference = (first - second).abs().mean(1)
-    return (difference * inside).sum((1, 2)) / inside.sum((1, 2))
+    total = (difference * inside).sum((1, 2))
+    return total / inside.sum((1, 2))
 
 
 def detail_correlation(
@@ -96,9 +103,10 @@ def _check_pair(first: Tensor, second: Tensor, masks: Tensor) -> Tensor:
     """The masks as bool; raise ``ValueError`` for what does not fit together."""
     expect(first.ndim == 4, "pictures (b, c, h, w)", first.shape)
     check_same(first, second, "both pictures")
-    finite = first.isfinite().all() and second.isfinite().all()
-    expect(finite, "finite pictures")
-    return check_mask(masks, "masks", shape=(len(first), *first.shape[-2:]))
+    check_finite(first, "pictures")
+    check_finite(second, "pictures")
+    batch, _, height, width = first.shape
+    return check_mask(masks, "masks", shape=(batch, height, width))
 
 
 def nearest(
@@ -116,9 +124,11 @@ def nearest(
         ValueError: for no images or no answers, answers of another shape, or values
             that are not finite.
     """
-    expect(answers.ndim >= 3 and answers.numel(), "images and answers", answers.shape)
-    fits = (len(answers), *answers.shape[2:]) == images.shape
-    expect(fits, "answers (n, k, *s) of images (n, *s)", answers.shape, images.shape)
-    finite = images.isfinite().all() and answers.isfinite().all()
-    expect(finite, "finite images and answers")
-    return (images[:, None] - answers).square().flatten(2).mean(2).argmin(1)
+    some = answers.ndim >= 3 and answers.numel() > 0
+    expect(some, "images and answers", answers.shape)
+    wanted = (len(answers), *answers.shape[2:])
+    expect(images.shape == wanted, f"images {wanted}", images.shape)
+    check_finite(images, "images")
+    check_finite(answers, "answers")
+    errors = (images[:, None] - answers).square()
+    return errors.flatten(2).mean(2).argmin(1)

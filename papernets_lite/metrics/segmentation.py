@@ -9,7 +9,7 @@ from jaxtyping import Int, Integer, Shaped
 from scipy import ndimage
 from torch import Tensor
 
-from papernets_lite.ops.checks import check_mask, check_same, expect
+from papernets_lite.ops.checks import check_mask, check_objects, check_same, expect
 
 
 def components(mask: Shaped[Tensor, "*b h w"]) -> Int[Tensor, "*b h w"]:
@@ -45,12 +45,11 @@ def overlaps(
         truth: the true ones, of the same size.
 
     Raises:
-        ValueError: for unequal sizes, fractions, or negative numbers.
+        ValueError: for unequal sizes, no pixels, fractions, or negative numbers.
     """
     check_same(found, truth, "label maps")
-    mine, true = _numbers(found), _numbers(truth)
-    if mine.numel() == 0:
-        return np.zeros((1, 1), dtype=np.int64)
+    mine = check_objects(found, dims=2).cpu()
+    true = check_objects(truth, dims=2).cpu()
     rows = int(mine.max()) + 1
     columns = int(true.max()) + 1
     pairs = (mine * columns + true).flatten()
@@ -83,10 +82,11 @@ def object_scores(
         count.
 
     Raises:
-        ValueError: for another number of images, images of unequal size, negative
-            numbers or fractions, or ``iou`` outside [0.5, 1).
+        ValueError: for another number of images, images of unequal size or without a
+            pixel, negative numbers or fractions, or ``iou`` outside [0.5, 1).
     """
-    alike = [a.shape for a in found] == [b.shape for b in truth]
+    sizes = [one.shape for one in found]
+    alike = sizes == [other.shape for other in truth]
     expect(alike, "as many images of the same sizes", len(found), len(truth))
     expect(0.5 <= iou < 1, "0.5 <= iou < 1", iou)
     total: Counter[str] = Counter()
@@ -127,21 +127,10 @@ def _count(table: Int[np.ndarray, "f t"], *, iou: float, least: int) -> dict[str
     }
 
 
-def _numbers(objects: Integer[Tensor, "h w"]) -> Int[Tensor, "h w"]:
-    """Numbers of objects as int64, on the CPU."""
-    whole = not (objects.is_floating_point() or objects.is_complex())
-    expect(whole, "whole numbers of objects", objects.dtype)
-    expect(objects.ndim == 2, "a label map (h, w)", objects.shape)
-    numbers = objects.detach().cpu().long()
-    if numbers.numel():
-        lowest = int(numbers.min())
-        expect(lowest >= 0, "numbers of objects from 0 on", lowest)
-    return numbers
-
-
 def _without_gaps(objects: Integer[Tensor, "h w"]) -> Int[Tensor, "h w"]:
     """The same objects, numbered 1, 2, 3, ...: a table of numbers such as 26001 would
     hold nothing but gaps."""
-    numbers = _numbers(objects)
-    known = torch.cat([numbers.new_zeros(1), numbers.flatten()]).unique()
+    numbers = check_objects(objects, dims=2)
+    background = numbers.new_zeros(1)
+    known = torch.cat([background, numbers.flatten()]).unique()
     return torch.searchsorted(known, numbers.contiguous())

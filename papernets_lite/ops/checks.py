@@ -98,8 +98,7 @@ def check_labels(
     """
     if shape is not None:
         expect(labels.shape == tuple(shape), f"labels {tuple(shape)}", labels.shape)
-    whole = not (labels.is_floating_point() or labels.is_complex())
-    expect(whole, "labels of an integer type", labels.dtype)
+    expect(_is_whole(labels), "labels of an integer type", labels.dtype)
     expect(labels.numel() > 0, "at least one label", labels.shape)
     numbers = labels.long()
     known = numbers if unknown is None else numbers[numbers != unknown]
@@ -109,6 +108,47 @@ def check_labels(
         right = low >= 0 and high < num_classes
         expect(right, f"labels from 0 to {num_classes - 1}{also}", low, high)
     return numbers
+
+
+def check_objects(numbers: Shaped[Tensor, "*s"], *, dims: int) -> Int64[Tensor, "*s"]:
+    """Maps that number objects, whose 0 is the background.
+
+    Args:
+        numbers: integers of any size, not negative.
+        dims: 2 for one map (h, w), 3 for several.
+
+    Returns:
+        The numbers as int64.
+
+    Raises:
+        ValueError: for other dimensions, no pixels, fractions or negative numbers.
+    """
+    filled = numbers.ndim == dims and numbers.numel() > 0
+    shape = "(h, w)" if dims == 2 else "(b, h, w)"
+    expect(filled, f"numbers of objects {shape} with a pixel", numbers.shape)
+    expect(_is_whole(numbers), "whole numbers of objects", numbers.dtype)
+    lowest = int(numbers.min())
+    expect(lowest >= 0, "numbers of objects from 0 on", lowest)
+    return numbers.long()
+
+
+def _is_whole(numbers: Tensor) -> bool:
+    return not (numbers.is_floating_point() or numbers.is_complex())
+
+
+def check_finite(values: Shaped[Tensor, "..."], name: str) -> None:
+    """Refuse integers, NaN and infinity.
+
+    Args:
+        values: of any shape.
+        name: what they are called.
+
+    Raises:
+        ValueError: for another type, or a value that is not finite.
+    """
+    expect(values.is_floating_point(), f"{name} of a floating type", values.dtype)
+    wrong = int((~values.isfinite()).sum())
+    expect(wrong == 0, f"finite {name}", f"{wrong} NaN or infinite values")
 
 
 def check_mask(
@@ -135,7 +175,8 @@ def check_mask(
     if mask.dtype == torch.bool:
         return mask
     binary = ((mask == 0) | (mask == 1)).all()
-    expect(binary, f"{name} of bool, or of 0 and 1", mask.dtype, mask.unique().tolist())
+    some = [] if binary else mask.unique()[:5].tolist()
+    expect(binary, f"{name} of bool, or of 0 and 1", mask.dtype, some)
     return mask == 1
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from papernets_lite.ops.checks import check_images, expect
+from papernets_lite.ops.checks import check_finite, check_images, expect
 from papernets_lite.ops.heatmaps import cell_centres
 
 Mode = Literal["bilinear", "nearest", "bicubic"]
@@ -52,7 +52,7 @@ def read(
     expect(fits, "positions (b, k, l, 2)", positions.shape)
     alike = len(maps) == len(positions)
     expect(alike, "positions for each map", maps.shape, positions.shape)
-    expect(positions.isfinite().all(), "finite positions")
+    check_finite(positions, "positions")
     height, width = maps.shape[-2:]
     x, y = _single(positions).unbind(-1)
     where = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)

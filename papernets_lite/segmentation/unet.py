@@ -42,6 +42,7 @@ from papernets_lite.ops import warps
 from papernets_lite.ops.checks import (
     check_images,
     check_labels,
+    check_objects,
     check_same,
     expect,
 )
@@ -121,6 +122,7 @@ class UNet(nn.Module):
         expect(fits, "two widths or more and padding 0 or 1", widths, padding)
         channels = (in_channels, *widths, num_classes)
         expect(min(channels) > 0, "positive numbers of channels and classes", channels)
+        expect(0 <= dropout <= 1, "a dropout from 0 to 1", dropout)
         self.depth = len(widths) - 1
         self.padding = padding
         self.down = nn.ModuleList()
@@ -224,15 +226,6 @@ def loss(
     return {"loss": energy.mean(), "accuracy": right.to(energy.dtype).mean()}
 
 
-def _check_cells(instances: Tensor, dims: int) -> None:
-    whole = not (instances.is_floating_point() or instances.is_complex())
-    expect(whole, "whole numbers of cells", instances.dtype)
-    filled = instances.ndim == dims and instances.numel() > 0
-    expect(filled, f"{dims} dimensions with a pixel", instances.shape)
-    lowest = int(instances.min())
-    expect(lowest >= 0, "0 for background and positive numbers of cells", lowest)
-
-
 def separate(instances: Integer[Tensor, "b h w"]) -> Integer[Tensor, "b h w"]:
     """Make way between cells that touch: where two meet in a pixel's 3x3 neighbourhood,
     it becomes background (0).
@@ -240,7 +233,7 @@ def separate(instances: Integer[Tensor, "b h w"]) -> Integer[Tensor, "b h w"]:
     Raises:
         ValueError: for no pixels, or a negative number.
     """
-    _check_cells(instances, 3)
+    check_objects(instances, dims=3)
     number = instances[:, None].double()
     many = number.max() + 1
     # Numbers turned round, background left at 0: the maximum is the lowest number.
@@ -260,7 +253,7 @@ def class_balance(labels: Integer[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
     Raises:
         ValueError: for no pixels, or a negative label.
     """
-    _check_cells(labels, 3)
+    check_objects(labels, dims=3)
     cell = labels > 0
     share = cell.float().mean((1, 2), keepdim=True).expand(labels.shape)
     own = torch.where(cell, share, 1 - share)
@@ -282,7 +275,7 @@ def nearest_two(instances: Integer[Tensor, "h w"]) -> Float[Tensor, "2 h w"]:
     Raises:
         ValueError: for no pixels, or a negative number.
     """
-    _check_cells(instances, 2)
+    check_objects(instances, dims=2)
     out = torch.zeros(2, *instances.shape, device=instances.device)
     free = instances == 0
     if not free.any():
@@ -320,10 +313,10 @@ def weight_map(
         sigma: reach, in pixels.
 
     Raises:
-        ValueError: unless ``sigma > 0`` and ``w0 >= 0``; for no pixels, or a negative
-            number.
+        ValueError: unless ``sigma > 0`` and ``w0 >= 0``, both finite; for no pixels, or
+            a negative number.
     """
-    expect(sigma > 0, "sigma > 0", sigma)
+    expect(0 < sigma < math.inf, "sigma > 0, finite", sigma)
     expect(0 <= w0 < math.inf, "a finite w0 >= 0", w0)
     balance = class_balance(instances)
     reach = torch.stack([nearest_two(image).sum(0) for image in instances])
