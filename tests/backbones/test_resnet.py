@@ -303,3 +303,87 @@ def test_a_few_steps_fit_a_few_images(ordering: str) -> None:
 def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32])
+def test_labels_as_numpy_delivers_them(kind: torch.dtype) -> None:
+    outputs = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([3, 1, 7])
+    found = resnet.loss(outputs, {"labels": labels.to(kind)})
+    expected = resnet.loss(outputs, {"labels": labels})
+    assert found["loss"].equal(expected["loss"])
+    assert found["accuracy"].equal(expected["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 255], "labels from 0 to 7, got 0, 255"),
+        ([-1, 3], "labels from 0 to 7, got -1, 3"),
+        ([3], r"labels \(2,\), got \(1,\)"),
+        ([[3, 3]], r"labels \(2,\), got \(1, 2\)"),
+        ([3.0, 3.0], "labels of an integer type"),
+    ],
+)
+def test_labels_that_are_no_class_are_refused(labels: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resnet.loss(torch.rand(2, 8), {"labels": torch.tensor(labels)})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_classes": 0},
+        {"num_classes": -1},
+        {"stem_stride": 0},
+        {"widths": (0, 8, 16)},
+        {"blocks": (1, 0, 1)},
+        {"blocks": (), "widths": ()},
+        {"widths": (16, 8, 4)},
+    ],
+)
+def test_nets_that_would_be_nonsense_are_refused(settings: dict) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        resnet.tiny(**settings)
+
+
+def test_sequence_refuses_unknown_words_and_missing_convolutions() -> None:
+    with pytest.raises(ValueError, match="'conv', 'bn' and 'relu', got"):
+        resnet.sequence(["conv", "gelu"], [(4, 3, 1)], 3)
+    with pytest.raises(ValueError, match="expected 2 convolutions, got 1"):
+        resnet.sequence(["conv"], [(4, 3, 1), (4, 3, 1)], 3)
+
+
+def test_images_of_another_kind_are_refused_by_nets_and_by_their_stages() -> None:
+    net = resnet.tiny().eval()
+    for forward in (net, resnet.Stages(net, (1, 1, 1))):
+        for images, message in (
+            (torch.rand(2, 1, 32, 32), "3 channels"),
+            (torch.rand(2, 3, 32, 32).double(), "images of torch.float32"),
+            (torch.zeros(0, 3, 32, 32), "at least one image"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                forward(images)
+
+
+def test_odd_sizes_and_other_layouts_give_the_same_answer() -> None:
+    net = resnet.tiny().eval()
+    x = torch.rand(2, 3, 33, 19)
+    expected = net(x)
+    torch.testing.assert_close(net(x.to(memory_format=torch.channels_last)), expected)
+    strided = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    torch.testing.assert_close(net(strided), expected)
+    half = net.bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert half.isfinite().all()
+
+
+def test_every_override_reaches_the_net() -> None:
+    with torch.device("meta"):
+        for build in (resnet.tiny, resnet.paper):
+            net = build(num_classes=4, ordering="full pre-activation", option="C")
+            assert type(net) is resnet.ResNet
+            assert net.head.out_features == 4
+            assert len(net.last) == 2
+            with pytest.raises(TypeError, match="unexpected keyword"):
+                build(colour="red")

@@ -253,3 +253,78 @@ def test_a_few_steps_fit_a_few_images() -> None:
 def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4, 4)])
+def test_a_batch_without_labels_teaches_nothing(shape: tuple[int, ...]) -> None:
+    outputs = torch.rand(3, 8, *shape[1:], requires_grad=True)
+    found = senet.loss(outputs, {"labels": torch.full(shape, senet.UNKNOWN)})
+    assert found["loss"].item() == 0
+    assert found["accuracy"].item() == 0
+    found["loss"].backward()
+    assert outputs.grad is not None
+    assert outputs.grad.eq(0).all()
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4, 5)])
+def test_the_mean_over_labels_is_torchs(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(3, 8, *shape[1:], generator=generator)
+    labels = torch.randint(-1, 8, shape, generator=generator)
+    expected = nn.functional.cross_entropy(outputs, labels, ignore_index=-1)
+    assert senet.loss(outputs, {"labels": labels})["loss"].equal(expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.full((2, 4, 4), 255), "labels from 0 to 7 or -1, got 255, 255"),
+        (torch.full((2, 4, 4), -2), "labels from 0 to 7 or -1, got -2, -2"),
+        (torch.zeros(1, 4, 4).long(), r"labels \(2, 4, 4\), got \(1, 4, 4\)"),
+        (torch.zeros(2).long(), r"labels \(2, 4, 4\), got \(2,\)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        senet.loss(torch.rand(2, 8, 4, 4), {"labels": labels})
+    assert senet.loss(
+        torch.rand(2, 8, 4, 4), {"labels": torch.zeros(2, 4, 4, dtype=torch.uint8)}
+    )["loss"].isfinite()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: senet.tiny(depth=9),
+        lambda: senet.tiny(num_classes=0),
+        lambda: senet.tiny_inception(depth=0),
+        lambda: senet.tiny_inception(channels=0),
+        lambda: senet.tiny_inception(num_classes=-1),
+        lambda: senet.SqueezeExcitation(0),
+    ],
+)
+def test_nets_that_would_be_nonsense_are_refused(wrong: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        wrong()
+
+
+@pytest.mark.parametrize("build", [senet.tiny, senet.tiny_inception])
+def test_images_of_another_kind_are_refused(build: Callable[..., nn.Module]) -> None:
+    net = build().eval()
+    with pytest.raises(ValueError, match="3 channels"):
+        net(torch.rand(2, 1, 32, 32))
+    with pytest.raises(ValueError, match=r"images of torch\.float32"):
+        net(torch.rand(2, 3, 32, 32).double())
+    assert net.bfloat16()(torch.rand(2, 3, 33, 17).bfloat16()).isfinite().all()
+
+
+def test_every_override_reaches_the_net() -> None:
+    with torch.device("meta"):
+        for build in (senet.tiny, senet.paper):
+            net = build(num_classes=4, per_position=True, placement="pre", reduction=4)
+            assert type(net) is senet.SEResNet
+            assert net.head.out_features == 4
+            assert net.per_position
+            assert isinstance(net.units[0].branch[0], senet.SqueezeExcitation)
+        bottleneck = senet.tiny(depth=11, bottleneck=True)
+        assert len(bottleneck.units) == 3
