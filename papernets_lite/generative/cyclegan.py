@@ -268,8 +268,15 @@ class CycleGAN(nn.Module):
         """What the discriminators' optimiser updates."""
         return [*self.discriminator_x.parameters(), *self.discriminator_y.parameters()]
 
-    def forward(self, x: Maps | None = None, y: Maps | None = None) -> Fakes:
-        """The translations of what is given: ``y`` holds G(x), ``x`` holds F(y)."""
+    def forward(
+        self, x: Maps | None = None, y: Float[Tensor, "n c k l"] | None = None
+    ) -> Fakes:
+        """The translations of what is given: ``y`` holds G(x), ``x`` holds F(y).
+
+        Args:
+            x: images of domain X, in [0, 1].
+            y: images of domain Y; their number and size have nothing to do with x's.
+        """
         fakes = {}
         if x is not None:
             fakes["y"] = self.generator_xy(x)

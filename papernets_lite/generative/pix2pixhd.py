@@ -44,7 +44,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -68,7 +68,7 @@ STYLES = 3
 CLUSTERS, LEAST = 10, 1 / 64  # centres per class; smallest instance that votes
 WIDEST = 512  # channels of a discriminator
 # the class of each pixel, or the instance that it belongs to
-Labels = Int[Tensor, "b h w"]
+Labels = Integer[Tensor, "b h w"]
 Images = Float[Tensor, "b 3 h w"]
 # of the discriminators: scale by scale, layer by layer, the scores last
 Features = list[list[Tensor]]
@@ -400,7 +400,7 @@ def instance_means(
 
 def instance_classes(
     labels: Labels, index: Labels, counts: Int[Tensor, " k"]
-) -> Int[Tensor, " k"]:
+) -> Integer[Tensor, " k"]:
     """The class of each instance.
 
     Args:
@@ -553,7 +553,9 @@ def sample_styles(
     return vectors[index].permute(0, 3, 1, 2)
 
 
-def beside(conditions: Maps, others: Maps) -> Maps:
+def beside(
+    conditions: Maps, others: Float[Tensor, "n d k l"]
+) -> Float[Tensor, "b _ h w"]:
     """Conditions, then others, as the channels of one map."""
     whole = (len(conditions), *conditions.shape[2:])
     came = (len(others), *others.shape[2:])

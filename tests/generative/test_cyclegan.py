@@ -477,10 +477,11 @@ def test_a_step_refuses_pictures_of_0_to_255_and_nan() -> None:
 
 
 def test_a_step_needs_domains_and_their_buffers() -> None:
+    _, optimizers, buffers = trainer(nets := small())
     with pytest.raises(ValueError, match="sources out of 'x' and 'y'"):
         trainer(small(), sources=("z",))
     with pytest.raises(ValueError, match="buffers 'x' and 'y'"):
-        cyclegan.adversarial_step(small(), (None, None), buffers={})
+        cyclegan.adversarial_step(nets, optimizers, buffers={"y": buffers["y"]})
 
 
 def test_the_buffer_refuses_images_of_another_size() -> None:
