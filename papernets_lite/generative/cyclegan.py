@@ -146,6 +146,19 @@ def least_side(multiple: int, kernel_size: int, unshuffle: int = 1) -> int:
     return max(2 * multiple, unshuffle * (kernel_size // 2 + 1))
 
 
+def check_plan(
+    channels: int, blocks: int, kernel_size: int, halvings: int = 0, unshuffle: int = 1
+) -> None:
+    """A generator can be built of these numbers: see ``Generator``.
+
+    Raises:
+        ValueError: naming the first of which none can be built.
+    """
+    at_least(1, channels=channels, unshuffle=unshuffle, kernel_size=kernel_size)
+    at_least(0, blocks=blocks, halvings=halvings)
+    expect(kernel_size % 2, "an odd kernel_size", kernel_size)
+
+
 class Generator(nn.Module):
     """The translator: down, residual blocks, up (c7s1-64, d128, d256, R256 x n, u128,
     u64, c7s1-3).
@@ -173,9 +186,7 @@ class Generator(nn.Module):
         kernel_size: int = 7,
     ) -> None:
         super().__init__()
-        at_least(1, channels=channels, unshuffle=unshuffle, kernel_size=kernel_size)
-        at_least(0, blocks=blocks, halvings=halvings)
-        expect(kernel_size % 2, "an odd kernel_size", kernel_size)
+        check_plan(channels, blocks, kernel_size, halvings, unshuffle)
         self.multiple = unshuffle * 2**halvings
         self.least = least_side(self.multiple, kernel_size, unshuffle)
         pixels = 3 * unshuffle**2

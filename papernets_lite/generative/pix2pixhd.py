@@ -44,12 +44,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Real
 from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.generative.cyclegan import (
     Maps,
+    check_plan,
     distance,
     down,
     least_side,
@@ -144,7 +145,13 @@ def encode(
 
 def halve(maps: Maps) -> Float[Tensor, "b c k l"]:
     """The pyramid's next level: a mean over 3x3 pixels, every second one; pixels
-    outside do not count."""
+    outside do not count.
+
+    Raises:
+        ValueError: for no pixels, or numbers that have no mean.
+    """
+    some = maps.is_floating_point() and maps.numel() > 0
+    expect(some, "at least one map of floats", maps.shape, maps.dtype)
     return functional.avg_pool2d(maps, 3, 2, 1, count_include_pad=False)
 
 
@@ -190,9 +197,8 @@ class GlobalGenerator(nn.Module):
         kernel_size: int = 7,
     ) -> None:
         super().__init__()
-        at_least(1, in_channels=in_channels, channels=channels, kernel_size=kernel_size)
-        at_least(0, halvings=halvings, blocks=blocks)
-        expect(kernel_size % 2, "an odd kernel_size", kernel_size)
+        at_least(1, in_channels=in_channels)
+        check_plan(channels, blocks, kernel_size, halvings)
         self.in_channels = in_channels
         self.channels = channels
         self.multiple = 2**halvings
@@ -248,9 +254,7 @@ class LocalEnhancer(nn.Module):
         super().__init__()
         expected = coarse.in_channels
         expect(in_channels == expected, f"{expected} in_channels, as G1", in_channels)
-        at_least(1, channels=channels, kernel_size=kernel_size)
-        at_least(0, blocks=blocks)
-        expect(kernel_size % 2, "an odd kernel_size", kernel_size)
+        check_plan(channels, blocks, kernel_size)
         expect(coarse.channels == 2 * channels, "half of G1's channels", channels)
         self.in_channels = in_channels
         self.multiple = 2 * coarse.multiple
@@ -375,7 +379,7 @@ def number(instances: Labels) -> tuple[Labels, Int[Tensor, " k"]]:
 
 
 def instance_means(
-    maps: Maps, index: Labels, counts: Int[Tensor, " k"]
+    maps: Real[Tensor, "b c h w"], index: Labels, counts: Int[Tensor, " k"]
 ) -> Float[Tensor, "k c"]:
     """The mean over each instance.
 
@@ -395,7 +399,8 @@ def instance_means(
     values = maps.permute(0, 2, 3, 1).flatten(0, 2).to(exact)
     sums = values.new_zeros(len(counts), channels)
     sums.index_add_(0, index.flatten(), values)
-    return (sums / counts[:, None]).to(maps.dtype)
+    means = sums / counts[:, None]
+    return means.to(maps.dtype) if maps.is_floating_point() else means
 
 
 def instance_classes(
@@ -409,8 +414,9 @@ def instance_classes(
         counts: how many pixels each has.
 
     Raises:
-        ValueError: for labels of other pictures.
+        ValueError: for labels of other pictures, or that are not whole.
     """
+    check_map(labels, "labels")
     shape = tuple(labels.shape)
     expect(index.shape == shape, f"instances of {shape}, as the labels", index.shape)
     classes = labels.new_zeros(len(counts))
@@ -511,7 +517,7 @@ def style_centres(
             that are not finite.
     """
     index, counts = number(instances)
-    large = counts >= least * labels[0].numel()
+    large = counts >= least * instances[0].numel()
     vectors = instance_means(styles, index, counts)[large]
     classes = instance_classes(labels, index, counts)[large]
     centres = {}
@@ -556,7 +562,16 @@ def sample_styles(
 def beside(
     conditions: Maps, others: Float[Tensor, "n d k l"]
 ) -> Float[Tensor, "b _ h w"]:
-    """Conditions, then others, as the channels of one map."""
+    """Conditions, then others, as the channels of one map.
+
+    Args:
+        conditions: from ``encode``.
+        others: styles or pictures, floats of the same number and size.
+
+    Raises:
+        ValueError: for others of another number, size or type.
+    """
+    expect(others.is_floating_point(), "styles or pictures of floats", others.dtype)
     whole = (len(conditions), *conditions.shape[2:])
     came = (len(others), *others.shape[2:])
     expect(came == whole, f"maps of {whole} without channels, as conditions are", came)
@@ -795,13 +810,14 @@ def adversarial_step(
         an encoder, ``instances``.
 
     Raises:
-        ValueError: in the step, for images far outside [0, 1].
+        ValueError: in the step, for images or conditions far outside [0, 1].
     """
     for_generator, for_discriminator = optimizers
 
     def step(batch: Batch) -> dict[str, Tensor]:
         conditions, images = batch["conditions"], batch["images"]
         check_range(images)
+        check_range(conditions, "conditions")
         styles = None
         if nets.encoder is not None:
             styles = nets.encoder(images, batch["instances"])

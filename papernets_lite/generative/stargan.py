@@ -42,7 +42,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from papernets_lite.generative.cyclegan import ResidualBlock
+from papernets_lite.generative.cyclegan import ResidualBlock, check_plan
 from papernets_lite.layers.conv import Convolution, conv_norm_act
 from papernets_lite.ops.checks import at_least, check_images, check_range, expect
 from papernets_lite.ops.losses import gradient_penalty
@@ -118,9 +118,8 @@ class Generator(nn.Module):
         blocks: int = 6,
     ) -> None:
         super().__init__()
-        at_least(1, num_labels=num_labels, channels=channels, unshuffle=unshuffle)
-        at_least(0, blocks=blocks, halvings=halvings)
-        expect(kernel_size > 0 and kernel_size % 2, "an odd kernel_size", kernel_size)
+        at_least(1, num_labels=num_labels)
+        check_plan(channels, blocks, kernel_size, halvings, unshuffle)
         self.num_labels = num_labels
         self.unshuffle = unshuffle
         self.multiple = unshuffle * 2**halvings
@@ -507,8 +506,8 @@ def adversarial_step(
         count = len(nets.groups)
         whole = isinstance(batches, Sequence) and len(batches) == count
         expect(whole, f"a tuple of {count} batches", type(batches), len(batches))
-        for batch, group in zip(batches, nets.groups, strict=True):
-            check_batch(batch, group, critic_steps)
+        for batch, meant in zip(batches, nets.groups, strict=True):
+            check_batch(batch, meant, critic_steps)
         told: dict[str, list[Tensor]] = {}
         for number in range(critic_steps):
             last = number == critic_steps - 1

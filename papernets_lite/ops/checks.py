@@ -82,15 +82,17 @@ def check_images(
         expect(cast, f"images of type {wanted}, as the weights are", images.dtype)
 
 
-def check_range(images: Tensor) -> None:
+def check_range(images: Tensor, name: str = "images") -> None:
     """Real images lie in [0, 1], up to what noise adds to them: neither 0 to 255, nor
     NaN.
 
     Args:
-        images: at least one.
+        images: at least one, or maps with the same range.
+        name: of what came, for the error.
 
     Raises:
-        ValueError: with the range found.
+        ValueError: with the range found, or for no pixels.
     """
+    expect(images.numel() > 0, f"{name} with at least one pixel", images.shape)
     low, high = (bound.item() for bound in images.aminmax())
-    expect(low > -0.5 and high < 1.5, "images in [0, 1]", low, high)
+    expect(low > -0.5 and high < 1.5, f"{name} in [0, 1]", low, high)

@@ -98,6 +98,9 @@ def test_halving_is_a_mean_of_the_pixels_that_are_there():
             torch.testing.assert_close(
                 pix2pixhd.halve(maps)[..., row, column], around.mean((-1, -2))
             )
+    for wrong in (maps[:0], maps[..., :0], (255 * maps).byte()):
+        with pytest.raises((ValueError, TypeError), match=r"floats|Type-check"):
+            pix2pixhd.halve(wrong)
 
 
 def test_the_enhancer_adds_the_coarse_features_and_cuts_the_head():
@@ -488,6 +491,9 @@ def test_means_over_many_pixels_are_right_in_half_precision():
     means = pix2pixhd.instance_means(ones, index, counts)
     assert means.dtype == torch.bfloat16
     assert means.tolist() == [[1.0, 1.0]]
+    levels = torch.arange(2).repeat(32)[None, None, None].expand(1, 2, 64, 64)
+    means = pix2pixhd.instance_means(levels.byte(), index, counts)
+    assert means.tolist() == [[0.5, 0.5]], "a mean of bytes is no byte"
 
 
 @pytest.mark.parametrize(
@@ -548,6 +554,8 @@ def test_a_step_refuses_pictures_of_0_to_255():
     for wrong in (255 * some["images"], some["images"] * torch.nan):
         with pytest.raises(ValueError, match=r"images in \[0, 1\]"):
             step(some | {"images": wrong})
+    with pytest.raises(ValueError, match=r"conditions in \[0, 1\]"):
+        step(some | {"conditions": some["conditions"] / 0})
 
 
 def test_inputs_that_the_nets_cannot_take_are_refused():
