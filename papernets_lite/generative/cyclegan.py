@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import normal_init_
-from papernets_lite.ops.checks import at_least, check_images, check_range, expect
+from papernets_lite.ops.checks import at_least, check_inputs, check_pictures, expect
 from papernets_lite.ops.losses import lsgan
 from papernets_lite.ops.updates import Optimizers, Schedules, update
 
@@ -208,7 +208,7 @@ class Generator(nn.Module):
             ValueError: for no images, images too small for the net, sides that the
                 halvings do not divide, or another type than the weights have.
         """
-        check_images(images, self, least=self.least, multiple=self.multiple)
+        check_inputs(images, self, least=self.least, multiple=self.multiple)
         return self.net(2 * images - 1) / 2 + 0.5
 
 
@@ -246,7 +246,7 @@ class PatchDiscriminator(nn.Module):
             ValueError: for no images, smaller ones than a score needs, or another type
                 than the weights have.
         """
-        check_images(images, self, least=self.least)
+        check_inputs(images, self, least=self.least)
         return self.net(2 * images - 1)
 
 
@@ -491,8 +491,8 @@ def adversarial_step(
 
     def step(batch: Batch) -> dict[str, Tensor]:
         x, y = batch[0]["images"], batch[1]["images"]
-        check_range(x)
-        check_range(y)
+        check_pictures(x, "images")
+        check_pictures(y, "images")
         nets.discriminator_x.requires_grad_(False)
         nets.discriminator_y.requires_grad_(False)
         given = {"x": x, "y": y}

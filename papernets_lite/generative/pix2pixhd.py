@@ -59,7 +59,7 @@ from papernets_lite.generative.cyclegan import (
     wide,
 )
 from papernets_lite.layers.init import normal_init_
-from papernets_lite.ops.checks import at_least, check_images, check_range, expect
+from papernets_lite.ops.checks import at_least, check_inputs, check_pictures, expect
 from papernets_lite.ops.losses import lsgan
 from papernets_lite.ops.updates import Optimizers, Schedules, update
 
@@ -216,7 +216,7 @@ class GlobalGenerator(nn.Module):
             ValueError: for no inputs, another number of channels, or sides that are too
                 short or that the halvings do not divide.
         """
-        check_images(
+        check_inputs(
             inputs,
             self,
             channels=self.in_channels,
@@ -276,7 +276,7 @@ class LocalEnhancer(nn.Module):
             ValueError: for no inputs, another number of channels, or sides that are too
                 short or that the halvings do not divide.
         """
-        check_images(
+        check_inputs(
             inputs,
             self,
             channels=self.in_channels,
@@ -351,7 +351,7 @@ class MultiscaleDiscriminator(nn.Module):
         Raises:
             ValueError: for no inputs, or another number of channels.
         """
-        check_images(inputs, self, channels=self.in_channels)
+        check_inputs(inputs, self, channels=self.in_channels)
         outputs = []
         for level, discriminator in enumerate(self.scales):
             inputs = halve(inputs) if level else inputs
@@ -816,8 +816,8 @@ def adversarial_step(
 
     def step(batch: Batch) -> dict[str, Tensor]:
         conditions, images = batch["conditions"], batch["images"]
-        check_range(images)
-        check_range(conditions, "conditions")
+        check_pictures(images, "images")
+        check_pictures(conditions, "conditions")
         styles = None
         if nets.encoder is not None:
             styles = nets.encoder(images, batch["instances"])

@@ -44,7 +44,7 @@ from torch.nn import functional
 
 from papernets_lite.generative.cyclegan import ResidualBlock, check_plan
 from papernets_lite.layers.conv import Convolution, conv_norm_act
-from papernets_lite.ops.checks import at_least, check_images, check_range, expect
+from papernets_lite.ops.checks import at_least, check_inputs, check_pictures, expect
 from papernets_lite.ops.losses import gradient_penalty
 from papernets_lite.ops.updates import Optimizers, Schedules, update
 
@@ -151,7 +151,7 @@ class Generator(nn.Module):
                 than one vector of ``num_labels`` for each image.
         """
         least = 2 * self.multiple  # one pixel alone has no deviation
-        check_images(images, self, least=least, multiple=self.multiple)
+        check_inputs(images, self, least=least, multiple=self.multiple)
         expected = (len(images), self.num_labels)
         expect(vector.shape == expected, f"a vector of {expected}", vector.shape)
         pixels = functional.pixel_unshuffle(2 * images - 1, self.unshuffle)
@@ -212,7 +212,7 @@ class Discriminator(nn.Module):
             ValueError: for no images, or another size than the labels' kernel was made
                 for.
         """
-        check_images(images, self)
+        check_inputs(images, self)
         side = self.size
         expect(
             images.shape[2:] == (side, side), f"images of {side} x {side}", images.shape
@@ -424,7 +424,7 @@ def check_batch(batch: Batch, group: Group, parts: int) -> None:
     """
     images, labels = batch["images"], batch["labels"]
     expect(len(images) >= parts, f"at least {parts} images, one a part", images.shape)
-    check_range(images)
+    check_pictures(images, "images")
     expected = (len(images), group.size)
     expect(labels.shape == expected, f"labels of {expected}", labels.shape)
     low, high = labels.min().item(), labels.max().item()
