@@ -149,7 +149,14 @@ def least_side(multiple: int, kernel_size: int, unshuffle: int = 1) -> int:
 def check_plan(
     channels: int, blocks: int, kernel_size: int, halvings: int = 0, unshuffle: int = 1
 ) -> None:
-    """A generator can be built of these numbers: see ``Generator``.
+    """A generator can be built of these numbers.
+
+    Args:
+        channels: of its first layer, at least 1.
+        blocks: residual blocks, at least 0.
+        kernel_size: of its first and last layer; odd.
+        halvings: of its sides, at least 0.
+        unshuffle: side of the pixel blocks that become channels, at least 1.
 
     Raises:
         ValueError: naming the first of which none can be built.

@@ -59,7 +59,13 @@ from papernets_lite.generative.cyclegan import (
     wide,
 )
 from papernets_lite.layers.init import normal_init_
-from papernets_lite.ops.checks import at_least, check_inputs, check_pictures, expect
+from papernets_lite.ops.checks import (
+    at_least,
+    check_inputs,
+    check_labels,
+    check_pictures,
+    expect,
+)
 from papernets_lite.ops.losses import lsgan
 from papernets_lite.ops.updates import Optimizers, Schedules, update
 
@@ -134,10 +140,8 @@ def encode(
         f"instances of {tuple(labels.shape)}, as the labels are",
         instances.shape,
     )
-    low, high = labels.min().item(), labels.max().item()
-    fits = low >= 0 and high < num_classes
-    expect(fits, f"labels from 0 to {num_classes - 1}", low, high)
-    onehot = functional.one_hot(labels.long(), num_classes).permute(0, 3, 1, 2).float()
+    classes = check_labels(labels, num_classes)
+    onehot = functional.one_hot(classes, num_classes).permute(0, 3, 1, 2).float()
     if not boundary:
         return onehot
     return torch.cat([onehot, boundary_map(instances)], 1)
