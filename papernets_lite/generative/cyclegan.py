@@ -18,18 +18,30 @@ Differs:
 Guessed:
     Nothing that matters: paper and released code agree, and the code fixes what the
     paper leaves out.
+
+Contract:
+    Four nets play two games, so that there are two losses, which take the nets, and a
+    step of their own. A batch is a pair: one of domain X, one of domain Y.
+
+Example:
+    >>> import torch
+    >>> from papernets_lite.generative import cyclegan
+    >>> cyclegan.tiny(blocks=1)(x=torch.rand(2, 3, 32, 32))["y"].shape
+    torch.Size([2, 3, 32, 32])
 """
 
-from collections.abc import Callable, Collection, Iterable
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import normal_init_
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import at_least, check_inputs, check_pictures, expect
+from papernets_lite.ops.losses import lsgan
+from papernets_lite.ops.updates import Optimizers, Schedules, update
 
 # the second is relative to the first
 CYCLE_WEIGHTS, IDENTITY_WEIGHT = (10.0, 10.0), 0.5
@@ -37,39 +49,121 @@ BUFFER_SIZE = 50
 # translations by the domain they imitate: "y" holds G(x), "x" holds F(y)
 Fakes = dict[str, Tensor]
 Maps = Float[Tensor, "b c h w"]  # images in [0, 1], or what a net makes of them
-# of the generators, of the discriminators
-Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
-Schedules = Iterable[torch.optim.lr_scheduler.LRScheduler]
-
-
-def normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
-    """A convolution with instance norm and ReLU. The norm has no weights, so the bias
-    is kept, as released."""
-    return [conv, nn.InstanceNorm2d(conv.out_channels), nn.ReLU()]
-
-
-def check_sides(images: Maps, multiple: int) -> None:
-    """Raise ``ValueError`` unless there are images whose sides are divisible by
-    ``multiple``."""
-    batch, _, height, width = images.shape
-    fits = batch > 0 and height % multiple == width % multiple == 0
-    expect(fits, f"at least one image with sides divisible by {multiple}", images.shape)
+Batch = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]  # "images" of X, and of Y
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with instance norm around a shortcut; nothing after the
-    sum."""
+    """Layers around a shortcut; nothing after the sum.
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        layers: their output has the shape of their input.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
         super().__init__()
-        first, second = (normed(nn.Conv2d(channels, channels, 3)) for _ in range(2))
-        self.body = nn.Sequential(
-            nn.ReflectionPad2d(1), *first, nn.ReflectionPad2d(1), *second[:-1]
-        )
+        self.body = nn.Sequential(*layers)
 
     def forward(self, features: Maps) -> Maps:
         """The features plus a change to them."""
         return features + self.body(features)
+
+
+def residual(channels: int) -> ResidualBlock:
+    """R256 and its like: two 3x3 convolutions with reflected borders and instance norm.
+
+    The norm has no weights, so biases are kept, here and everywhere, as released.
+    """
+    first = nn.Conv2d(channels, channels, 3)
+    second = nn.Conv2d(channels, channels, 3)
+    return ResidualBlock(
+        [
+            nn.ReflectionPad2d(1),
+            *conv_norm_act(first, nn.InstanceNorm2d),
+            nn.ReflectionPad2d(1),
+            *conv_norm_act(second, nn.InstanceNorm2d, activation=None),
+        ]
+    )
+
+
+def wide(in_channels: int, channels: int, kernel_size: int) -> list[nn.Module]:
+    """c7s1 without its norm: reflected borders and a convolution, which is a
+    generator's first or last layer.
+
+    Args:
+        in_channels: of the input.
+        channels: of the output.
+        kernel_size: odd.
+    """
+    pad = nn.ReflectionPad2d(kernel_size // 2)
+    return [pad, nn.Conv2d(in_channels, channels, kernel_size)]
+
+
+def down(
+    in_channels: int, channels: int, halvings: int, kernel_size: int
+) -> list[nn.Module]:
+    """c7s1-64, d128, d256: a wide convolution, then strided ones that double the
+    channels.
+
+    Args:
+        in_channels: of the input.
+        channels: after the first layer.
+        halvings: strided convolutions.
+        kernel_size: of the first layer.
+    """
+    layers = wide(in_channels, channels, kernel_size)
+    layers += [nn.InstanceNorm2d(channels), nn.ReLU()]
+    for _ in range(halvings):
+        conv = nn.Conv2d(channels, 2 * channels, 3, 2, 1)
+        layers += conv_norm_act(conv, nn.InstanceNorm2d)
+        channels *= 2
+    return layers
+
+
+def up(channels: int, halvings: int) -> list[nn.Module]:
+    """u128, u64: transposed convolutions that halve the channels.
+
+    Args:
+        channels: of the result; the input has them doubled with every halving.
+        halvings: transposed convolutions.
+    """
+    layers: list[nn.Module] = []
+    for level in reversed(range(halvings)):
+        after = channels * 2**level
+        conv = nn.ConvTranspose2d(2 * after, after, 3, 2, 1, output_padding=1)
+        layers += conv_norm_act(conv, nn.InstanceNorm2d)
+    return layers
+
+
+def least_side(multiple: int, kernel_size: int, unshuffle: int = 1) -> int:
+    """The shortest side that such a generator takes: borders can be reflected at the
+    full size, and what is left at the smallest has a deviation.
+
+    Args:
+        multiple: pixels that become one at the smallest size.
+        kernel_size: of the first layer.
+        unshuffle: side of the pixel blocks that the first layer sees.
+    """
+    return max(2 * multiple, unshuffle * (kernel_size // 2 + 1))
+
+
+def check_plan(
+    channels: int, blocks: int, kernel_size: int, halvings: int = 0, unshuffle: int = 1
+) -> None:
+    """A generator can be built of these numbers.
+
+    Args:
+        channels: of its first layer, at least 1.
+        blocks: residual blocks, at least 0.
+        kernel_size: of its first and last layer; odd.
+        halvings: of its sides, at least 0.
+        unshuffle: side of the pixel blocks that become channels, at least 1.
+
+    Raises:
+        ValueError: naming the first of which none can be built.
+    """
+    at_least(1, channels=channels, unshuffle=unshuffle, kernel_size=kernel_size)
+    at_least(0, blocks=blocks, halvings=halvings)
+    expect(kernel_size % 2, "an odd kernel_size", kernel_size)
 
 
 class Generator(nn.Module):
@@ -83,7 +177,10 @@ class Generator(nn.Module):
         halvings: strided convolutions on the way down, transposed ones on the way up.
         unshuffle: side of the pixel blocks that become channels before the first layer,
             and pixels after the last.
-        kernel_size: of the first and last layer.
+        kernel_size: of the first and last layer; odd.
+
+    Raises:
+        ValueError: for numbers of which no net can be built.
     """
 
     def __init__(
@@ -96,28 +193,18 @@ class Generator(nn.Module):
         kernel_size: int = 7,
     ) -> None:
         super().__init__()
-        self.multiple, pixels = unshuffle * 2**halvings, 3 * unshuffle**2
-        layers: list[nn.Module] = (
-            [nn.PixelUnshuffle(unshuffle)] if unshuffle > 1 else []
-        )
-        layers += [
-            nn.ReflectionPad2d(kernel_size // 2),
-            *normed(nn.Conv2d(pixels, channels, kernel_size)),
-        ]
-        for _ in range(halvings):
-            layers += normed(nn.Conv2d(channels, 2 * channels, 3, 2, 1))
-            channels *= 2
-        layers += [ResidualBlock(channels) for _ in range(blocks)]
-        for _ in range(halvings):
-            layers += normed(
-                nn.ConvTranspose2d(channels, channels // 2, 3, 2, 1, output_padding=1)
-            )
-            channels //= 2
-        layers += [
-            nn.ReflectionPad2d(kernel_size // 2),
-            nn.Conv2d(channels, pixels, kernel_size),
-        ]
-        layers += [nn.PixelShuffle(unshuffle)] if unshuffle > 1 else []
+        check_plan(channels, blocks, kernel_size, halvings, unshuffle)
+        self.multiple = unshuffle * 2**halvings
+        self.least = least_side(self.multiple, kernel_size, unshuffle)
+        pixels = 3 * unshuffle**2
+
+        layers = down(pixels, channels, halvings, kernel_size)
+        for _ in range(blocks):
+            layers.append(residual(channels * 2**halvings))
+        layers += up(channels, halvings)
+        layers += wide(channels, pixels, kernel_size)
+        if unshuffle > 1:
+            layers = [nn.PixelUnshuffle(unshuffle), *layers, nn.PixelShuffle(unshuffle)]
         self.net = nn.Sequential(*layers, nn.Tanh())
 
     def forward(self, images: Maps) -> Maps:
@@ -125,9 +212,10 @@ class Generator(nn.Module):
         [-1, 1].
 
         Raises:
-            ValueError: for no images, or sides that the halvings do not divide.
+            ValueError: for no images, images too small for the net, sides that the
+                halvings do not divide, or another type than the weights have.
         """
-        check_sides(images, self.multiple)
+        check_inputs(images, self, least=self.least, multiple=self.multiple)
         return self.net(2 * images - 1) / 2 + 0.5
 
 
@@ -139,16 +227,20 @@ class PatchDiscriminator(nn.Module):
         channels: of the first layer, which has no norm.
         halvings: strided 4x4 convolutions; each but the first doubles the channels.
             Then come one 4x4 of stride 1 that doubles them again, and the scores.
+
+    Raises:
+        ValueError: for fewer than one of either.
     """
 
     def __init__(self, *, channels: int = 64, halvings: int = 3) -> None:
         super().__init__()
+        at_least(1, channels=channels, halvings=halvings)
+        # The two layers of stride 1 take a pixel each, and one must be left.
+        self.least = 3 * 2**halvings
         layers: list[nn.Module] = [nn.Conv2d(3, channels, 4, 2, 1), nn.LeakyReLU(0.2)]
         for stride in [2] * (halvings - 1) + [1]:
-            layers += [
-                nn.Conv2d(channels, 2 * channels, 4, stride, 1),
-                nn.InstanceNorm2d(2 * channels),
-            ]
+            layers.append(nn.Conv2d(channels, 2 * channels, 4, stride, 1))
+            layers.append(nn.InstanceNorm2d(2 * channels))
             layers.append(nn.LeakyReLU(0.2))
             channels *= 2
         self.net = nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, 1, 1))
@@ -158,9 +250,10 @@ class PatchDiscriminator(nn.Module):
         translated.
 
         Raises:
-            ValueError: for no images.
+            ValueError: for no images, smaller ones than a score needs, or another type
+                than the weights have.
         """
-        expect(len(images) > 0, "at least one image", images.shape)
+        check_inputs(images, self, least=self.least)
         return self.net(2 * images - 1)
 
 
@@ -169,16 +262,20 @@ class CycleGAN(nn.Module):
     named after what they judge.
 
     Args:
-        generator: makes one translator; called twice.
-        discriminator: makes one discriminator; called twice.
+        judge_channels: ``channels`` of the discriminators.
+        judge_halvings: ``halvings`` of the discriminators.
+        settings: of the generators, see ``Generator``.
     """
 
     def __init__(
-        self, generator: Callable[[], nn.Module], discriminator: Callable[[], nn.Module]
+        self, *, judge_channels: int = 64, judge_halvings: int = 3, **settings: int
     ) -> None:
         super().__init__()
-        self.generator_xy, self.generator_yx = generator(), generator()
-        self.discriminator_x, self.discriminator_y = discriminator(), discriminator()
+        judge = {"channels": judge_channels, "halvings": judge_halvings}
+        self.generator_xy = Generator(**settings)
+        self.generator_yx = Generator(**settings)
+        self.discriminator_x = PatchDiscriminator(**judge)
+        self.discriminator_y = PatchDiscriminator(**judge)
         normal_init_(self, 0.02)
 
     def generators(self) -> list[nn.Parameter]:
@@ -189,10 +286,21 @@ class CycleGAN(nn.Module):
         """What the discriminators' optimiser updates."""
         return [*self.discriminator_x.parameters(), *self.discriminator_y.parameters()]
 
-    def forward(self, x: Maps | None = None, y: Maps | None = None) -> Fakes:
-        """The translations of what is given: ``y`` holds G(x), ``x`` holds F(y)."""
-        fakes = {} if x is None else {"y": self.generator_xy(x)}
-        return fakes if y is None else {**fakes, "x": self.generator_yx(y)}
+    def forward(
+        self, x: Maps | None = None, y: Float[Tensor, "n c k l"] | None = None
+    ) -> Fakes:
+        """The translations of what is given: ``y`` holds G(x), ``x`` holds F(y).
+
+        Args:
+            x: images of domain X, in [0, 1].
+            y: images of domain Y; their number and size have nothing to do with x's.
+        """
+        fakes = {}
+        if x is not None:
+            fakes["y"] = self.generator_xy(x)
+        if y is not None:
+            fakes["x"] = self.generator_yx(y)
+        return fakes
 
 
 class Buffer:
@@ -212,18 +320,28 @@ class Buffer:
 
     def __init__(self, size: int = BUFFER_SIZE, *, generator: torch.Generator) -> None:
         expect(size >= 0, "size >= 0", size)
-        self.size, self.generator = size, generator
+        self.size = size
+        self.generator = generator
         self.images: list[Tensor] = []
 
     def __call__(self, images: Maps) -> Maps:
-        """As many images as came, some of them older, none with a gradient."""
+        """As many images as came, some of them older, none with a gradient.
+
+        Raises:
+            ValueError: for no images, or others than are stored.
+        """
+        expect(len(images) > 0, "at least one image", images.shape)
+        stored = self.images[0].shape if self.images else images.shape[1:]
+        expect(images.shape[1:] == stored, f"images of {tuple(stored)}", images.shape)
         out = []
         for image in images.detach():
             if len(self.images) < self.size:
                 self.images.append(image)
             elif self.size and torch.rand((), generator=self.generator) < 0.5:
                 place = int(torch.randint(self.size, (), generator=self.generator))
-                self.images[place], image = image, self.images[place]
+                older = self.images[place]
+                self.images[place] = image
+                image = older
             out.append(image)
         return torch.stack(out)
 
@@ -243,16 +361,24 @@ class Buffer:
         self.generator.set_state(state["generator"])
 
 
-def lsgan(scores: Tensor, target: float) -> Float[Tensor, ""]:
-    r"""The game with least squares instead of logarithms: :math:`E (D(\cdot) - t)^2`,
-    over images and patches."""
-    return ((scores - target) ** 2).mean()
+def distance(made: Tensor, real: Tensor) -> Float[Tensor, ""]:
+    """The L1 norm as the released code takes it: a mean over images, channels and
+    pixels.
+
+    Args:
+        made: images, or features of them.
+        real: as many, of the same size: nothing is repeated to fit.
+
+    Raises:
+        ValueError: for unequal shapes.
+    """
+    expect(made.shape == real.shape, f"images of {tuple(real.shape)}", made.shape)
+    return (made - real).abs().mean()
 
 
 def generator_loss(
     nets: CycleGAN,
-    x: Maps,
-    y: Maps,
+    batch: Batch,
     fakes: Fakes,
     *,
     cycle_weights: tuple[float, float] = CYCLE_WEIGHTS,
@@ -263,8 +389,7 @@ def generator_loss(
 
     Args:
         nets: the four nets.
-        x: images of domain X.
-        y: images of domain Y; nothing pairs them with ``x``.
+        batch: ``images`` of X, and of Y; nothing pairs the two.
         fakes: ``nets(x, y)``. Where one is missing, that half of the game is not
             played.
         cycle_weights: :math:`\lambda` of :math:`\|F(G(x)) - x\|_1` and of
@@ -276,8 +401,11 @@ def generator_loss(
         The terms, already weighted, and ``loss``, their sum.
 
     Raises:
-        ValueError: without fakes, or for a cycle whose first half is missing.
+        ValueError: without fakes, for a cycle whose first half is missing, or for fakes
+            of other images.
     """
+    x, y = batch[0]["images"], batch[1]["images"]
+    to_y, to_x = nets.generator_xy, nets.generator_yx
     cycle_x, cycle_y = cycle_weights
     enough = fakes and ("y" in fakes or not cycle_x) and ("x" in fakes or not cycle_y)
     expect(
@@ -291,23 +419,17 @@ def generator_loss(
     if "x" in fakes:
         terms["fool_x"] = lsgan(nets.discriminator_x(fakes["x"]), 1.0)
     if cycle_x:
-        terms["cycle_x"] = cycle_x * (nets.generator_yx(fakes["y"]) - x).abs().mean()
+        terms["cycle_x"] = cycle_x * distance(to_x(fakes["y"]), x)
     if cycle_y:
-        terms["cycle_y"] = cycle_y * (nets.generator_xy(fakes["x"]) - y).abs().mean()
+        terms["cycle_y"] = cycle_y * distance(to_y(fakes["x"]), y)
     if identity_weight and cycle_y:
-        terms["identity_y"] = (
-            identity_weight * cycle_y * (nets.generator_xy(y) - y).abs().mean()
-        )
+        terms["identity_y"] = identity_weight * cycle_y * distance(to_y(y), y)
     if identity_weight and cycle_x:
-        terms["identity_x"] = (
-            identity_weight * cycle_x * (nets.generator_yx(x) - x).abs().mean()
-        )
+        terms["identity_x"] = identity_weight * cycle_x * distance(to_x(x), x)
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
-def discriminator_loss(
-    nets: CycleGAN, x: Maps, y: Maps, fakes: Fakes
-) -> dict[str, Tensor]:
+def discriminator_loss(nets: CycleGAN, batch: Batch, fakes: Fakes) -> dict[str, Tensor]:
     r"""What D_X and D_Y minimise: :math:`\frac12 [E (D(\text{real}) - 1)^2 + E
     D(\text{fake})^2]`, each.
 
@@ -315,42 +437,39 @@ def discriminator_loss(
 
     Args:
         nets: the four nets.
-        x: real images of X.
-        y: real images of Y.
+        batch: real ``images`` of X, and of Y.
         fakes: translations without a gradient, by the domain they imitate.
 
     Returns:
         ``tell_x``, ``tell_y`` as far as there are fakes, and ``loss``, their sum.
+
+    Raises:
+        ValueError: without fakes.
     """
+    known = fakes and fakes.keys() <= {"x", "y"}
+    expect(known, "fakes of the domains 'x', 'y' or both", sorted(fakes))
     terms = {}
-    for name, judge, real in (
-        ("x", nets.discriminator_x, x),
-        ("y", nets.discriminator_y, y),
-    ):
-        if name in fakes:
-            terms[f"tell_{name}"] = 0.5 * (
-                lsgan(judge(real), 1.0) + lsgan(judge(fakes[name]), 0.0)
-            )
+    if "x" in fakes:
+        real = lsgan(nets.discriminator_x(batch[0]["images"]), 1.0)
+        fake = lsgan(nets.discriminator_x(fakes["x"]), 0.0)
+        terms["tell_x"] = 0.5 * (real + fake)
+    if "y" in fakes:
+        real = lsgan(nets.discriminator_y(batch[1]["images"]), 1.0)
+        fake = lsgan(nets.discriminator_y(fakes["y"]), 0.0)
+        terms["tell_y"] = 0.5 * (real + fake)
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
-def learn(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""]) -> None:
-    """One update by the gradient of ``loss``."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-
-
-def alternating_step(
+def adversarial_step(
     nets: CycleGAN,
     optimizers: Optimizers,
-    buffers: dict[str, Buffer],
     *,
+    buffers: Mapping[str, Buffer],
     sources: Collection[str] = ("x", "y"),
     schedules: Schedules = (),
     cycle_weights: tuple[float, float] = CYCLE_WEIGHTS,
     identity_weight: float = IDENTITY_WEIGHT,
-) -> Callable[[tuple[dict[str, Tensor], dict[str, Tensor]]], dict[str, Tensor]]:
+) -> Callable[[Batch], dict[str, Tensor]]:
     """First both generators, with the discriminators frozen, then both discriminators,
     on buffered fakes.
 
@@ -365,31 +484,40 @@ def alternating_step(
         identity_weight: see ``generator_loss``.
 
     Returns:
-        A step for ``training.train`` on batches ``({"images": x}, {"images": y})``.
+        A step for ``training.train`` on batches ``({"images": x}, {"images": y})``,
+        images in [0, 1].
+
+    Raises:
+        ValueError: for sources that are no domains, or a domain without a buffer; in
+            the step, for images far outside [0, 1].
     """
+    some = len(sources) > 0 and set(sources) <= {"x", "y"}
+    expect(some, "sources out of 'x' and 'y'", sources)
+    expect({"x", "y"} <= buffers.keys(), "buffers 'x' and 'y'", sorted(buffers))
     for_generators, for_discriminators = optimizers
 
-    def step(batch: tuple[dict[str, Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
-        x, y = (domain["images"] for domain in batch)
+    def step(batch: Batch) -> dict[str, Tensor]:
+        x, y = batch[0]["images"], batch[1]["images"]
+        check_pictures(x, "images")
+        check_pictures(y, "images")
         nets.discriminator_x.requires_grad_(False)
         nets.discriminator_y.requires_grad_(False)
-        fakes = nets(x if "x" in sources else None, y if "y" in sources else None)
+        given = {"x": x, "y": y}
+        fakes = nets(**{name: given[name] for name in sources})
         fooling = generator_loss(
             nets,
-            x,
-            y,
+            batch,
             fakes,
             cycle_weights=cycle_weights,
             identity_weight=identity_weight,
         )
-        learn(for_generators, fooling["loss"])
+        update(for_generators, fooling["loss"])
 
         nets.discriminator_x.requires_grad_(True)
         nets.discriminator_y.requires_grad_(True)
-        telling = discriminator_loss(
-            nets, x, y, {name: buffers[name](fake) for name, fake in fakes.items()}
-        )
-        learn(for_discriminators, telling.pop("loss"))
+        shown = {name: buffers[name](fake) for name, fake in fakes.items()}
+        telling = discriminator_loss(nets, batch, shown)
+        update(for_discriminators, telling.pop("loss"))
         for schedule in schedules:
             schedule.step()
         return fooling | telling
@@ -397,33 +525,29 @@ def alternating_step(
     return step
 
 
-def linear_decay(
-    optimizer: torch.optim.Optimizer, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """The paper's schedule: constant for the first half of ``steps``, then linearly to
-    zero."""
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, 2 - 2 * step / steps)
-    )
-
-
 def tiny(**overrides: Any) -> CycleGAN:
-    """The book's scale, for 32x32 images; ``overrides`` go to the generators."""
+    """The book's scale, for 32x32 images.
+
+    Args:
+        overrides: of ``CycleGAN``'s arguments.
+    """
     settings = {
         "channels": 48,
         "blocks": 3,
         "halvings": 0,
         "unshuffle": 4,
         "kernel_size": 3,
-        **overrides,
+        "judge_channels": 32,
+        "judge_halvings": 2,
     }
-    return CycleGAN(
-        partial(Generator, **settings),
-        partial(PatchDiscriminator, channels=32, halvings=2),
-    )
+    return CycleGAN(**(settings | overrides))
 
 
 def paper(**overrides: Any) -> CycleGAN:
     """The paper's scale: 256x256 images with nine residual blocks (128x128 with
-    ``blocks=6``)."""
-    return CycleGAN(partial(Generator, **overrides), PatchDiscriminator)
+    ``blocks=6``).
+
+    Args:
+        overrides: of ``CycleGAN``'s arguments.
+    """
+    return CycleGAN(**overrides)

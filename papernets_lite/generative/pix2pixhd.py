@@ -27,27 +27,47 @@ Guessed:
     How G1 sees its conditions before there is a G2: here pooled as G2's pyramid pools
     them, so that it goes on seeing what it knows. (Released: label maps resized to the
     nearest pixel in its own training, pooled inside G2.)
+
+Contract:
+    Generator and discriminators play against each other, so that there are two losses,
+    which take the nets, and a step of their own. A batch holds ``conditions``, made
+    once by ``encode`` from a world's ``labels`` and ``instances``.
+
+Example:
+    >>> import torch
+    >>> from papernets_lite.generative import pix2pixhd
+    >>> pix2pixhd.tiny(num_classes=4, styles=False)(torch.rand(2, 5, 64, 64)).shape
+    torch.Size([2, 3, 64, 64])
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Integer, Real
 from torch import Tensor, nn
 from torch.nn import functional
 
-from papernets_lite.generative import cyclegan
 from papernets_lite.generative.cyclegan import (
     Maps,
-    ResidualBlock,
-    check_sides,
-    learn,
-    lsgan,
-    normed,
+    check_plan,
+    distance,
+    down,
+    least_side,
+    residual,
+    up,
+    wide,
 )
 from papernets_lite.layers.init import normal_init_
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import (
+    at_least,
+    check_inputs,
+    check_labels,
+    check_pictures,
+    expect,
+)
+from papernets_lite.ops.losses import lsgan
+from papernets_lite.ops.updates import Optimizers, Schedules, update
 
 MATCHING_WEIGHT = 10.0
 # numbers per instance: as many as a picture has channels, so that E ends as G1 does
@@ -55,24 +75,45 @@ STYLES = 3
 CLUSTERS, LEAST = 10, 1 / 64  # centres per class; smallest instance that votes
 WIDEST = 512  # channels of a discriminator
 # the class of each pixel, or the instance that it belongs to
-Labels = Int[Tensor, "b h w"]
+Labels = Integer[Tensor, "b h w"]
 Images = Float[Tensor, "b 3 h w"]
 # of the discriminators: scale by scale, layer by layer, the scores last
 Features = list[list[Tensor]]
+Batch = Mapping[str, Tensor]  # "conditions", "images" and, with an encoder, "instances"
+
+
+def check_map(numbers: Labels, name: str) -> None:
+    """A number for each pixel of at least one picture.
+
+    Args:
+        numbers: classes or instances.
+        name: of the map, for the error.
+
+    Raises:
+        ValueError: for another number of axes, no pixels, or numbers that are not
+            whole.
+    """
+    shaped = numbers.ndim == 3 and numbers.numel() > 0
+    expect(shaped, f"at least one map of {name}, (b, h, w)", numbers.shape)
+    whole = not numbers.is_floating_point() and numbers.dtype != torch.bool
+    expect(whole, f"{name} of an integer type", numbers.dtype)
 
 
 def boundary_map(instances: Labels) -> Float[Tensor, "b 1 h w"]:
     """1 where one of a pixel's four neighbours belongs to another instance: both sides
-    of a border are marked."""
+    of a border are marked.
+
+    Raises:
+        ValueError: for no instances, or numbers that are not whole.
+    """
+    check_map(instances, "instances")
+    across = instances[:, :, 1:] != instances[:, :, :-1]
+    below = instances[:, 1:] != instances[:, :-1]
     edge = torch.zeros_like(instances, dtype=torch.bool)
-    across, down = (
-        instances[:, :, 1:] != instances[:, :, :-1],
-        instances[:, 1:] != instances[:, :-1],
-    )
     edge[:, :, 1:] |= across
     edge[:, :, :-1] |= across
-    edge[:, 1:] |= down
-    edge[:, :-1] |= down
+    edge[:, 1:] |= below
+    edge[:, :-1] |= below
     return edge[:, None].float()
 
 
@@ -83,56 +124,42 @@ def encode(
     boundary map.
 
     Args:
-        labels: the class of each pixel.
+        labels: the class of each pixel, 0 to ``num_classes - 1``. Pixels without a
+            class (255 or -1 in many data sets) need one of their own.
         instances: which object it belongs to. The numbers mean nothing, so only where
             they change is told.
         num_classes: channels of the one-hot map.
         boundary: with the boundary map, as the last channel.
+
+    Raises:
+        ValueError: for labels out of range, or instances of other pictures.
     """
-    onehot = functional.one_hot(labels, num_classes).permute(0, 3, 1, 2).float()
-    return torch.cat([onehot, boundary_map(instances)], 1) if boundary else onehot
+    check_map(labels, "labels")
+    expect(
+        labels.shape == instances.shape,
+        f"instances of {tuple(labels.shape)}, as the labels are",
+        instances.shape,
+    )
+    classes = check_labels(labels, num_classes)
+    onehot = functional.one_hot(classes, num_classes).permute(0, 3, 1, 2).float()
+    if not boundary:
+        return onehot
+    return torch.cat([onehot, boundary_map(instances)], 1)
 
 
 def halve(maps: Maps) -> Float[Tensor, "b c k l"]:
     """The pyramid's next level: a mean over 3x3 pixels, every second one; pixels
-    outside do not count."""
+    outside do not count.
+
+    Raises:
+        ValueError: for no pixels, or numbers that have no mean.
+    """
+    some = maps.is_floating_point() and maps.numel() > 0
+    expect(some, "at least one map of floats", maps.shape, maps.dtype)
     return functional.avg_pool2d(maps, 3, 2, 1, count_include_pad=False)
 
 
-def wide(
-    in_channels: int, channels: int, kernel_size: int
-) -> tuple[nn.Module, nn.Conv2d]:
-    """Reflected borders and a wide convolution: a generator's first and last layer.
-
-    Args:
-        in_channels: of the input.
-        channels: of the output.
-        kernel_size: odd.
-    """
-    return nn.ReflectionPad2d(kernel_size // 2), nn.Conv2d(
-        in_channels, channels, kernel_size
-    )
-
-
-def front(
-    in_channels: int, channels: int, halvings: int, kernel_size: int
-) -> nn.Sequential:
-    """The way down: a wide convolution, then strided ones that double the channels.
-
-    Args:
-        in_channels: of the input.
-        channels: after the first layer.
-        halvings: strided convolutions.
-        kernel_size: of the first layer.
-    """
-    pad, conv = wide(in_channels, channels, kernel_size)
-    layers = [pad, *normed(conv)]
-    for level in range(halvings):
-        layers += normed(nn.Conv2d(channels << level, channels << level + 1, 3, 2, 1))
-    return nn.Sequential(*layers)
-
-
-def back(channels: int, halvings: int, blocks: int) -> nn.Sequential:
+def back_half(channels: int, halvings: int, blocks: int) -> nn.Sequential:
     """Residual blocks, and the way up by transposed convolutions.
 
     Args:
@@ -140,16 +167,8 @@ def back(channels: int, halvings: int, blocks: int) -> nn.Sequential:
         halvings: transposed convolutions.
         blocks: residual blocks before them.
     """
-    layers: list[nn.Module] = [
-        ResidualBlock(channels << halvings) for _ in range(blocks)
-    ]
-    for level in reversed(range(halvings)):
-        layers += normed(
-            nn.ConvTranspose2d(
-                channels << level + 1, channels << level, 3, 2, 1, output_padding=1
-            )
-        )
-    return nn.Sequential(*layers)
+    before = [residual(channels * 2**halvings) for _ in range(blocks)]
+    return nn.Sequential(*before, *up(channels, halvings))
 
 
 def head(channels: int, kernel_size: int) -> nn.Sequential:
@@ -166,7 +185,10 @@ class GlobalGenerator(nn.Module):
         channels: of the first layer; they double with every halving.
         halvings: strided convolutions on the way down, transposed ones on the way up.
         blocks: residual blocks at the smallest size.
-        kernel_size: of the first and last layer.
+        kernel_size: of the first and last layer; odd.
+
+    Raises:
+        ValueError: for numbers of which no net can be built.
     """
 
     def __init__(
@@ -179,9 +201,15 @@ class GlobalGenerator(nn.Module):
         kernel_size: int = 7,
     ) -> None:
         super().__init__()
-        self.multiple = 1 << halvings
-        down = front(in_channels, channels, halvings, kernel_size)
-        self.features = nn.Sequential(down, back(channels, halvings, blocks))
+        at_least(1, in_channels=in_channels)
+        check_plan(channels, blocks, kernel_size, halvings)
+        self.in_channels = in_channels
+        self.channels = channels
+        self.multiple = 2**halvings
+        self.least = least_side(self.multiple, kernel_size)
+        front = nn.Sequential(*down(in_channels, channels, halvings, kernel_size))
+        back = back_half(channels, halvings, blocks)
+        self.features = nn.Sequential(front, back)
         self.head = head(channels, kernel_size)
         normal_init_(self, 0.02)
 
@@ -189,9 +217,16 @@ class GlobalGenerator(nn.Module):
         """The picture, in [-1, 1].
 
         Raises:
-            ValueError: for no inputs, or sides that the halvings do not divide.
+            ValueError: for no inputs, another number of channels, or sides that are too
+                short or that the halvings do not divide.
         """
-        check_sides(inputs, self.multiple)
+        check_inputs(
+            inputs,
+            self,
+            channels=self.in_channels,
+            least=self.least,
+            multiple=self.multiple,
+        )
         return self.head(self.features(inputs))
 
 
@@ -206,6 +241,9 @@ class LocalEnhancer(nn.Module):
         channels: of the first layer; half of G1's, so that the features can be added.
         blocks: residual blocks between front and back.
         kernel_size: as G1's.
+
+    Raises:
+        ValueError: for numbers of which no net can be built.
     """
 
     def __init__(
@@ -218,11 +256,15 @@ class LocalEnhancer(nn.Module):
         kernel_size: int = 7,
     ) -> None:
         super().__init__()
+        expected = coarse.in_channels
+        expect(in_channels == expected, f"{expected} in_channels, as G1", in_channels)
+        check_plan(channels, blocks, kernel_size)
+        expect(coarse.channels == 2 * channels, "half of G1's channels", channels)
+        self.in_channels = in_channels
         self.multiple = 2 * coarse.multiple
-        self.front, self.back = (
-            front(in_channels, channels, 1, kernel_size),
-            back(channels, 1, blocks),
-        )
+        self.least = max(2 * coarse.least, kernel_size // 2 + 1)
+        self.front = nn.Sequential(*down(in_channels, channels, 1, kernel_size))
+        self.back = back_half(channels, 1, blocks)
         self.head = head(channels, kernel_size)
         normal_init_(self, 0.02)
         self.coarse = coarse.features
@@ -235,10 +277,18 @@ class LocalEnhancer(nn.Module):
         """The picture, in [-1, 1].
 
         Raises:
-            ValueError: for no inputs, or sides that the halvings do not divide.
+            ValueError: for no inputs, another number of channels, or sides that are too
+                short or that the halvings do not divide.
         """
-        check_sides(inputs, self.multiple)
-        return self.head(self.back(self.front(inputs) + self.coarse(halve(inputs))))
+        check_inputs(
+            inputs,
+            self,
+            channels=self.in_channels,
+            least=self.least,
+            multiple=self.multiple,
+        )
+        features = self.front(inputs) + self.coarse(halve(inputs))
+        return self.head(self.back(features))
 
 
 class PatchDiscriminator(nn.Module):
@@ -249,33 +299,32 @@ class PatchDiscriminator(nn.Module):
         in_channels: of the conditions and the image.
         channels: of the first layer, which has no norm; they double up to 512.
         halvings: strided convolutions; one of stride 1 and the scores follow.
+
+    Raises:
+        ValueError: for fewer than one of either.
     """
 
     def __init__(
         self, in_channels: int, *, channels: int = 64, halvings: int = 3
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            [
-                nn.Sequential(
-                    nn.Conv2d(in_channels, channels, 4, 2, 2), nn.LeakyReLU(0.2)
-                )
-            ]
-        )
+        at_least(1, in_channels=in_channels, channels=channels, halvings=halvings)
+        first = nn.Conv2d(in_channels, channels, 4, 2, 2)
+        self.layers = nn.ModuleList([nn.Sequential(first, nn.LeakyReLU(0.2))])
         for stride in [2] * (halvings - 1) + [1]:
             conv = nn.Conv2d(channels, min(2 * channels, WIDEST), 4, stride, 2)
             channels = conv.out_channels
-            self.layers.append(
-                nn.Sequential(conv, nn.InstanceNorm2d(channels), nn.LeakyReLU(0.2))
-            )
+            layer = nn.Sequential(conv, nn.InstanceNorm2d(channels), nn.LeakyReLU(0.2))
+            self.layers.append(layer)
         self.layers.append(nn.Conv2d(channels, 1, 4, 1, 2))
 
     def forward(self, inputs: Maps) -> list[Tensor]:
         """The outputs of all layers, the scores of the patches last."""
-        outputs = [inputs]
+        outputs = []
         for layer in self.layers:
-            outputs.append(layer(outputs[-1]))
-        return outputs[1:]
+            inputs = layer(inputs)
+            outputs.append(inputs)
+        return outputs
 
 
 class MultiscaleDiscriminator(nn.Module):
@@ -286,10 +335,15 @@ class MultiscaleDiscriminator(nn.Module):
         in_channels: of the conditions and the image.
         scales: levels, from the full resolution down.
         settings: of each ``PatchDiscriminator``.
+
+    Raises:
+        ValueError: for no scales.
     """
 
-    def __init__(self, in_channels: int, *, scales: int = 2, **settings: Any) -> None:
+    def __init__(self, in_channels: int, *, scales: int = 2, **settings: int) -> None:
         super().__init__()
+        at_least(1, scales=scales)
+        self.in_channels = in_channels
         self.scales = nn.ModuleList(
             PatchDiscriminator(in_channels, **settings) for _ in range(scales)
         )
@@ -299,9 +353,9 @@ class MultiscaleDiscriminator(nn.Module):
         """Features of all layers at all scales.
 
         Raises:
-            ValueError: for no inputs.
+            ValueError: for no inputs, or another number of channels.
         """
-        expect(len(inputs) > 0, "at least one picture", inputs.shape)
+        check_inputs(inputs, self, channels=self.in_channels)
         outputs = []
         for level, discriminator in enumerate(self.scales):
             inputs = halve(inputs) if level else inputs
@@ -313,18 +367,23 @@ def number(instances: Labels) -> tuple[Labels, Int[Tensor, " k"]]:
     """Instances of a whole batch as 0, 1, ..., k - 1, and how many pixels each has.
 
     Raises:
-        ValueError: for no picture.
+        ValueError: for no picture, or numbers that are not whole or too far apart to
+            tell the pictures' instances apart.
     """
-    expect(len(instances) > 0, "at least one map of instances", instances.shape)
+    check_map(instances, "instances")
+    instances = instances.long()
     first = instances.amin()
+    spread = int(instances.amax()) - int(first) + 1
+    near = spread * len(instances) < 2**63
+    expect(near, "instances within 2**63 over all pictures", spread, len(instances))
     image = torch.arange(len(instances), device=instances.device)[:, None, None]
-    apart = instances - first + image * (instances.amax() - first + 1)
+    apart = instances - first + image * spread
     _, index, counts = apart.unique(return_inverse=True, return_counts=True)
     return index, counts
 
 
 def instance_means(
-    maps: Maps, index: Labels, counts: Int[Tensor, " k"]
+    maps: Real[Tensor, "b c h w"], index: Labels, counts: Int[Tensor, " k"]
 ) -> Float[Tensor, "k c"]:
     """The mean over each instance.
 
@@ -332,27 +391,40 @@ def instance_means(
         maps: what is averaged.
         index: which instance each pixel belongs to, from ``number``.
         counts: how many pixels each has.
+
+    Raises:
+        ValueError: for maps of other pictures.
     """
-    values = maps.permute(0, 2, 3, 1).flatten(0, 2)
-    sums = values.new_zeros(len(counts), values.shape[1]).index_add_(
-        0, index.flatten(), values
-    )
-    return sums / counts[:, None]
+    batch, channels, height, width = maps.shape
+    expected = (batch, height, width)
+    expect(index.shape == expected, f"instances of {expected}", index.shape)
+    # Halves cannot add up many pixels: from 256 on, one more changes nothing.
+    exact = torch.promote_types(maps.dtype, torch.float32)
+    values = maps.permute(0, 2, 3, 1).flatten(0, 2).to(exact)
+    sums = values.new_zeros(len(counts), channels)
+    sums.index_add_(0, index.flatten(), values)
+    means = sums / counts[:, None]
+    return means.to(maps.dtype) if maps.is_floating_point() else means
 
 
 def instance_classes(
     labels: Labels, index: Labels, counts: Int[Tensor, " k"]
-) -> Int[Tensor, " k"]:
+) -> Integer[Tensor, " k"]:
     """The class of each instance.
 
     Args:
         labels: the class of each pixel.
         index: which instance each pixel belongs to, from ``number``.
         counts: how many pixels each has.
+
+    Raises:
+        ValueError: for labels of other pictures, or that are not whole.
     """
-    return labels.new_zeros(len(counts)).index_put_(
-        (index.flatten(),), labels.flatten()
-    )
+    check_map(labels, "labels")
+    shape = tuple(labels.shape)
+    expect(index.shape == shape, f"instances of {shape}, as the labels", index.shape)
+    classes = labels.new_zeros(len(counts))
+    return classes.index_put_((index.flatten(),), labels.flatten())
 
 
 class InstanceEncoder(nn.Module):
@@ -360,12 +432,14 @@ class InstanceEncoder(nn.Module):
     instance.
 
     Args:
-        settings: of its ``GlobalGenerator``.
+        channels: of the first layer.
+        blocks: residual blocks; none in the paper.
+        settings: further ones of its ``GlobalGenerator``.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, channels: int = 16, blocks: int = 0, **settings: int) -> None:
         super().__init__()
-        self.net = GlobalGenerator(3, **{"channels": 16, "blocks": 0, **settings})
+        self.net = GlobalGenerator(3, channels=channels, blocks=blocks, **settings)
 
     def forward(self, images: Images, instances: Labels) -> Float[Tensor, "b s h w"]:
         """Style maps in [-1, 1]: the same few numbers all over an instance.
@@ -373,11 +447,14 @@ class InstanceEncoder(nn.Module):
         Args:
             images: in [0, 1].
             instances: which pixels belong together.
+
+        Raises:
+            ValueError: for instances of other pictures, or pictures that the net does
+                not take.
         """
         index, counts = number(instances)
-        return instance_means(self.net(2 * images - 1), index, counts)[index].permute(
-            0, 3, 1, 2
-        )
+        means = instance_means(self.net(2 * images - 1), index, counts)
+        return means[index].permute(0, 3, 1, 2)
 
 
 def kmeans(
@@ -395,23 +472,27 @@ def kmeans(
         clusters: how many; fewer come back where there are fewer different points.
         generator: draws the first centres, on the CPU.
         rounds: of assigning points and moving centres.
+
+    Raises:
+        ValueError: for no points, points that are not finite, or no clusters.
     """
+    at_least(1, clusters=clusters)
+    expect(len(points) > 0, "at least one point", points.shape)
+    expect(points.isfinite().all(), "finite points", points)
+    points = points.to(torch.promote_types(points.dtype, torch.float32))
     centres = points[torch.randint(len(points), (1,), generator=generator)]
     while len(centres) < clusters:
         far = torch.cdist(points, centres).amin(1).square().cpu()
         if not far.sum() > 0:
             break
-        centres = torch.cat(
-            [centres, points[torch.multinomial(far, 1, generator=generator)]]
-        )
+        another = points[torch.multinomial(far, 1, generator=generator)]
+        centres = torch.cat([centres, another])
     for _ in range(rounds):
-        nearest = functional.one_hot(
-            torch.cdist(points, centres).argmin(1), len(centres)
-        ).to(points)
-        sizes = nearest.sum(0)[:, None]
-        centres = torch.where(
-            sizes > 0, nearest.T @ points / sizes.clamp(min=1), centres
-        )
+        nearest = torch.cdist(points, centres).argmin(1)
+        members = functional.one_hot(nearest, len(centres)).to(points)
+        sizes = members.sum(0)[:, None]
+        means = members.T @ points / sizes.clamp(min=1)
+        centres = torch.where(sizes > 0, means, centres)
     return centres
 
 
@@ -434,15 +515,19 @@ def style_centres(
 
     Returns:
         Class -> centres, for each class with an instance large enough.
+
+    Raises:
+        ValueError: for styles, labels and instances of different pictures, or styles
+            that are not finite.
     """
     index, counts = number(instances)
-    vectors = instance_means(styles, index, counts)
-    large = counts >= least * labels[0].numel()
-    vectors, classes = vectors[large], instance_classes(labels, index, counts)[large]
-    return {
-        k: kmeans(vectors[classes == k], CLUSTERS, generator=generator)
-        for k in classes.unique().tolist()
-    }
+    large = counts >= least * instances[0].numel()
+    vectors = instance_means(styles, index, counts)[large]
+    classes = instance_classes(labels, index, counts)[large]
+    centres = {}
+    for k in classes.unique().tolist():
+        centres[k] = kmeans(vectors[classes == k], CLUSTERS, generator=generator)
+    return centres
 
 
 def sample_styles(
@@ -460,59 +545,161 @@ def sample_styles(
         instances: which pixels belong together.
         centres: from ``style_centres``.
         generator: chooses, on the CPU.
+
+    Raises:
+        ValueError: without centres (no instance was large enough for
+            ``style_centres``), or for centres of different lengths.
     """
+    lengths = sorted({choices.shape[1] for choices in centres.values()})
+    expect(len(lengths) == 1, "centres of a class or more, all of one length", lengths)
     index, counts = number(instances)
     classes = instance_classes(labels, index, counts)
     some = next(iter(centres.values()))
-    vectors = some.new_zeros(len(counts), some.shape[1])
+    vectors = some.new_zeros(len(counts), lengths[0])
     for k, choices in centres.items():
-        mine: Bool[Tensor, " k"] = classes == k
-        vectors[mine] = choices[
-            torch.randint(len(choices), (int(mine.sum()),), generator=generator)
-        ]
+        mine = classes == k
+        chosen = torch.randint(len(choices), (int(mine.sum()),), generator=generator)
+        vectors[mine] = choices[chosen]
     return vectors[index].permute(0, 3, 1, 2)
+
+
+def beside(
+    conditions: Maps, others: Float[Tensor, "n d k l"]
+) -> Float[Tensor, "b _ h w"]:
+    """Conditions, then others, as the channels of one map.
+
+    Args:
+        conditions: from ``encode``.
+        others: styles or pictures, floats of the same number and size.
+
+    Raises:
+        ValueError: for others of another number, size or type.
+    """
+    expect(others.is_floating_point(), "styles or pictures of floats", others.dtype)
+    whole = (len(conditions), *conditions.shape[2:])
+    came = (len(others), *others.shape[2:])
+    expect(came == whole, f"maps of {whole} without channels, as conditions are", came)
+    return torch.cat([conditions, others], 1)
 
 
 class Pix2PixHD(nn.Module):
     """Generator, discriminators and, where instances have a style, their encoder.
 
+    The discriminators see the conditions and a picture, but not the styles.
+
     Args:
-        generator: G1, or G2 around it.
-        discriminator: sees the conditions and a picture, but not the styles.
-        encoder: E, or None.
+        num_classes: of the label maps.
+        boundary: the conditions include a boundary map.
+        styles: with an instance encoder.
+        coarse: G1 alone, for the first stage, instead of G2 around it.
+        channels: of G1's first layer; G2 has half of them.
+        halvings: of G1 and of the encoder.
+        blocks: of G1.
+        kernel_size: of the first and last layer of G1, G2 and the encoder.
+        enhancer_blocks: ``blocks`` of G2.
+        encoder_channels: ``channels`` of the encoder.
+        judge_channels: ``channels`` of the discriminators.
+        judge_halvings: ``halvings`` of the discriminators.
+        scales: how many discriminators; two are enough up to 1024x512.
+
+    Raises:
+        ValueError: for numbers of which no net can be built.
     """
 
     def __init__(
         self,
-        generator: nn.Module,
-        discriminator: nn.Module,
-        encoder: InstanceEncoder | None = None,
+        *,
+        num_classes: int = 35,
+        boundary: bool = True,
+        styles: bool = False,
+        coarse: bool = False,
+        channels: int = 64,
+        halvings: int = 4,
+        blocks: int = 9,
+        kernel_size: int = 7,
+        enhancer_blocks: int = 3,
+        encoder_channels: int = 16,
+        judge_channels: int = 64,
+        judge_halvings: int = 3,
+        scales: int = 3,
     ) -> None:
         super().__init__()
-        self.generator, self.discriminator, self.encoder = (
-            generator,
-            discriminator,
-            encoder,
+        at_least(1, num_classes=num_classes)
+        conditions = num_classes + boundary
+        inputs = conditions + STYLES * styles
+        generator: nn.Module
+        generator = first = GlobalGenerator(
+            inputs,
+            channels=channels,
+            halvings=halvings,
+            blocks=blocks,
+            kernel_size=kernel_size,
         )
+        if not coarse:
+            generator = LocalEnhancer(
+                inputs,
+                first,
+                channels=channels // 2,
+                blocks=enhancer_blocks,
+                kernel_size=kernel_size,
+            )
+        encoder = None
+        if styles:
+            encoder = InstanceEncoder(
+                channels=encoder_channels, halvings=halvings, kernel_size=kernel_size
+            )
+        self.generator = generator
+        self.discriminator = MultiscaleDiscriminator(
+            conditions + 3,
+            scales=scales,
+            channels=judge_channels,
+            halvings=judge_halvings,
+        )
+        self.encoder = encoder
 
     def forward(
         self, conditions: Maps, styles: Float[Tensor, "b s h w"] | None = None
     ) -> Images:
         """Pictures in [0, 1] for conditions from ``encode`` and, with an encoder, style
-        maps."""
-        inputs = conditions if styles is None else torch.cat([conditions, styles], 1)
+        maps.
+
+        Raises:
+            ValueError: for styles of other pictures, or inputs that the generator does
+                not take (with an encoder it needs styles, without one it has none).
+        """
+        inputs = conditions if styles is None else beside(conditions, styles)
         return self.generator(inputs) / 2 + 0.5
 
     def take_over(self, first: "Pix2PixHD") -> None:
         """Begin the second stage with what the first has learnt: G1 inside G2, and the
-        encoder, from now on frozen."""
-        self.generator.coarse, self.encoder = first.generator.features, first.encoder
+        encoder, from now on frozen.
+
+        Args:
+            first: built with ``coarse=True``, and otherwise as this one.
+
+        Raises:
+            ValueError: unless this one has a G2, and the first a G1 that fits.
+        """
+        ours, theirs = self.generator, first.generator
+        stages = isinstance(ours, LocalEnhancer) and isinstance(theirs, GlobalGenerator)
+        expect(stages, "G2 to take over G1", type(ours).__name__, type(theirs).__name__)
+        expect(
+            theirs.in_channels == ours.in_channels,
+            f"a G1 of {ours.in_channels} in_channels, as G2",
+            theirs.in_channels,
+        )
+        self.generator.coarse = first.generator.features
+        self.encoder = first.encoder
         if self.encoder is not None:
             self.encoder.requires_grad_(False)
 
     def judge(self, conditions: Maps, images: Images) -> Features:
-        """What the discriminators make of pictures in [0, 1]."""
-        return self.discriminator(torch.cat([conditions, 2 * images - 1], 1))
+        """What the discriminators make of pictures in [0, 1].
+
+        Raises:
+            ValueError: for conditions of other pictures.
+        """
+        return self.discriminator(beside(conditions, 2 * images - 1))
 
 
 def matching_loss(real: Features, fake: Features) -> Float[Tensor, "scales layers"]:
@@ -520,20 +707,26 @@ def matching_loss(real: Features, fake: Features) -> Float[Tensor, "scales layer
     scale and layer.
 
     The scores, the last layer, are left out, and no gradient reaches the real side.
+
+    Args:
+        real: features of the real pictures, from ``Pix2PixHD.judge``.
+        fake: of the made ones.
+
+    Raises:
+        ValueError: for features of different shapes.
     """
-    pairs = (zip(r[:-1], f[:-1], strict=True) for r, f in zip(real, fake, strict=True))
-    return torch.stack(
-        [
-            torch.stack([(b - a.detach()).abs().mean() for a, b in pair])
-            for pair in pairs
-        ]
-    )
+    scales = []
+    for of_real, of_fake in zip(real, fake, strict=True):
+        layers = []
+        for a, b in zip(of_real[:-1], of_fake[:-1], strict=True):
+            layers.append(distance(b, a.detach()))
+        scales.append(torch.stack(layers))
+    return torch.stack(scales)
 
 
 def generator_loss(
     nets: Pix2PixHD,
-    conditions: Maps,
-    images: Images,
+    batch: Batch,
     fakes: Images,
     *,
     matching_weight: float = MATCHING_WEIGHT,
@@ -543,8 +736,7 @@ def generator_loss(
 
     Args:
         nets: generator, discriminators, encoder.
-        conditions: from ``encode``.
-        images: the real pictures, in [0, 1].
+        batch: ``conditions`` from ``encode``, and the real ``images``, in [0, 1].
         fakes: the generator's.
         matching_weight: of the features' distance, the sum over layers and mean over
             scales; 0 leaves it out.
@@ -552,69 +744,67 @@ def generator_loss(
     Returns:
         ``fool`` and ``match``, already weighted, and ``loss``, their sum.
     """
-    fake = nets.judge(conditions, fakes)
-    terms = {"fool": torch.stack([lsgan(scale[-1], 1.0) for scale in fake]).sum()}
+    fake = nets.judge(batch["conditions"], fakes)
+    scores = [lsgan(scale[-1], 1.0) for scale in fake]
+    terms = {"fool": torch.stack(scores).sum()}
     if matching_weight:
         with torch.no_grad():
-            real = nets.judge(conditions, images)
+            real = nets.judge(batch["conditions"], batch["images"])
+        distances = matching_loss(real, fake)
         # As released: layers weigh 4 / (halvings + 1), so that they sum to 4 however
         # many there are.
-        distances = matching_loss(real, fake)
-        terms["match"] = (
-            matching_weight * 4 / distances.shape[1] * distances.sum(1).mean()
-        )
+        weight = matching_weight * 4 / distances.shape[1]
+        terms["match"] = weight * distances.sum(1).mean()
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
 def discriminator_loss(
-    nets: Pix2PixHD, conditions: Maps, images: Images, fakes: Images
+    nets: Pix2PixHD, batch: Batch, fakes: Images
 ) -> dict[str, Tensor]:
     """What the discriminators minimise: half the sum of squares over all scales.
     Matching features is not their task.
 
     Args:
         nets: generator, discriminators, encoder.
-        conditions: from ``encode``.
-        images: the real pictures, in [0, 1].
+        batch: ``conditions`` from ``encode``, and the real ``images``, in [0, 1].
         fakes: the generator's; no gradient reaches it.
+
+    Returns:
+        ``loss``.
     """
-    real, fake = nets.judge(conditions, images), nets.judge(conditions, fakes.detach())
-    each = [
-        0.5 * (lsgan(a[-1], 1.0) + lsgan(b[-1], 0.0))
-        for a, b in zip(real, fake, strict=True)
-    ]
-    return {"loss": torch.stack(each).sum()}
+    real = nets.judge(batch["conditions"], batch["images"])
+    fake = nets.judge(batch["conditions"], fakes.detach())
+    terms = []
+    for of_real, of_fake in zip(real, fake, strict=True):
+        terms.append(0.5 * (lsgan(of_real[-1], 1.0) + lsgan(of_fake[-1], 0.0)))
+    return {"loss": torch.stack(terms).sum()}
 
 
 def optimizers(
     nets: Pix2PixHD, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-) -> cyclegan.Optimizers:
+) -> Optimizers:
     """One for what learns of generator and encoder, one for the discriminators."""
-    players = [
-        p
-        for part in (nets.generator, nets.encoder)
-        if part is not None
-        for p in part.parameters()
-    ]
-    return make([p for p in players if p.requires_grad]), make(
-        list(nets.discriminator.parameters())
-    )
+    makers = list(nets.generator.parameters())
+    if nets.encoder is not None:
+        makers += nets.encoder.parameters()
+    learning = [parameter for parameter in makers if parameter.requires_grad]
+    return make(learning), make(list(nets.discriminator.parameters()))
 
 
-def alternating_step(
+def adversarial_step(
     nets: Pix2PixHD,
-    pair: cyclegan.Optimizers,
+    optimizers: Optimizers,
     *,
     coarse: bool = False,
     matching_weight: float = MATCHING_WEIGHT,
-    schedules: cyclegan.Schedules = (),
-) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    schedules: Schedules = (),
+) -> Callable[[Batch], dict[str, Tensor]]:
     """One update of generator and encoder, with the discriminators frozen, then one of
     the discriminators.
 
     Args:
         nets: generator, discriminators, encoder.
-        pair: the optimizers, of generator and encoder, and of the discriminators.
+        optimizers: of generator and encoder, and of the discriminators.
         coarse: play at half the resolution, as G1 does before there is a G2.
         matching_weight: see ``generator_loss``.
         schedules: stepped once a step.
@@ -622,27 +812,33 @@ def alternating_step(
     Returns:
         A step for ``training.train`` on batches of ``conditions``, ``images`` and, with
         an encoder, ``instances``.
-    """
-    for_generator, for_discriminator = pair
 
-    def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    Raises:
+        ValueError: in the step, for images or conditions far outside [0, 1].
+    """
+    for_generator, for_discriminator = optimizers
+
+    def step(batch: Batch) -> dict[str, Tensor]:
         conditions, images = batch["conditions"], batch["images"]
-        styles = (
-            None if nets.encoder is None else nets.encoder(images, batch["instances"])
-        )
+        check_pictures(images, "images")
+        check_pictures(conditions, "conditions")
+        styles = None
+        if nets.encoder is not None:
+            styles = nets.encoder(images, batch["instances"])
         if coarse:
-            conditions, images = halve(conditions), halve(images)
+            conditions = halve(conditions)
+            images = halve(images)
             styles = None if styles is None else halve(styles)
+        played = {"conditions": conditions, "images": images}
+
         nets.discriminator.requires_grad_(False)
         fakes = nets(conditions, styles)
-        fooling = generator_loss(
-            nets, conditions, images, fakes, matching_weight=matching_weight
-        )
-        learn(for_generator, fooling["loss"])
+        fooling = generator_loss(nets, played, fakes, matching_weight=matching_weight)
+        update(for_generator, fooling["loss"])
 
         nets.discriminator.requires_grad_(True)
-        telling = discriminator_loss(nets, conditions, images, fakes)["loss"]
-        learn(for_discriminator, telling)
+        telling = discriminator_loss(nets, played, fakes)["loss"]
+        update(for_discriminator, telling)
         for schedule in schedules:
             schedule.step()
         return {**fooling, "tell": telling}
@@ -650,56 +846,33 @@ def alternating_step(
     return step
 
 
-def tiny(
-    num_classes: int = 8,
-    *,
-    boundary: bool = True,
-    styles: bool = True,
-    coarse: bool = False,
-) -> Pix2PixHD:
+def tiny(**overrides: Any) -> Pix2PixHD:
     """The book's scale, for 64x64 images.
 
     Args:
-        num_classes: of the label maps.
-        boundary: the conditions include a boundary map.
-        styles: with an instance encoder.
-        coarse: G1 alone, for the first stage, instead of G2 around it.
+        overrides: of ``Pix2PixHD``'s arguments.
     """
-    conditions = num_classes + boundary
-    inputs = conditions + STYLES * styles
-    first = GlobalGenerator(inputs, channels=32, halvings=1, blocks=2, kernel_size=3)
-    generator = (
-        first
-        if coarse
-        else LocalEnhancer(inputs, first, channels=16, blocks=1, kernel_size=3)
-    )
-    encoder = InstanceEncoder(halvings=1, kernel_size=3) if styles else None
-    discriminator = MultiscaleDiscriminator(conditions + 3, channels=16, halvings=2)
-    normal_init_(discriminator, 0.06)
-    return Pix2PixHD(generator, discriminator, encoder)
+    settings = {
+        "num_classes": 8,
+        "styles": True,
+        "channels": 32,
+        "halvings": 1,
+        "blocks": 2,
+        "kernel_size": 3,
+        "enhancer_blocks": 1,
+        "judge_channels": 16,
+        "judge_halvings": 2,
+        "scales": 2,
+    }
+    nets = Pix2PixHD(**(settings | overrides))
+    normal_init_(nets.discriminator, 0.06)
+    return nets
 
 
-def paper(
-    num_classes: int = 35,
-    *,
-    boundary: bool = True,
-    styles: bool = False,
-    coarse: bool = False,
-) -> Pix2PixHD:
+def paper(**overrides: Any) -> Pix2PixHD:
     """The paper's scale, for Cityscapes at 2048x1024.
 
     Args:
-        num_classes: of the label maps.
-        boundary: the conditions include a boundary map.
-        styles: with an instance encoder.
-        coarse: G1 alone, for the first stage, instead of G2 around it.
+        overrides: of ``Pix2PixHD``'s arguments.
     """
-    conditions = num_classes + boundary
-    inputs = conditions + STYLES * styles
-    first = GlobalGenerator(inputs)
-    generator = first if coarse else LocalEnhancer(inputs, first)
-    encoder = InstanceEncoder() if styles else None
-    # Two scales are enough up to 1024x512.
-    return Pix2PixHD(
-        generator, MultiscaleDiscriminator(conditions + 3, scales=3), encoder
-    )
+    return Pix2PixHD(**overrides)

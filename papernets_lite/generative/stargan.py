@@ -21,6 +21,16 @@ Differs:
 Guessed:
     Nothing that matters: paper and released code agree, and the code fixes what the
     paper leaves out.
+
+Contract:
+    Two nets play against each other, so that there are two losses, which take the nets,
+    and a step of their own, on one batch for each data set.
+
+Example:
+    >>> import torch
+    >>> from papernets_lite.generative import stargan
+    >>> stargan.tiny()(torch.rand(2, 3, 32, 32), labels=torch.ones(2, 5)).shape
+    torch.Size([2, 3, 32, 32])
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,30 +38,26 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from papernets_lite.generative.cyclegan import (
-    Optimizers,
-    Schedules,
-    check_sides,
-    learn,
-    linear_decay,
-)
-from papernets_lite.ops.checks import expect
+from papernets_lite.generative.cyclegan import ResidualBlock, check_plan
+from papernets_lite.layers.conv import Convolution, conv_norm_act
+from papernets_lite.ops.checks import at_least, check_inputs, check_pictures, expect
 from papernets_lite.ops.losses import gradient_penalty
-
-__all__ = ["Discriminator", "Generator", "Group", "StarGAN", "linear_decay"]
+from papernets_lite.ops.updates import Optimizers, Schedules, update
 
 CLASSIFY_WEIGHT, RECONSTRUCT_WEIGHT, PENALTY_WEIGHT = 1.0, 10.0, 10.0
 CRITIC_STEPS = 5  # updates of the discriminator for each of the generator
 Batch = Mapping[str, Tensor]  # one data set's "images" and "labels"
+Images = Float[Tensor, "b 3 h w"]
+Labels = Shaped[Tensor, "n c"]  # numbers or bools, of one group
 
 
 class Group(NamedTuple):
-    """The labels that one data set has: ``size`` numbers, of which exactly one is 1 if
-    ``exclusive``."""
+    """The labels that one data set has: ``size`` numbers in [0, 1], of which exactly
+    one is 1 if ``exclusive``."""
 
     size: int
     exclusive: bool = False
@@ -61,25 +67,24 @@ CELEBA = Group(5)  # black, blond, brown hair; male; young
 RAFD = Group(8, exclusive=True)  # expressions
 
 
-def normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
-    """A convolution without bias, instance norm with weights of its own, ReLU."""
-    return [conv, nn.InstanceNorm2d(conv.out_channels, affine=True), nn.ReLU()]
+def normed(
+    conv: Convolution, activation: Callable[[], nn.Module] | None = nn.ReLU
+) -> list[nn.Module]:
+    """A convolution, instance norm with weights of its own, and an activation.
+
+    Args:
+        conv: without a bias, which the norm would remove.
+        activation: as ``conv_norm_act`` takes it.
+    """
+    return conv_norm_act(conv, partial(nn.InstanceNorm2d, affine=True), activation)
 
 
-class ResidualBlock(nn.Module):
+def residual(channels: int) -> ResidualBlock:
     """Two 3x3 convolutions around a shortcut. Zero padding and a norm with weights,
     unlike CycleGAN's."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        first, second = (
-            normed(nn.Conv2d(channels, channels, 3, 1, 1, bias=False)) for _ in range(2)
-        )
-        self.body = nn.Sequential(*first, *second[:-1])
-
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The features plus a change to them."""
-        return features + self.body(features)
+    first = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+    second = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+    return ResidualBlock([*normed(first), *normed(second, activation=None)])
 
 
 class Generator(nn.Module):
@@ -91,12 +96,15 @@ class Generator(nn.Module):
 
     Args:
         num_labels: length of the label vector, mask included.
-        kernel_size: of the first and last layer.
+        kernel_size: of the first and last layer; odd.
         unshuffle: side of the pixel blocks that become channels before the first layer,
             and pixels after the last.
         channels: of the first layer; each halving of the size doubles them.
         halvings: strided convolutions down, as many transposed ones up.
         blocks: residual blocks at the smallest size.
+
+    Raises:
+        ValueError: for numbers of which no net can be built.
     """
 
     def __init__(
@@ -110,49 +118,46 @@ class Generator(nn.Module):
         blocks: int = 6,
     ) -> None:
         super().__init__()
-        self.unshuffle, self.multiple, pad = (
-            unshuffle,
-            unshuffle * 2**halvings,
-            kernel_size // 2,
-        )
+        at_least(1, num_labels=num_labels)
+        check_plan(channels, blocks, kernel_size, halvings, unshuffle)
+        self.num_labels = num_labels
+        self.unshuffle = unshuffle
+        self.multiple = unshuffle * 2**halvings
         pixels = 3 * unshuffle**2
-        layers = normed(
-            nn.Conv2d(pixels + num_labels, channels, kernel_size, 1, pad, bias=False)
+        pad = kernel_size // 2
+
+        first = nn.Conv2d(
+            pixels + num_labels, channels, kernel_size, 1, pad, bias=False
         )
+        layers = normed(first)
         for _ in range(halvings):
             layers += normed(nn.Conv2d(channels, 2 * channels, 4, 2, 1, bias=False))
             channels *= 2
-        layers += [ResidualBlock(channels) for _ in range(blocks)]
+        for _ in range(blocks):
+            layers.append(residual(channels))
         for _ in range(halvings):
-            layers += normed(
-                nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1, bias=False)
-            )
+            wider = nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1, bias=False)
+            layers += normed(wider)
             channels //= 2
-        self.net = nn.Sequential(
-            *layers,
-            nn.Conv2d(channels, pixels, kernel_size, 1, pad, bias=False),
-            nn.Tanh(),
-        )
+        last = nn.Conv2d(channels, pixels, kernel_size, 1, pad, bias=False)
+        self.net = nn.Sequential(*layers, last, nn.Tanh())
 
-    def forward(
-        self, images: Float[Tensor, "b 3 h w"], vector: Float[Tensor, "b k"]
-    ) -> Float[Tensor, "b 3 h w"]:
+    def forward(self, images: Images, vector: Shaped[Tensor, "n k"]) -> Images:
         """Translate images in [0, 1] to where ``vector`` says; the net itself works on
         [-1, 1].
 
         Raises:
-            ValueError: for no images, or sides that the halvings do not divide.
+            ValueError: for no images, sides that the halvings do not divide, or other
+                than one vector of ``num_labels`` for each image.
         """
-        check_sides(images, self.multiple)
-        x = functional.pixel_unshuffle(2 * images - 1, self.unshuffle)
-        planes = vector[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        return (
-            functional.pixel_shuffle(
-                self.net(torch.cat([x, planes], 1)), self.unshuffle
-            )
-            / 2
-            + 0.5
-        )
+        least = 2 * self.multiple  # one pixel alone has no deviation
+        check_inputs(images, self, least=least, multiple=self.multiple)
+        expected = (len(images), self.num_labels)
+        expect(vector.shape == expected, f"a vector of {expected}", vector.shape)
+        pixels = functional.pixel_unshuffle(2 * images - 1, self.unshuffle)
+        planes = vector.to(pixels)[:, :, None, None].expand(-1, -1, *pixels.shape[2:])
+        made = self.net(torch.cat([pixels, planes], 1))
+        return functional.pixel_shuffle(made, self.unshuffle) / 2 + 0.5
 
 
 class Discriminator(nn.Module):
@@ -161,10 +166,15 @@ class Discriminator(nn.Module):
 
     Args:
         num_labels: of all groups together, without the mask.
-        size: side of the images.
+        size: side of the images; what is left of it after the halvings is the kernel
+            that reads the labels.
         channels: of the first layer; they double with every halving.
         halvings: strided 4x4 convolutions.
         unshuffle: side of the pixel blocks that become channels before the first layer.
+
+    Raises:
+        ValueError: for a size that is no multiple of ``unshuffle * 2**halvings``, or
+            other numbers of which no net can be built.
     """
 
     def __init__(
@@ -177,25 +187,36 @@ class Discriminator(nn.Module):
         unshuffle: int = 1,
     ) -> None:
         super().__init__()
-        before, layers = 3 * unshuffle**2, list[nn.Module]()
-        for _ in range(halvings):
-            layers += [nn.Conv2d(before, channels, 4, 2, 1), nn.LeakyReLU(0.01)]
-            before, channels = channels, 2 * channels
+        at_least(1, num_labels=num_labels, channels=channels, unshuffle=unshuffle)
+        at_least(1, halvings=halvings, size=size)
+        multiple = unshuffle * 2**halvings
+        expect(size % multiple == 0, f"a size that is a multiple of {multiple}", size)
+        self.size = size
+
+        before = 3 * unshuffle**2
+        layers: list[nn.Module] = []
+        for level in range(halvings):
+            after = channels * 2**level
+            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.01)]
+            before = after
         self.trunk = nn.Sequential(nn.PixelUnshuffle(unshuffle), *layers)
         self.source = nn.Conv2d(before, 1, 3, 1, 1, bias=False)
-        self.label = nn.Conv2d(
-            before, num_labels, size // (unshuffle * 2**halvings), bias=False
-        )
+        self.label = nn.Conv2d(before, num_labels, size // multiple, bias=False)
 
     def forward(
-        self, images: Float[Tensor, "b 3 h w"]
+        self, images: Images
     ) -> tuple[Float[Tensor, "b 1 k l"], Float[Tensor, "b c"]]:
         """Scores (higher for real) and label logits of images in [0, 1].
 
         Raises:
-            ValueError: for no images.
+            ValueError: for no images, or another size than the labels' kernel was made
+                for.
         """
-        expect(len(images) > 0, "at least one image", images.shape)
+        check_inputs(images, self)
+        side = self.size
+        expect(
+            images.shape[2:] == (side, side), f"images of {side} x {side}", images.shape
+        )
         features = self.trunk(2 * images - 1)
         return self.source(features), self.label(features).flatten(1)
 
@@ -206,78 +227,115 @@ class StarGAN(nn.Module):
     Args:
         groups: the labels of each data set, in the order in which they stand in the
             vector.
-        generator: makes G from the vector's length.
-        discriminator: makes D from the number of labels.
         masked: the vector ends with the mask; by default when there is more than one
             group.
+        size: side of the images that D judges.
+        unshuffle: of both nets: side of the pixel blocks that become channels.
+        judge_channels: ``channels`` of D.
+        judge_halvings: ``halvings`` of D.
+        settings: of G, see ``Generator``.
+
+    Raises:
+        ValueError: for no groups, groups without labels, or numbers of which no net can
+            be built.
     """
 
     def __init__(
         self,
-        groups: Sequence[Group],
-        generator: Callable[[int], nn.Module],
-        discriminator: Callable[[int], nn.Module],
         *,
+        groups: Sequence[Group] = (CELEBA,),
         masked: bool | None = None,
+        size: int = 128,
+        unshuffle: int = 1,
+        judge_channels: int = 64,
+        judge_halvings: int = 6,
+        **settings: int,
     ) -> None:
         super().__init__()
         self.groups = tuple(groups)
-        self.masked = len(self.groups) > 1 if masked is None else masked
-        labels = sum(group.size for group in self.groups)
-        self.generator = generator(labels + len(self.groups) * self.masked)
-        self.discriminator = discriminator(labels)
+        sizes = [group.size for group in self.groups]
+        expect(sizes and min(sizes) >= 1, "groups of at least one label", self.groups)
+        self.masked = len(sizes) > 1 if masked is None else masked
+        self.num_labels = sum(sizes)
+        mask = len(sizes) if self.masked else 0
+        self.generator = Generator(
+            self.num_labels + mask, unshuffle=unshuffle, **settings
+        )
+        self.discriminator = Discriminator(
+            self.num_labels,
+            size=size,
+            channels=judge_channels,
+            halvings=judge_halvings,
+            unshuffle=unshuffle,
+        )
 
     def span(self, group: int) -> slice:
-        """Where a group's labels stand in the vector, and in D's logits."""
+        """Where a group's labels stand in the vector, and in D's logits.
+
+        Raises:
+            ValueError: for a group that is not there.
+        """
+        count = len(self.groups)
+        expect(0 <= group < count, f"a group from 0 to {count - 1}", group)
         first = sum(g.size for g in self.groups[:group])
         return slice(first, first + self.groups[group].size)
 
-    def vector(
-        self, labels: Float[Tensor, "b c"], group: int = 0
-    ) -> Float[Tensor, "b k"]:
+    def vector(self, labels: Labels, group: int = 0) -> Shaped[Tensor, "n k"]:
         r"""Eq. 7: :math:`\tilde c = [c_1, \dots, c_n, m]`. What is unknown is 0; m says
         which group is known.
 
         Args:
-            labels: of one group.
+            labels: of one group, in [0, 1].
             group: which.
-        """
-        vector = labels.new_zeros(len(labels), sum(g.size for g in self.groups))
-        vector[:, self.span(group)] = labels
-        mask = (
-            functional.one_hot(torch.tensor(group), len(self.groups))
-            .to(labels)
-            .expand(len(labels), -1)
-        )
-        return torch.cat([vector, mask], 1) if self.masked else vector
 
-    def forward(
-        self,
-        images: Float[Tensor, "b 3 h w"],
-        labels: Float[Tensor, "b c"],
-        group: int = 0,
-    ) -> Float[Tensor, "b 3 h w"]:
+        Raises:
+            ValueError: for other labels than the group has.
+        """
+        span = self.span(group)
+        size = self.groups[group].size
+        expect(labels.shape[1:] == (size,), f"{size} labels an image", labels.shape)
+        vector = labels.new_zeros(len(labels), self.num_labels)
+        vector[:, span] = labels
+        if not self.masked:
+            return vector
+        mask = labels.new_zeros(len(labels), len(self.groups))
+        mask[:, group] = 1
+        return torch.cat([vector, mask], 1)
+
+    def forward(self, images: Images, labels: Labels, group: int = 0) -> Images:
         """G(x, c): the images with ``labels`` of ``group``."""
         return self.generator(images, self.vector(labels, group))
 
     def classify_loss(
-        self, logits: Tensor, labels: Tensor, group: int
+        self, logits: Float[Tensor, "b k"], labels: Labels, group: int
     ) -> Float[Tensor, ""]:
         """Eq. 2 and 3: cross-entropy of the known group only; independent labels are
-        summed."""
+        summed.
+
+        Args:
+            logits: D's, of all groups.
+            labels: of one group, one row for each row of logits.
+            group: which.
+
+        Raises:
+            ValueError: for other labels than the group has, or another number of rows.
+        """
         logits = logits[:, self.span(group)]
+        shape = tuple(logits.shape)
+        expect(len(logits) and labels.shape == shape, f"labels {shape}", labels.shape)
+        labels = labels.to(logits)
         if self.groups[group].exclusive:
             return functional.cross_entropy(logits, labels)
-        return functional.binary_cross_entropy_with_logits(
+        each = functional.binary_cross_entropy_with_logits(
             logits, labels, reduction="sum"
-        ) / len(logits)
+        )
+        return each / len(logits)
 
 
 def generator_loss(
     nets: StarGAN,
-    images: Float[Tensor, "b 3 h w"],
-    labels: Float[Tensor, "b c"],
-    targets: Float[Tensor, "b c"],
+    batch: Batch,
+    targets: Labels,
     *,
     group: int = 0,
     classify_weight: float = CLASSIFY_WEIGHT,
@@ -288,9 +346,8 @@ def generator_loss(
 
     Args:
         nets: both nets.
-        images: real ones.
-        labels: theirs.
-        targets: where to go.
+        batch: real ``images`` in [0, 1], and their ``labels``.
+        targets: where to go: labels as the images have.
         group: which data set's labels these are.
         classify_weight: :math:`\lambda_{cls}`; 0 leaves the term out.
         reconstruct_weight: :math:`\lambda_{rec}`; 0 leaves the term out.
@@ -298,24 +355,23 @@ def generator_loss(
     Returns:
         The terms, already weighted, and ``loss``, their sum.
     """
+    images, labels = batch["images"], batch["labels"]
     fakes = nets(images, targets, group)
     scores, logits = nets.discriminator(fakes)
     terms = {"fool": -scores.mean()}
     if classify_weight:
         terms["become"] = classify_weight * nets.classify_loss(logits, targets, group)
     if reconstruct_weight:
+        error = (nets(fakes, labels, group) - images).abs().mean()
         # Twice the difference: the paper's images lie in [-1, 1].
-        terms["return"] = (
-            reconstruct_weight * 2 * (nets(fakes, labels, group) - images).abs().mean()
-        )
+        terms["return"] = reconstruct_weight * 2 * error
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
 def discriminator_loss(
     nets: StarGAN,
-    images: Float[Tensor, "b 3 h w"],
-    labels: Float[Tensor, "b c"],
-    fakes: Float[Tensor, "b 3 h w"],
+    batch: Batch,
+    fakes: Images,
     *,
     group: int = 0,
     classify_weight: float = CLASSIFY_WEIGHT,
@@ -327,10 +383,9 @@ def discriminator_loss(
 
     Args:
         nets: both nets.
-        images: real ones.
-        labels: theirs. Fakes are not classified here: D must not learn from what G
-            makes of a label.
-        fakes: translations without a gradient.
+        batch: real ``images`` in [0, 1], and their ``labels``. Fakes are not classified
+            here: D must not learn from what G makes of a label.
+        fakes: translations without a gradient, as many.
         group: which data set's labels these are.
         classify_weight: :math:`\lambda_{cls}`; 0 leaves the term out.
         penalty_weight: :math:`\lambda_{gp}`.
@@ -339,6 +394,7 @@ def discriminator_loss(
     Returns:
         The terms, already weighted, and ``loss``, their sum.
     """
+    images, labels = batch["images"], batch["labels"]
     scores, logits = nets.discriminator(images)
     terms = {"tell": nets.discriminator(fakes)[0].mean() - scores.mean()}
     if classify_weight:
@@ -352,6 +408,31 @@ def discriminator_loss(
     )
     terms["penalty"] = penalty_weight * penalty
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+
+def check_batch(batch: Batch, group: Group, parts: int) -> None:
+    """One data set's batch is what a round needs.
+
+    Args:
+        batch: ``images`` and ``labels``.
+        group: what the labels should be.
+        parts: into which the batch is cut.
+
+    Raises:
+        ValueError: for fewer images than parts, images far outside [0, 1], labels
+            outside [0, 1], or exclusive ones that do not sum to 1.
+    """
+    images, labels = batch["images"], batch["labels"]
+    expect(len(images) >= parts, f"at least {parts} images, one a part", images.shape)
+    check_pictures(images, "images")
+    expected = (len(images), group.size)
+    expect(labels.shape == expected, f"labels of {expected}", labels.shape)
+    low, high = labels.min().item(), labels.max().item()
+    expect(low >= 0 and high <= 1, "labels in [0, 1]", low, high)
+    if group.exclusive:
+        sums = labels.sum(1)
+        one = torch.allclose(sums.float(), torch.ones_like(sums).float(), atol=1e-3)
+        expect(one, "exclusive labels with a sum of 1", sums.tolist())
 
 
 def adversarial_step(
@@ -371,7 +452,8 @@ def adversarial_step(
         optimizers: of G, of D.
         generator: draws target labels and the penalty's points, on the CPU.
         critic_steps: parts into which each batch is cut, one for each update of D; G
-            learns on the last.
+            learns on the last. The first parts have an image more where the batch is no
+            multiple.
         schedules: stepped once a round.
         classify_weight: see ``generator_loss``.
         reconstruct_weight: see ``generator_loss``.
@@ -380,40 +462,62 @@ def adversarial_step(
         A step for ``training.train`` on one batch ``{"images": x, "labels": c}`` for
         each group, in a tuple. It returns the terms of the last update, averaged over
         the groups.
+
+    Raises:
+        ValueError: for fewer than one critic step; in the step, for a batch that
+            ``check_batch`` refuses.
     """
+    at_least(1, critic_steps=critic_steps)
     for_generator, for_discriminator = optimizers
-    tell = partial(
-        discriminator_loss, nets, generator=generator, classify_weight=classify_weight
-    )
-    fool = partial(
-        generator_loss,
-        nets,
-        classify_weight=classify_weight,
-        reconstruct_weight=reconstruct_weight,
-    )
+
+    def learn(part: Batch, group: int, last: bool) -> dict[str, Tensor]:
+        images, labels = part["images"], part["labels"]
+        # A permutation of real labels: no combination that does not occur, and the same
+        # frequencies.
+        order = torch.randperm(len(labels), generator=generator)
+        targets = labels[order.to(labels.device)]
+        with torch.no_grad():
+            fakes = nets(images, targets, group)
+        nets.discriminator.requires_grad_(True)
+        terms = discriminator_loss(
+            nets,
+            part,
+            fakes,
+            group=group,
+            classify_weight=classify_weight,
+            generator=generator,
+        )
+        update(for_discriminator, terms.pop("loss"))
+        if last:
+            nets.discriminator.requires_grad_(False)
+            fooling = generator_loss(
+                nets,
+                part,
+                targets,
+                group=group,
+                classify_weight=classify_weight,
+                reconstruct_weight=reconstruct_weight,
+            )
+            update(for_generator, fooling.pop("loss"))
+            terms |= fooling
+        return terms
 
     def step(batches: Sequence[Batch]) -> dict[str, Tensor]:
+        count = len(nets.groups)
+        whole = isinstance(batches, Sequence) and len(batches) == count
+        expect(whole, f"a tuple of {count} batches", type(batches), len(batches))
+        for batch, meant in zip(batches, nets.groups, strict=True):
+            check_batch(batch, meant, critic_steps)
         told: dict[str, list[Tensor]] = {}
-        for part in range(critic_steps):
+        for number in range(critic_steps):
+            last = number == critic_steps - 1
             for group, batch in enumerate(batches):
-                images, labels = (
-                    batch[name].chunk(critic_steps)[part]
+                part = {
+                    name: batch[name].tensor_split(critic_steps)[number]
                     for name in ("images", "labels")
-                )
-                # A permutation of real labels: no combination that does not occur, and
-                # the same frequencies.
-                targets = labels[
-                    torch.randperm(len(labels), generator=generator).to(labels.device)
-                ]
-                with torch.no_grad():
-                    fakes = nets(images, targets, group)
-                nets.discriminator.requires_grad_(True)
-                terms = tell(images, labels, fakes, group=group)
-                learn(for_discriminator, terms.pop("loss"))
-                if part == critic_steps - 1:
-                    nets.discriminator.requires_grad_(False)
-                    terms |= fool(images, labels, targets, group=group)
-                    learn(for_generator, terms.pop("loss"))
+                }
+                terms = learn(part, group, last)
+                if last:
                     for name, value in terms.items():
                         told.setdefault(name, []).append(value.detach())
         for schedule in schedules:
@@ -423,38 +527,31 @@ def adversarial_step(
     return step
 
 
-def tiny(
-    groups: Sequence[Group] = (Group(5),),
-    *,
-    masked: bool | None = None,
-    **overrides: Any,
-) -> StarGAN:
+def tiny(**overrides: Any) -> StarGAN:
     """The book's scale, for 32x32 images.
 
     Args:
-        groups: see ``StarGAN``.
-        masked: see ``StarGAN``.
-        overrides: of the generator's arguments.
+        overrides: of ``StarGAN``'s arguments.
     """
     settings: dict[str, Any] = {
+        "groups": (Group(5),),
+        "size": 32,
         "channels": 32,
         "blocks": 2,
         "halvings": 0,
         "unshuffle": 2,
         "kernel_size": 3,
+        "judge_channels": 32,
+        "judge_halvings": 3,
     }
-    discriminator = partial(
-        Discriminator, size=32, channels=32, halvings=3, unshuffle=2
-    )
-    return StarGAN(
-        groups,
-        partial(Generator, **(settings | overrides)),
-        discriminator,
-        masked=masked,
-    )
+    return StarGAN(**(settings | overrides))
 
 
-def paper(groups: Sequence[Group] = (CELEBA,), *, size: int = 128) -> StarGAN:
-    """The paper's scale: 128x128 images and CelebA's five labels (with RaFD: ``(CELEBA,
-    RAFD)``)."""
-    return StarGAN(groups, Generator, partial(Discriminator, size=size))
+def paper(**overrides: Any) -> StarGAN:
+    """The paper's scale: 128x128 images and CelebA's five labels (with RaFD:
+    ``groups=(CELEBA, RAFD)``).
+
+    Args:
+        overrides: of ``StarGAN``'s arguments.
+    """
+    return StarGAN(**overrides)

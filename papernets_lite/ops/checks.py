@@ -193,3 +193,62 @@ def check_same(first: Tensor, second: Tensor, what: str) -> None:
     """
     same = first.shape == second.shape
     expect(same, f"{what} of the same shape", first.shape, second.shape)
+
+
+def at_least(least: int, **counts: int) -> None:
+    """What a constructor is told to build is there.
+
+    Args:
+        least: the smallest number that makes sense.
+        counts: name -> number, of channels, blocks and the like.
+
+    Raises:
+        ValueError: naming the first that is smaller.
+    """
+    for name, count in counts.items():
+        expect(count >= least, f"{name} >= {least}", count)
+
+
+def check_inputs(
+    images: Tensor,
+    net: nn.Module,
+    *,
+    channels: int = 3,
+    least: int = 1,
+    multiple: int = 1,
+) -> None:
+    """Images are such as a net can take.
+
+    Their values are not looked at: a GPU would have to wait for it at each call. A
+    training step calls ``check_pictures`` once a batch.
+
+    Args:
+        images: what came.
+        net: what they are meant for; its weights have the type that images must have
+            (any float under autocast).
+        channels: of each image.
+        least: the shortest side, in pixels.
+        multiple: what the sides must be divisible by.
+
+    Raises:
+        ValueError: for another shape or type, or no images.
+    """
+    fits = (
+        images.ndim == 4
+        and len(images) > 0
+        and images.shape[1] == channels
+        and min(images.shape[2:]) >= least
+        and all(side % multiple == 0 for side in images.shape[2:])
+    )
+    expect(
+        fits,
+        f"at least one image of {channels} channels, {least} x {least} pixels or "
+        f"larger, with sides divisible by {multiple}",
+        images.shape,
+    )
+    wanted = next(net.parameters()).dtype
+    if images.dtype != wanted:
+        cast = images.is_floating_point() and torch.is_autocast_enabled(
+            images.device.type
+        )
+        expect(cast, f"images of type {wanted}, as the weights are", images.dtype)

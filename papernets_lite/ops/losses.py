@@ -30,14 +30,12 @@ def gradient_penalty(
         generator: draws the points, on the CPU; None takes the global one.
 
     Raises:
-        ValueError: for no samples, or unequal shapes.
+        ValueError: for no samples, unequal shapes, or samples that are no floats.
     """
-    expect(
-        len(real) and real.shape == fake.shape,
-        "as many fake as real samples",
-        real.shape,
-        fake.shape,
-    )
+    alike = len(real) > 0 and real.shape == fake.shape
+    expect(alike, "as many fake as real samples", real.shape, fake.shape)
+    floats = real.is_floating_point() and fake.is_floating_point()
+    expect(floats, "samples of floats", real.dtype, fake.dtype)
     share = torch.rand(len(real), *[1] * (real.ndim - 1), generator=generator).to(real)
     between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_()
     with torch.enable_grad():  # the slope is also asked for where nothing is learnt
@@ -45,3 +43,19 @@ def gradient_penalty(
             critic(between).sum(), between, create_graph=True
         )
     return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+
+
+def lsgan(scores: Float[Tensor, "*s"], target: float) -> Float[Tensor, ""]:
+    r"""The game with least squares instead of logarithms: :math:`E (D(\cdot) - t)^2`,
+    over images and patches.
+
+    Args:
+        scores: what the discriminator says, in any shape.
+        target: what it should say; 1 for real images, 0 for made ones, and for the
+            generator, which wants to be believed, 1 for made ones.
+
+    Raises:
+        ValueError: for no scores.
+    """
+    expect(scores.numel() > 0, "at least one score", scores.shape)
+    return ((scores - target) ** 2).mean()

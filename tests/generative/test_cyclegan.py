@@ -2,7 +2,6 @@
 which gradient in a step."""
 
 from collections import Counter
-from functools import partial
 
 import pytest
 import torch
@@ -28,6 +27,10 @@ def pair(seed: int = 0, batch: int = 3) -> tuple[Tensor, Tensor]:
         2, batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed)
     )
     return x, y
+
+
+def batch_of(x: Tensor, y: Tensor) -> cyclegan.Batch:
+    return {"images": x}, {"images": y}
 
 
 class Constant(nn.Module):
@@ -102,26 +105,19 @@ def test_initial_weights() -> None:
     assert all(not p.any() for n, p in nets.named_parameters() if n.endswith("bias"))
 
 
-def test_lsgan_by_hand() -> None:
-    scores = torch.tensor([[[[1.0, 0.0], [0.5, 3.0]]]])
-    assert cyclegan.lsgan(scores, 1.0).item() == pytest.approx((0 + 1 + 0.25 + 4) / 4)
-    assert cyclegan.lsgan(torch.ones(2, 1, 3, 3), 1.0) == 0
-
-
 def test_losses_by_hand() -> None:
-    nets = cyclegan.CycleGAN(partial(Shift, 0.0), partial(Constant, 0.0))
+    nets = small()
+    nets.generator_xy, nets.generator_yx = Shift(0.3), Shift(-0.1)
+    nets.discriminator_x, nets.discriminator_y = Constant(0.4), Constant(0.0)
     x, y = torch.full((2, 3, 4, 4), 0.25), torch.full((2, 3, 4, 4), 0.5)
-    with torch.no_grad():
-        for name, value in {
-            "generator_xy": 0.3,
-            "generator_yx": -0.1,
-            "discriminator_x": 0.4,
-        }.items():
-            getattr(nets, name).value.fill_(value)
     fakes = nets(x, y)
     torch.testing.assert_close(fakes, {"y": x + 0.3, "x": y - 0.1})
     found = cyclegan.generator_loss(
-        nets, x, y, fakes, cycle_weights=(10.0, 20.0), identity_weight=0.5
+        nets,
+        batch_of(x, y),
+        fakes,
+        cycle_weights=(10.0, 20.0),
+        identity_weight=0.5,
     )
     expected = {"fool_y": 1.0, "fool_x": 0.36, "cycle_x": 10 * 0.2, "cycle_y": 20 * 0.2}
     # G leaves y alone up to 0.3, F leaves x alone up to 0.1; relative to the cycle
@@ -129,7 +125,7 @@ def test_losses_by_hand() -> None:
     expected |= {"identity_y": 0.5 * 20 * 0.3, "identity_x": 0.5 * 10 * 0.1}
     expected |= {"loss": sum(expected.values())}
     assert {k: v.item() for k, v in found.items()} == pytest.approx(expected)
-    told = cyclegan.discriminator_loss(nets, x, y, fakes)
+    told = cyclegan.discriminator_loss(nets, batch_of(x, y), fakes)
     assert told["tell_x"].item() == pytest.approx(0.5 * (0.36 + 0.16))
     assert told["tell_y"].item() == pytest.approx(0.5 * 1.0)
     assert told["loss"].item() == pytest.approx(0.26 + 0.5)
@@ -137,18 +133,15 @@ def test_losses_by_hand() -> None:
 
 def test_terms_of_weight_zero_are_left_out() -> None:
     nets, (x, y) = small(), pair()
-    assert set(
-        cyclegan.generator_loss(nets, x, y, nets(x, y), cycle_weights=(0.0, 0.0))
-    ) == {
-        "loss",
-        "fool_x",
-        "fool_y",
-    }
+    batch = batch_of(x, y)
+    game = cyclegan.generator_loss(nets, batch, nets(x, y), cycle_weights=(0.0, 0.0))
+    assert set(game) == {"loss", "fool_x", "fool_y"}
     half = cyclegan.generator_loss(
-        nets, x, y, nets(x), cycle_weights=(10.0, 0.0), identity_weight=0.0
+        nets, batch, nets(x), cycle_weights=(10.0, 0.0), identity_weight=0.0
     )
     assert set(half) == {"loss", "fool_y", "cycle_x"}
-    assert set(cyclegan.discriminator_loss(nets, x, y, nets(y=y))) == {"loss", "tell_x"}
+    told = cyclegan.discriminator_loss(nets, batch, nets(y=y))
+    assert set(told) == {"loss", "tell_x"}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +155,7 @@ def test_a_cycle_without_its_first_half_is_refused(
         **{name: images for name, images in (("x", x), ("y", y)) if name in given}
     )
     with pytest.raises(ValueError, match="expected the fakes"):
-        cyclegan.generator_loss(nets, x, y, fakes, cycle_weights=weights)
+        cyclegan.generator_loss(nets, batch_of(x, y), fakes, cycle_weights=weights)
 
 
 def marked(*values: int) -> Tensor:
@@ -234,7 +227,7 @@ def trainer(nets: cyclegan.CycleGAN, seed: int = 0, **options: object) -> tuple:
         for k, d in enumerate("xy")
     }
     return (
-        cyclegan.alternating_step(nets, optimizers, buffers, **options),
+        cyclegan.adversarial_step(nets, optimizers, buffers=buffers, **options),
         optimizers,
         buffers,
     )
@@ -370,19 +363,6 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path) -> None:
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_linear_decay() -> None:
-    weight = nn.Parameter(torch.zeros(()))
-    optimizer = torch.optim.SGD([weight], lr=2.0)
-    schedule = cyclegan.linear_decay(optimizer, 8)
-    rates = []
-    for _ in range(8):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates == pytest.approx([2, 2, 2, 2, 2, 1.5, 1, 0.5])
-    assert optimizer.param_groups[0]["lr"] == 0
-
-
 def test_it_learns_to_swap_black_and_white() -> None:
     """Domains whose translation is known: dark images with a bright square, and the
     reverse."""
@@ -409,3 +389,105 @@ def test_bad_input(net: str) -> None:
     model = getattr(small(), net)
     with pytest.raises(ValueError, match="at least one image"):
         model(torch.rand(0, 3, SIZE, SIZE))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"blocks": -1},
+        {"halvings": -1},
+        {"channels": 0},
+        {"unshuffle": 0},
+        {"kernel_size": 4},
+        {"judge_halvings": 0},
+        {"judge_channels": 0},
+    ],
+)
+def test_nets_that_make_no_sense_are_not_built(wrong: dict[str, int]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name.removeprefix("judge_")):
+        cyclegan.tiny(**wrong)
+
+
+def test_every_override_reaches_its_net() -> None:
+    nets = cyclegan.tiny(channels=8, blocks=1, judge_channels=4, judge_halvings=1)
+    assert nets.generator_yx.net[2].out_channels == 8
+    assert nets.discriminator_y.net[0].out_channels == 4
+    assert nets.discriminator_x.least == 6
+    with pytest.raises(TypeError, match="widht"):
+        cyclegan.paper(widht=3)
+
+
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (cyclegan.Generator(channels=4, blocks=1), (1, 3, 8, 8)),
+        (cyclegan.Generator(channels=4, blocks=0, halvings=0), (1, 3, 4, 4)),
+        (small().generator_xy, (1, 3, 8, 8)),
+        (cyclegan.PatchDiscriminator(channels=4, halvings=1), (1, 3, 6, 7)),
+        (cyclegan.PatchDiscriminator(channels=4, halvings=3), (1, 3, 24, 24)),
+    ],
+)
+def test_the_smallest_image_is_taken_and_a_smaller_one_is_refused(
+    net: nn.Module, shape: tuple[int, ...]
+) -> None:
+    assert net(torch.rand(shape)).isfinite().all()
+    step = getattr(net, "multiple", 1)
+    less = (1, 3, shape[2] - step, shape[3])
+    with pytest.raises(ValueError, match=f"{shape[2]} x {shape[2]} pixels or larger"):
+        net(torch.rand(less))
+
+
+def test_images_that_the_nets_cannot_take_are_refused() -> None:
+    nets, (x, _) = small(), pair()
+    for net in (nets.generator_xy, nets.discriminator_x):
+        for wrong in (x[:, :1], x[:0], x.double(), x.bfloat16()):
+            with pytest.raises(ValueError, match="expected"):
+                net(wrong)
+        # Layout does not matter.
+        expected = net(x)
+        laid_out = x.contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(net(laid_out), expected)
+        torch.testing.assert_close(net(x.mT.contiguous().mT), expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert net(x).isfinite().all()
+            assert net(x.bfloat16()).isfinite().all()
+    half = small().bfloat16()
+    assert half(x.bfloat16())["y"].dtype == torch.bfloat16
+
+
+def test_fakes_of_other_images_are_refused() -> None:
+    nets, (x, y) = small(), pair()
+    with pytest.raises(ValueError, match=r"images of \(1, 3, 16, 16\), got \(3,"):
+        cyclegan.generator_loss(nets, batch_of(x[:1], y), nets(x, y))
+    with pytest.raises(ValueError, match="expected fakes of the domains"):
+        cyclegan.discriminator_loss(nets, batch_of(x, y), {})
+    # As many of X as of Y is not asked for.
+    loss = cyclegan.generator_loss(nets, batch_of(x[:1], y), nets(x[:1], y))
+    assert loss["loss"].isfinite()
+
+
+def test_a_step_refuses_pictures_of_0_to_255_and_nan() -> None:
+    step, *_ = trainer(small())
+    x, y = pair()
+    for wrong in (255 * x, x / 0, x - 2):
+        with pytest.raises(ValueError, match=r"images in \[0, 1\]"):
+            step(batch_of(x, wrong))
+    step(batch_of(x, (y + 0.1).clamp(max=1.1)))  # noise may leave the range
+
+
+def test_a_step_needs_domains_and_their_buffers() -> None:
+    _, optimizers, buffers = trainer(nets := small())
+    with pytest.raises(ValueError, match="sources out of 'x' and 'y'"):
+        trainer(small(), sources=("z",))
+    with pytest.raises(ValueError, match="buffers 'x' and 'y'"):
+        cyclegan.adversarial_step(nets, optimizers, buffers={"y": buffers["y"]})
+
+
+def test_the_buffer_refuses_images_of_another_size() -> None:
+    buffer = cyclegan.Buffer(4, generator=torch.Generator())
+    buffer(torch.rand(2, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"images of \(3, 8, 8\)"):
+        buffer(torch.rand(2, 3, 4, 4))
+    with pytest.raises(ValueError, match="at least one image"):
+        buffer(torch.rand(0, 3, 8, 8))

@@ -27,7 +27,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def small(**options) -> pix2pixhd.Pix2PixHD:
     torch.manual_seed(0)
-    return pix2pixhd.tiny(3, **options)
+    return pix2pixhd.tiny(num_classes=3, **options)
 
 
 def scene(count: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,6 +98,9 @@ def test_halving_is_a_mean_of_the_pixels_that_are_there():
             torch.testing.assert_close(
                 pix2pixhd.halve(maps)[..., row, column], around.mean((-1, -2))
             )
+    for wrong in (maps[:0], maps[..., :0], (255 * maps).byte()):
+        with pytest.raises((ValueError, TypeError), match=r"floats|Type-check"):
+            pix2pixhd.halve(wrong)
 
 
 def test_the_enhancer_adds_the_coarse_features_and_cuts_the_head():
@@ -267,31 +270,31 @@ class Judge(nn.Module):
 
 
 def test_losses_by_hand():
-    nets = pix2pixhd.Pix2PixHD(nn.Identity(), Judge())
-    conditions, real, fake = (
-        torch.zeros(1, 2, 4, 4),
-        torch.full((1, 3, 4, 4), 0.75),
-        torch.full((1, 3, 4, 4), 0.5),
-    )
-    fooling = pix2pixhd.generator_loss(nets, conditions, real, fake)
+    nets = small()
+    nets.discriminator = Judge()
+    some = {
+        "conditions": torch.zeros(1, 2, 4, 4),
+        "images": torch.full((1, 3, 4, 4), 0.75),
+    }
+    fake = torch.full((1, 3, 4, 4), 0.5)
+    fooling = pix2pixhd.generator_loss(nets, some, fake)
     assert fooling["fool"].item() == 2.0  # (0 - 1)^2 at either scale
     # One layer: weight 4 / (0 + 1) as released; distances 0.5 and 1.0, their mean over
     # the scales 0.75.
     assert fooling["match"].item() == pytest.approx(10 * 4 * 0.75)
     assert fooling["loss"].item() == pytest.approx(32.0)
-    alone = pix2pixhd.generator_loss(nets, conditions, real, fake, matching_weight=0)
+    alone = pix2pixhd.generator_loss(nets, some, fake, matching_weight=0)
     assert set(alone) == {"loss", "fool"}
     # Real scores 1 and 2, fake ones 0 and 0: half of (0 + 0) + (1 + 0).
-    assert pix2pixhd.discriminator_loss(nets, conditions, real, fake)[
-        "loss"
-    ].item() == pytest.approx(0.5)
+    telling = pix2pixhd.discriminator_loss(nets, some, fake)
+    assert telling["loss"].item() == pytest.approx(0.5)
 
 
 def test_three_layers_weigh_as_released():
     nets = small(styles=False)
     some = batch()
     fakes = nets(some["conditions"])
-    terms = pix2pixhd.generator_loss(nets, some["conditions"], some["images"], fakes)
+    terms = pix2pixhd.generator_loss(nets, some, fakes)
     real, fake = (nets.judge(some["conditions"], x) for x in (some["images"], fakes))
     expected = sum(
         10 * 4 / 3 / 2 * (a - b).abs().mean()
@@ -327,7 +330,7 @@ def test_a_step_updates_everybody_and_matching_is_not_the_discriminators_task():
         before = [
             state(part) for part in (nets.generator, nets.discriminator, nets.encoder)
         ]
-        step = pix2pixhd.alternating_step(
+        step = pix2pixhd.adversarial_step(
             nets, optimizers(nets), matching_weight=weight
         )
         values = step(some)
@@ -354,12 +357,12 @@ def test_the_second_stage_takes_over_what_the_first_has_learnt():
         state(second.generator.coarse),
         state(second.generator.front),
     )
-    pix2pixhd.alternating_step(second, optimizers(second))(batch())
+    pix2pixhd.adversarial_step(second, optimizers(second))(batch())
     assert not changed(second.encoder, frozen[0])
     assert not changed(second.generator.coarse, frozen[1])
     assert changed(second.generator.front, frozen[2])
     second.generator.freeze(False)
-    pix2pixhd.alternating_step(second, optimizers(second))(batch())
+    pix2pixhd.adversarial_step(second, optimizers(second))(batch())
     assert changed(second.generator.coarse, frozen[1])
     with torch.device("meta"):
         assert count(pix2pixhd.paper(coarse=True).generator) == 182_546_755
@@ -373,7 +376,7 @@ def test_the_coarse_stage_plays_at_half_the_size():
     nets.generator.register_forward_hook(
         lambda module, inputs, output: sizes.append(output.shape[-1])
     )
-    pix2pixhd.alternating_step(nets, optimizers(nets), coarse=True)(batch())
+    pix2pixhd.adversarial_step(nets, optimizers(nets), coarse=True)(batch())
     assert set(sizes) == {SIZE // 2}
 
 
@@ -386,7 +389,7 @@ def test_it_learns_to_paint_what_the_style_says():
         nets,
         lambda parameters: torch.optim.Adam(parameters, lr=2e-3, betas=(0.5, 0.999)),
     )
-    step = pix2pixhd.alternating_step(nets, pair, coarse=True)
+    step = pix2pixhd.adversarial_step(nets, pair, coarse=True)
     target, errors = pix2pixhd.halve(some["images"]), []
     for k in range(61):
         if k % 60 == 0:
@@ -410,3 +413,182 @@ def test_bad_input(shape: tuple[int, ...]):
         small().generator(torch.rand(shape))
     with pytest.raises(ValueError, match="at least one"):
         small().discriminator(torch.rand(0, 7, 16, 16))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_maps_of_any_integer_type_are_told_the_same(dtype: torch.dtype):
+    images, labels, instances = scene()
+    # All the numbers of a byte: the next picture's instances begin after 255.
+    instances = instances + 253 * (instances == 2)
+    expected = pix2pixhd.encode(labels, instances, num_classes=3)
+    if dtype == torch.int16:
+        instances = instances - 3
+    cast_labels, cast = labels.to(dtype), instances.to(dtype)
+    found = pix2pixhd.encode(cast_labels, cast, num_classes=3)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+    index, counts = pix2pixhd.number(cast)
+    assert len(counts) == 12, "three in each of four pictures"
+    assert torch.equal(index, pix2pixhd.number(instances)[0])
+    classes = pix2pixhd.instance_classes(cast_labels, index, counts)
+    assert classes.tolist() == [0, 1, 1] * 4
+    means = pix2pixhd.instance_means(images, index, counts)
+    torch.testing.assert_close(means[1], torch.tensor([0.9, 0.2, 0.2]))
+
+
+@pytest.mark.parametrize(
+    ("void", "found"), [(255, "0, 255"), (-1, "-1, 1"), (3, "0, 3")]
+)
+def test_labels_without_a_class_of_their_own_are_refused(void: int, found: str):
+    _, labels, instances = scene()
+    labels[0, 0, 0] = void
+    with pytest.raises(ValueError, match=f"labels from 0 to 2, got {found}"):
+        pix2pixhd.encode(labels, instances, num_classes=3)
+
+
+def test_numbers_far_apart_are_still_told_apart_or_refused():
+    instances = torch.zeros(2, 2, 2, dtype=torch.long)
+    instances[:, 0] = 2**61
+    index, counts = pix2pixhd.number(instances)
+    assert counts.tolist() == [2, 2, 2, 2]
+    assert index.unique().tolist() == [0, 1, 2, 3]
+    instances[0, 0] = -(2**62)
+    with pytest.raises(ValueError, match="instances within"):
+        pix2pixhd.number(instances)
+
+
+def test_styles_without_a_large_instance_are_refused():
+    images, labels, instances = scene()
+    none = pix2pixhd.style_centres(
+        images, labels, instances, generator=seeded(), least=2.0
+    )
+    assert none == {}
+    with pytest.raises(ValueError, match="centres of a class or more"):
+        pix2pixhd.sample_styles(labels, instances, none, generator=seeded())
+    odd = {0: torch.zeros(1, 3), 1: torch.zeros(1, 2)}
+    with pytest.raises(ValueError, match=r"all of one length, got \[2, 3\]"):
+        pix2pixhd.sample_styles(labels, instances, odd, generator=seeded())
+
+
+def test_points_that_are_not_finite_have_no_centres():
+    points = torch.rand(5, 2)
+    for wrong in (points / 0, points * torch.nan, points[:0]):
+        with pytest.raises(ValueError, match="point"):
+            pix2pixhd.kmeans(wrong, 3, generator=seeded())
+    with pytest.raises(ValueError, match="clusters >= 1, got 0"):
+        pix2pixhd.kmeans(points, 0, generator=seeded())
+    rounded = points.bfloat16()
+    assert torch.equal(
+        pix2pixhd.kmeans(rounded, 3, generator=seeded()),
+        pix2pixhd.kmeans(rounded.float(), 3, generator=seeded()),
+    )
+
+
+def test_means_over_many_pixels_are_right_in_half_precision():
+    instances = torch.zeros(1, 64, 64, dtype=torch.long)
+    index, counts = pix2pixhd.number(instances)
+    ones = torch.ones(1, 2, 64, 64, dtype=torch.bfloat16)
+    means = pix2pixhd.instance_means(ones, index, counts)
+    assert means.dtype == torch.bfloat16
+    assert means.tolist() == [[1.0, 1.0]]
+    levels = torch.arange(2).repeat(32)[None, None, None].expand(1, 2, 64, 64)
+    means = pix2pixhd.instance_means(levels.byte(), index, counts)
+    assert means.tolist() == [[0.5, 0.5]], "a mean of bytes is no byte"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_classes": 0},
+        {"channels": 0},
+        {"halvings": -1},
+        {"blocks": -1},
+        {"enhancer_blocks": -1},
+        {"kernel_size": 4},
+        {"encoder_channels": 0},
+        {"judge_channels": 0},
+        {"judge_halvings": 0},
+        {"scales": 0},
+    ],
+)
+def test_nets_that_make_no_sense_are_not_built(wrong: dict[str, int]):
+    (name,) = wrong
+    plain = name.removeprefix("judge_").removeprefix("encoder_")
+    with pytest.raises(ValueError, match=plain.removeprefix("enhancer_")):
+        pix2pixhd.tiny(**wrong)
+
+
+def test_every_override_reaches_its_net():
+    nets = pix2pixhd.tiny(
+        channels=8,
+        encoder_channels=4,
+        enhancer_blocks=0,
+        judge_channels=5,
+        judge_halvings=1,
+        scales=1,
+        num_classes=2,
+    )
+    assert nets.generator.front[1].out_channels == 4
+    assert len(nets.generator.back) == 3, "the way up alone"
+    assert nets.encoder.net.channels == 4
+    (judge,) = nets.discriminator.scales
+    assert judge.layers[0][0].out_channels == 5
+    assert len(judge.layers) == 3
+    with pytest.raises(TypeError, match="widht"):
+        pix2pixhd.paper(widht=3)
+
+
+def test_only_a_first_stage_that_fits_is_taken_over():
+    with pytest.raises(ValueError, match="G2 to take over G1"):
+        small().take_over(small())
+    with pytest.raises(ValueError, match="7 in_channels, as G2, got 4"):
+        small().take_over(small(coarse=True, styles=False))
+    coarse = GlobalGenerator(4, channels=8, halvings=1, blocks=1)
+    with pytest.raises(ValueError, match="half of G1's channels, got 8"):
+        LocalEnhancer(4, coarse, channels=8)
+
+
+def test_a_step_refuses_pictures_of_0_to_255():
+    step = pix2pixhd.adversarial_step(nets := small(), optimizers(nets))
+    some = batch()
+    for wrong in (255 * some["images"], some["images"] * torch.nan):
+        with pytest.raises(ValueError, match=r"images in \[0, 1\]"):
+            step(some | {"images": wrong})
+    with pytest.raises(ValueError, match=r"conditions in \[0, 1\]"):
+        step(some | {"conditions": some["conditions"] / 0})
+
+
+def test_inputs_that_the_nets_cannot_take_are_refused():
+    nets, some = small(), batch()
+    conditions, images, instances = some.values()
+    styles = nets.encoder(images, instances)
+    for wrong in (
+        lambda: nets(conditions),
+        lambda: nets(conditions[:, :3], styles),
+        lambda: nets(conditions[:1], styles),
+        lambda: nets(conditions, styles[..., :8]),
+        lambda: nets(conditions.double(), styles.double()),
+        lambda: nets.judge(conditions[:2], images),
+        lambda: nets.judge(conditions, images[:, :, :8]),
+        lambda: nets.encoder(images[:, :, :8], instances),
+        lambda: nets.encoder(images[:2], instances),
+        lambda: nets.generator(torch.rand(1, 7, 4, 8)),
+    ):
+        with pytest.raises((ValueError, TypeError), match=r"expected|Type-check"):
+            wrong()
+    laid_out = conditions.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(nets(laid_out, styles), nets(conditions, styles))
+    half = small().bfloat16()
+    styles = half.encoder(images.bfloat16(), instances)
+    fakes = half(conditions.bfloat16(), styles)
+    assert fakes.isfinite().all()
+    rounded = {"conditions": conditions.bfloat16(), "images": images.bfloat16()}
+    assert pix2pixhd.generator_loss(half, rounded, fakes)["loss"].isfinite()
+    assert pix2pixhd.discriminator_loss(half, rounded, fakes)["loss"].isfinite()
+
+
+def test_features_of_other_pictures_are_refused():
+    one = [[torch.rand(1, 2, 3, 3), torch.rand(1)]]
+    two = [[torch.rand(2, 2, 3, 3), torch.rand(2)]]
+    with pytest.raises(ValueError, match=r"\(1, 2, 3, 3\), got \(2, 2, 3, 3\)"):
+        pix2pixhd.matching_loss(one, two)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from papernets_lite.generative import stargan
 from papernets_lite.generative.stargan import CELEBA, RAFD, Group
+from papernets_lite.ops.updates import linear_decay
 
 SIZE = 32
 TWO = (Group(3), Group(2, exclusive=True))
@@ -21,7 +22,7 @@ def count(module: nn.Module) -> int:
 
 def small(groups=TWO, seed: int = 0, **options: object) -> stargan.StarGAN:
     torch.manual_seed(seed)
-    return stargan.tiny(groups, channels=8, blocks=1, **options)
+    return stargan.tiny(groups=groups, channels=8, blocks=1, **options)
 
 
 def images(n: int = 4, seed: int = 0) -> Tensor:
@@ -48,12 +49,10 @@ class Constant(nn.Module):
 
 
 def by_hand(groups, shift: float, slope: float, logits: list[float]) -> stargan.StarGAN:
-    return stargan.StarGAN(
-        groups,
-        lambda labels: Constant(shift),
-        lambda labels: Constant(slope, torch.tensor([logits])),
-        masked=False,
-    )
+    nets = small(groups, masked=False)
+    nets.generator = Constant(shift)
+    nets.discriminator = Constant(slope, torch.tensor([logits]))
+    return nets
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ def by_hand(groups, shift: float, slope: float, logits: list[float]) -> stargan.
 )
 def test_the_released_parameters(groups, generator: int, discriminator: int) -> None:
     with torch.device("meta"):
-        nets = stargan.paper(groups)
+        nets = stargan.paper(groups=groups)
     assert (count(nets.generator), count(nets.discriminator)) == (
         generator,
         discriminator,
@@ -77,7 +76,7 @@ def test_the_papers_discriminator_gives_a_2_by_2_map_and_one_logit_for_each_labe
     None
 ):
     with torch.device("meta"):
-        scores, logits = stargan.paper((CELEBA, RAFD)).discriminator(
+        scores, logits = stargan.paper(groups=(CELEBA, RAFD)).discriminator(
             torch.rand(3, 3, 128, 128)
         )
     assert (scores.shape, logits.shape) == ((3, 1, 2, 2), (3, 13))
@@ -110,7 +109,7 @@ def test_a_label_vector_by_hand() -> None:
 
 @pytest.mark.parametrize(
     "build",
-    [small, lambda: stargan.StarGAN(TWO, stargan.Generator, stargan.Discriminator)],
+    [small, lambda: stargan.paper(groups=TWO, size=64)],
 )
 def test_every_label_reaches_the_output_and_what_is_zeroed_does_not(build) -> None:
     nets, x = build(), images(1)
@@ -159,13 +158,14 @@ def test_losses_by_hand() -> None:
     nets = by_hand((Group(1),), shift=0.2, slope=3.0, logits=[2.0])
     x = torch.full((2, 3, 4, 4), 0.25)
     labels, targets = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [1.0]])
-    found = stargan.generator_loss(nets, x, labels, targets)
+    batch = {"images": x, "labels": labels}
+    found = stargan.generator_loss(nets, batch, targets)
     # Fakes are 0.25 and 0.45; back again with their own labels both are 0.45.
     yes, no = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     expected = {"fool": -3 * 0.35, "become": (yes + no) / 2, "return": 10 * 2 * 0.2}
     expected |= {"loss": sum(expected.values())}
     assert {k: v.item() for k, v in found.items()} == pytest.approx(expected)
-    told = stargan.discriminator_loss(nets, x, labels, torch.full((2, 3, 4, 4), 0.5))
+    told = stargan.discriminator_loss(nets, batch, torch.full((2, 3, 4, 4), 0.5))
     # The score's slope is 3 / 48 for each of 48 pixels, and half of that in units of
     # [-1, 1].
     penalty = 10 * (3 / 2 / math.sqrt(48) - 1) ** 2
@@ -180,22 +180,19 @@ def test_losses_by_hand() -> None:
 
 def test_terms_of_weight_zero_are_left_out() -> None:
     nets, x, labels = small(), images(), torch.zeros(4, 3)
+    some = {"images": x, "labels": labels}
     without = {"classify_weight": 0.0, "reconstruct_weight": 0.0}
-    assert set(stargan.generator_loss(nets, x, labels, labels, **without)) == {
-        "loss",
-        "fool",
-    }
-    assert set(stargan.discriminator_loss(nets, x, labels, x, classify_weight=0.0)) == {
-        "loss",
-        "tell",
-        "penalty",
-    }
+    fooling = stargan.generator_loss(nets, some, labels, **without)
+    assert set(fooling) == {"loss", "fool"}
+    telling = stargan.discriminator_loss(nets, some, x, classify_weight=0.0)
+    assert set(telling) == {"loss", "tell", "penalty"}
 
 
 def test_only_the_known_groups_logits_are_trained() -> None:
     nets, x, labels = small(), images(), torch.zeros(4, 3)
     weight = nets.discriminator.label.weight
-    stargan.discriminator_loss(nets, x, labels, x)["loss"].backward()
+    some = {"images": x, "labels": labels}
+    stargan.discriminator_loss(nets, some, x)["loss"].backward()
     assert weight.grad is not None
     assert weight.grad[:3].abs().sum() > 0
     assert not weight.grad[3:].any()
@@ -254,9 +251,9 @@ def test_targets_are_a_permutation_of_the_batchs_labels(monkeypatch) -> None:
     nets, seen = small(), []
     original = stargan.generator_loss
 
-    def watched(nets, images, labels, targets, **options):
-        seen.append((labels, targets))
-        return original(nets, images, labels, targets, **options)
+    def watched(nets, batch, targets, **options):
+        seen.append((batch["labels"], targets))
+        return original(nets, batch, targets, **options)
 
     monkeypatch.setattr(stargan, "generator_loss", watched)
     step, _ = trainer(nets, critic_steps=1)
@@ -267,15 +264,13 @@ def test_targets_are_a_permutation_of_the_batchs_labels(monkeypatch) -> None:
 
 
 def test_one_data_set_and_the_schedule() -> None:
-    nets = small((Group(3),))
-    step, optimizers = trainer(nets, schedules=[])
-    schedule = stargan.linear_decay(optimizers[0], 4)
-    assert step(batch()[:1]).keys() >= {"fool", "tell"}
+    nets, schedules = small((Group(3),)), []
+    step, optimizers = trainer(nets, schedules=schedules)
+    schedules.append(linear_decay(optimizers[0], 4))
     rates = []
     for _ in range(4):
         rates.append(optimizers[0].param_groups[0]["lr"])
-        optimizers[0].step()
-        schedule.step()
+        assert step(batch()[:1]).keys() >= {"fool", "tell"}
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4])
 
 
@@ -321,3 +316,154 @@ def test_bad_input(net: str) -> None:
         nets.generator(
             none, torch.rand(0, 7)
         ) if net == "generator" else nets.discriminator(none)
+
+
+def test_the_discriminator_judges_its_own_size_only() -> None:
+    nets = stargan.tiny(channels=8, blocks=1)
+    scores, logits = nets.discriminator(images(2))
+    assert (scores.shape, logits.shape) == ((2, 1, 2, 2), (2, 5))
+    for side in (16, 24, 64):
+        with pytest.raises(ValueError, match=rf"images of 32 x 32, got \(2, 3, {side}"):
+            nets.discriminator(torch.rand(2, 3, side, side))
+    large = {"images": torch.rand(2, 3, 64, 64), "labels": torch.ones(2, 5)}
+    with pytest.raises(ValueError, match="images of 32 x 32"):
+        stargan.generator_loss(nets, large, torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize("size", [0, 8, 20, 31, 40])
+def test_a_size_that_the_halvings_do_not_divide_is_not_built(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"size.*got {size}"):
+        stargan.tiny(size=size)
+    with pytest.raises(ValueError, match="a size that is a multiple of 64, got 32"):
+        stargan.paper(size=32)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"groups": ()},
+        {"groups": (Group(0),)},
+        {"blocks": -1},
+        {"halvings": -1},
+        {"channels": 0},
+        {"unshuffle": 0},
+        {"kernel_size": 2},
+        {"judge_halvings": 0},
+        {"judge_channels": 0},
+    ],
+)
+def test_nets_that_make_no_sense_are_not_built(wrong: dict) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name.removeprefix("judge_")):
+        stargan.tiny(**wrong)
+
+
+def test_every_override_reaches_its_net() -> None:
+    nets = stargan.tiny(
+        size=64, judge_channels=4, judge_halvings=2, unshuffle=4, masked=True
+    )
+    assert nets.discriminator.trunk[1].out_channels == 4
+    assert nets.discriminator.label.kernel_size == (4, 4)
+    assert nets.generator.unshuffle == 4
+    assert nets.masked
+    x, labels = torch.rand(2, 3, 64, 64), torch.ones(2, 5)
+    assert nets(x, labels).shape == x.shape
+    with pytest.raises(TypeError, match="widht"):
+        stargan.paper(widht=3)
+
+
+@pytest.mark.parametrize("n", [4, 5, 6, 8, 12, 16])
+def test_a_round_takes_every_batch_that_has_an_image_for_each_part(n: int) -> None:
+    step, _ = trainer(small((Group(3),)), critic_steps=5)
+    one = (batch(n)[0],)
+    if n < 5:
+        with pytest.raises(ValueError, match="at least 5 images"):
+            step(one)
+    else:
+        assert all(value.isfinite() for value in step(one).values())
+
+
+def test_a_round_cuts_the_batch_into_parts_of_nearly_one_size(monkeypatch) -> None:
+    seen = []
+    original = stargan.discriminator_loss
+
+    def watched(nets, batch, fakes, **options):
+        seen.append(batch["images"])
+        return original(nets, batch, fakes, **options)
+
+    monkeypatch.setattr(stargan, "discriminator_loss", watched)
+    step, _ = trainer(small((Group(3),)), critic_steps=3)
+    some = batch(8)[:1]
+    step(some)
+    assert [len(part) for part in seen] == [3, 3, 2]
+    assert torch.equal(torch.cat(seen), some[0]["images"])
+    with pytest.raises(ValueError, match="critic_steps >= 1, got 0"):
+        trainer(small(), critic_steps=0)
+
+
+def test_labels_are_not_repeated_to_fit() -> None:
+    nets, x, labels = small(), images(), torch.zeros(4, 3)
+    for wrong in (labels[:1], labels[:, :2], labels[:, :1], torch.zeros(0, 3)):
+        with pytest.raises(ValueError, match="expected"):
+            nets(x, wrong)
+        some = {"images": x, "labels": wrong}
+        with pytest.raises(ValueError, match="expected"):
+            stargan.generator_loss(nets, some, labels)
+        with pytest.raises(ValueError, match="expected labels"):
+            stargan.discriminator_loss(nets, some, x)
+    for group in (-1, 2):
+        with pytest.raises(ValueError, match=f"a group from 0 to 1, got {group}"):
+            nets(x, labels, group)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.float64])
+def test_labels_of_any_type_mean_the_same(dtype: torch.dtype) -> None:
+    nets, (first, second) = small(), batch()
+    for group, some in enumerate((first, second)):
+        other = some | {"labels": some["labels"].to(dtype)}
+        pairs = []
+        for each in (some, other):
+            making = stargan.generator_loss(nets, each, each["labels"], group=group)
+            seeded = torch.Generator().manual_seed(0)
+            telling = stargan.discriminator_loss(
+                nets, each, images(seed=3), group=group, generator=seeded
+            )
+            pairs.append(making["loss"] + telling["loss"])
+        assert torch.equal(*pairs)
+    step, _ = trainer(nets)
+    step(tuple(some | {"labels": some["labels"].to(dtype)} for some in batch()))
+
+
+def test_a_round_refuses_batches_that_mean_something_else() -> None:
+    step, _ = trainer(small())
+    first, second = batch()
+    no_hair = torch.zeros(4, 2)
+    for wrong, message in (
+        (first | {"images": 255 * first["images"]}, r"images in \[0, 1\]"),
+        (first | {"labels": 2 * first["labels"] - 1}, r"labels in \[0, 1\], got -1"),
+        (first | {"labels": first["labels"] * torch.nan}, r"labels in \[0, 1\]"),
+        (first | {"labels": first["labels"][:1]}, r"labels of \(4, 3\), got \(1, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            step((wrong, second))
+    with pytest.raises(ValueError, match="exclusive labels with a sum of 1"):
+        step((first, second | {"labels": no_hair}))
+    with pytest.raises(ValueError, match="a tuple of 2 batches"):
+        step((first,))
+
+
+def test_images_that_the_nets_cannot_take_are_refused() -> None:
+    nets, x = small((Group(3),)), images(2)
+    labels = torch.ones(2, 3)
+    for wrong in (x.double(), x.bfloat16()):
+        with pytest.raises(ValueError, match="images of type"):
+            nets(wrong, labels)
+        with pytest.raises(ValueError, match="images of type"):
+            nets.discriminator(wrong)
+    torch.testing.assert_close(
+        nets(x.contiguous(memory_format=torch.channels_last), labels), nets(x, labels)
+    )
+    half = small((Group(3),)).bfloat16()
+    some = {"images": x.bfloat16(), "labels": labels}
+    assert stargan.generator_loss(half, some, labels)["loss"].isfinite()
+    assert stargan.discriminator_loss(half, some, x.bfloat16())["loss"].isfinite()

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from papernets_lite.ops.checks import (
+    at_least,
     check_finite,
     check_images,
+    check_inputs,
     check_labels,
     check_mask,
     check_objects,
@@ -136,3 +138,45 @@ def test_the_rest_is_refused_by_name(wrong: Callable[[], None], message: str) ->
     check_same(torch.zeros(2), torch.ones(2), "maps")
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+def test_the_count_that_is_too_small_is_named() -> None:
+    at_least(0, blocks=0, halvings=3)
+    with pytest.raises(ValueError, match=r"^expected halvings >= 1, got 0$"):
+        at_least(1, blocks=1, halvings=0)
+
+
+def test_inputs_that_fit_pass() -> None:
+    net = nn.Conv2d(3, 1, 1)
+    check_inputs(torch.rand(1, 3, 8, 12), net, least=8, multiple=4)
+    check_inputs(torch.rand(1, 3, 8, 12).double(), net.double())
+    check_inputs(torch.rand(2, 5, 1, 1), nn.Conv2d(5, 1, 1), channels=5)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.rand(3, 8, 8),
+        torch.rand(0, 3, 8, 8),
+        torch.rand(1, 4, 8, 8),
+        torch.rand(1, 8, 8, 3),
+        torch.rand(1, 3, 4, 8),
+        torch.rand(1, 3, 8, 10),
+        torch.rand(1, 3, 8, 8).double(),
+        torch.rand(1, 3, 8, 8).half(),
+        torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+    ],
+)
+def test_inputs_that_a_net_cannot_take_are_refused(images: torch.Tensor) -> None:
+    net = nn.Conv2d(3, 1, 1)
+    with pytest.raises(ValueError, match="expected"):
+        check_inputs(images, net, least=8, multiple=4)
+
+
+def test_autocast_takes_any_floats_and_no_integers() -> None:
+    net, images = nn.Conv2d(3, 1, 1), torch.rand(1, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        check_inputs(images, net)
+        check_inputs(images.bfloat16(), net)
+        with pytest.raises(ValueError, match=r"type torch\.float32.*got torch\.uint8"):
+            check_inputs(images.byte(), net)

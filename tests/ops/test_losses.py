@@ -1,10 +1,10 @@
-"""The gradient penalty of critics whose gradient is known."""
+"""The gradient penalty of critics whose gradient is known; least squares by hand."""
 
 import pytest
 import torch
 from torch import nn
 
-from papernets_lite.ops.losses import gradient_penalty
+from papernets_lite.ops.losses import gradient_penalty, lsgan
 
 
 def test_a_linear_critic_by_hand() -> None:
@@ -60,3 +60,20 @@ def test_it_teaches_the_critic_only() -> None:
 def test_bad_samples_are_refused(real: tuple[int, int], fake: tuple[int, int]) -> None:
     with pytest.raises((ValueError, TypeError), match=r"expected|Type-check"):
         gradient_penalty(lambda x: x.sum(1), torch.rand(real), torch.rand(fake))
+
+
+def test_samples_that_are_no_floats_are_refused() -> None:
+    images = torch.zeros(2, 3, dtype=torch.uint8)
+    with pytest.raises((ValueError, TypeError), match=r"expected|Type-check"):
+        gradient_penalty(lambda x: x.sum(1), images, images)
+
+
+def test_lsgan_by_hand() -> None:
+    scores = torch.tensor([[[[1.0, 0.0], [0.5, 3.0]]]])
+    assert lsgan(scores, 1.0).item() == pytest.approx((0 + 1 + 0.25 + 4) / 4)
+    assert lsgan(torch.ones(2, 1, 3, 3), 1.0) == 0
+
+
+def test_lsgan_of_no_scores_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at least one score, got \(0, 1, 3, 3\)"):
+        lsgan(torch.zeros(0, 1, 3, 3), 1.0)

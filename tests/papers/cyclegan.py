@@ -8,9 +8,8 @@ from tests.papers import images
 
 def run(model: nn.Module, count: int, seed: int) -> Tensor:
     x, y = images(count, 32, seed, model), images(count, 32, seed + 1, model)
+    batch = {"images": x}, {"images": y}
     fakes = model(x, y)
-    both = (
-        cyclegan.generator_loss(model, x, y, fakes),
-        cyclegan.discriminator_loss(model, x, y, fakes),
-    )
-    return both[0]["loss"] + both[1]["loss"]
+    making = cyclegan.generator_loss(model, batch, fakes)
+    telling = cyclegan.discriminator_loss(model, batch, fakes)
+    return making["loss"] + telling["loss"]

@@ -13,8 +13,7 @@ def run(model: nn.Module, count: int, seed: int) -> Tensor:
     instances = labels * 2 + (torch.arange(64) % 8 > 3)
     conditions = pix2pixhd.encode(labels, instances, num_classes=8).to(pictures.dtype)
     fakes = model(conditions, model.encoder(pictures, instances))
-    losses = (pix2pixhd.generator_loss, pix2pixhd.discriminator_loss)
-    return sum(
-        (loss(model, conditions, pictures, fakes)["loss"] for loss in losses),
-        pictures.new_zeros(()),
-    )
+    batch = {"conditions": conditions, "images": pictures}
+    making = pix2pixhd.generator_loss(model, batch, fakes)
+    telling = pix2pixhd.discriminator_loss(model, batch, fakes)
+    return making["loss"] + telling["loss"]

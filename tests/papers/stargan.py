@@ -11,6 +11,7 @@ def run(model: nn.Module, count: int, seed: int) -> Tensor:
     x, y = images(count, 32, seed, model), images(count, 32, seed + 1, model)
     labels = (torch.arange(5 * count).reshape(count, 5) % 2).to(x.dtype)
     points = torch.Generator().manual_seed(seed)
-    making = stargan.generator_loss(model, x, labels, 1 - labels)
-    telling = stargan.discriminator_loss(model, x, labels, y, generator=points)
+    batch = {"images": x, "labels": labels}
+    making = stargan.generator_loss(model, batch, 1 - labels)
+    telling = stargan.discriminator_loss(model, batch, y, generator=points)
     return making["loss"] + telling["loss"]

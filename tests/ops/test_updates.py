@@ -1,0 +1,66 @@
+"""One update against the rule it follows, and the learning rate's way to zero."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from papernets_lite.ops.updates import linear_decay, update
+
+
+def weights() -> tuple[nn.Parameter, torch.optim.Optimizer]:
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    return weight, torch.optim.SGD([weight], lr=0.5)
+
+
+def test_an_update_follows_the_gradient_and_forgets_older_ones() -> None:
+    weight, optimizer = weights()
+    weight.grad = torch.tensor([100.0, 100.0])
+    update(optimizer, (weight**2).sum())
+    assert weight.tolist() == [0.0, 0.0]
+    assert weight.grad.tolist() == [2.0, 4.0]
+
+
+def test_an_update_leaves_the_weights_of_others_alone() -> None:
+    weight, optimizer = weights()
+    other = nn.Parameter(torch.ones(2))
+    update(optimizer, (weight * other).sum())
+    assert weight.tolist() == [0.5, 1.5]
+    assert other.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (nn.Parameter(torch.ones(2)), "a loss without axes"),
+        (torch.tensor(1.0), "depends on weights which learn"),
+    ],
+)
+def test_what_is_no_loss_is_refused(loss: Tensor, message: str) -> None:
+    weight, optimizer = weights()
+    with pytest.raises((ValueError, TypeError), match=rf"{message}|Type-check"):
+        update(optimizer, loss)
+    assert weight.tolist() == [1.0, 2.0]
+
+
+def rates(steps: int, count: int) -> list[float]:
+    _, optimizer = weights()
+    schedule = linear_decay(optimizer, steps)
+    found = []
+    for _ in range(count):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_the_rate_is_constant_for_one_half_and_then_falls_to_zero() -> None:
+    assert rates(8, 9) == pytest.approx([0.5] * 5 + [0.375, 0.25, 0.125, 0])
+
+
+def test_the_rate_never_turns_negative() -> None:
+    assert rates(2, 5) == [0.5, 0.5, 0, 0, 0]
+
+
+def test_a_training_of_no_steps_has_no_schedule() -> None:
+    with pytest.raises(ValueError, match="steps >= 1, got 0"):
+        linear_decay(weights()[1], 0)
