@@ -242,7 +242,7 @@ def strokes(
     draws: Float[Tensor, "n k 5"],
     shortest: float,
     longer: float,
-    thickness: np.ndarray | np.float64,
+    thickness: float | np.ndarray,
     size: int,
 ) -> Int[np.ndarray, "n k corners 2"]:
     """Short straight strokes, as fixed-point polygons.
@@ -259,7 +259,7 @@ def strokes(
     half = (shortest + longer * length)[..., None] * direction
     to_ends = half[:, :, None] * np.array([-1.0, 1.0])[:, None]
     ends = np.stack([x, y], -1)[:, :, None] + to_ends
-    thick = np.broadcast_to(thickness[..., None], ends.shape[:-1])
+    thick = np.broadcast_to(np.asarray(thickness)[..., None], ends.shape[:-1])
     return fixed(hulls(ends * size, thick * size))
 
 

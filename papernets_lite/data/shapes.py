@@ -148,6 +148,9 @@ def _pairs(
     held_out: Collection[tuple[str, str]],
 ) -> Int[Tensor, "pairs 2"]:
     """The pairs of a class and a colour that may occur."""
+    for pair in held_out:
+        known = len(pair) == 2 and pair[0] in CLASSES and pair[1] in COLOURS
+        expect(known, f"held_out=(class, colour) from {CLASSES} and {COLOURS}", pair)
     pairs = []
     for label in classes:
         for colour in colours:
@@ -287,7 +290,7 @@ def render(scene: Scene, size: SupportsIndex) -> Float[Tensor, "n 3 size size"]:
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
     polygons = _layers(scene, size)
-    strokes = canvas.strokes(scene.clutter, 0.03, 0.05, np.float64(0.012), size)
+    strokes = canvas.strokes(scene.clutter, 0.03, 0.05, 0.012, size)
     hue = scene.clutter[..., 4].numpy()
     hues = (_STROKES + (hue * len(PALETTE)).astype(int)).tolist()
     paint = np.empty((n, size, size, 4), np.uint8)
