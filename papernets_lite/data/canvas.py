@@ -95,7 +95,10 @@ class Draws:
         return cls(torch.randint(2**62, (count,), generator=generator))
 
     def uniform(
-        self, low: int | float | Tensor, high: int | float | Tensor, *shape: int
+        self,
+        low: int | float | Tensor,
+        high: int | float | Tensor,
+        *shape: int,
     ) -> Tensor:
         """Uniform in [low, high), shape (*seeds, *shape), float32."""
         count = math.prod(shape)
@@ -110,13 +113,21 @@ class Draws:
         unit = unit.reshape(*self._seeds.shape[:-1], *shape)
         return low + (high - low) * torch.from_numpy(unit)
 
-    def integers(self, low: int, high: int, *shape: int) -> Int[Tensor, "..."]:
+    def integers(
+        self,
+        low: int,
+        high: int,
+        *shape: int,
+    ) -> Int[Tensor, "..."]:
         """Uniform integers in [low, high), shape (*seeds, *shape)."""
         unit = self.uniform(0.0, 1.0, *shape).double()
         return low + (unit * (high - low)).long()
 
     def choose(
-        self, known: Sequence[str], chosen: Sequence[str], *shape: int
+        self,
+        known: Sequence[str],
+        chosen: Sequence[str],
+        *shape: int,
     ) -> Int[Tensor, "..."]:
         """Any of the ``chosen`` names, as indices into ``known``, shape (*seeds,
         *shape)."""
@@ -173,7 +184,11 @@ def check_range(
     expect(countable, f"{wanted}, whole numbers", bounds)
 
 
-def check_names(name: str, chosen: Collection[str], known: Sequence[str]) -> None:
+def check_names(
+    name: str,
+    chosen: Collection[str],
+    known: Sequence[str],
+) -> None:
     """Refuse names that a world does not know.
 
     Args:
@@ -222,7 +237,8 @@ def fixed(points: np.ndarray) -> np.ndarray:
 
 
 def hulls(
-    centres: Float[np.ndarray, "*b d 2"], radii: Float[np.ndarray, "*b d"]
+    centres: Float[np.ndarray, "*b d 2"],
+    radii: Float[np.ndarray, "*b d"],
 ) -> Float[np.ndarray, "*b k 2"]:
     """Convex hulls of discs, as polygons: one disc is a disc, two are a (tapered)
     capsule."""
@@ -263,7 +279,11 @@ def strokes(
     return fixed(hulls(ends * size, thick * size))
 
 
-def stamp(inks: np.ndarray, polygons: np.ndarray, colours: list[int]) -> np.ndarray:
+def stamp(
+    inks: np.ndarray,
+    polygons: np.ndarray,
+    colours: list[int],
+) -> np.ndarray:
     """Draw convex fixed-point polygons (m, k, 2), each in its ink, the later over the
     earlier."""
     for corners, ink in zip(polygons, colours, strict=True):
@@ -319,7 +339,10 @@ def _phases(size: int) -> np.ndarray:
 
 
 def inkwell(
-    colours: np.ndarray, second: np.ndarray, pattern: np.ndarray, alpha: np.ndarray
+    colours: np.ndarray,
+    second: np.ndarray,
+    pattern: np.ndarray,
+    alpha: np.ndarray,
 ) -> np.ndarray:
     """Tables from ink and phase to a premultiplied colour.
 
@@ -341,7 +364,9 @@ def inkwell(
 
 
 def colour(
-    inks: np.ndarray, table: np.ndarray, weave: Sequence[float] = (0.0, 0.0)
+    inks: np.ndarray,
+    table: np.ndarray,
+    weave: Sequence[float] = (0.0, 0.0),
 ) -> UInt8[np.ndarray, "s s 4"]:
     """One map of inks -> premultiplied RGBA, averaged down; ``weave`` moves the
     patterns, (x, y) in pixels."""
@@ -378,7 +403,10 @@ def _film(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def photograph(
-    paint: np.ndarray, ground: np.ndarray, camera: Camera, out: np.ndarray
+    paint: np.ndarray,
+    ground: np.ndarray,
+    camera: Camera,
+    out: np.ndarray,
 ) -> None:
     """Premultiplied ``paint`` (n, s, s, 4) over ``ground`` (n, s, s, 3), both uint8,
     through a camera into ``out``."""
@@ -405,7 +433,9 @@ def photograph(
 
 
 def render(
-    draw: Callable[[S, np.ndarray], None], scene: S, size: SupportsIndex
+    draw: Callable[[S, np.ndarray], None],
+    scene: S,
+    size: SupportsIndex,
 ) -> Float[Tensor, "n 3 h w"]:
     """Have a world draw its images.
 

@@ -139,7 +139,10 @@ def _matrices(scene: Scene, size: int) -> Float[np.ndarray, "n 2 2"]:
 
 
 def _borders(
-    scene: Scene, spots: np.ndarray, owner: np.ndarray, index: np.ndarray
+    scene: Scene,
+    spots: np.ndarray,
+    owner: np.ndarray,
+    index: np.ndarray,
 ) -> Float[np.ndarray, "c corners"]:
     """How far each cell reaches in each direction before it meets the bisector between
     it and a neighbour, in steps of the grid."""
@@ -158,7 +161,8 @@ def _borders(
 
 
 def _outlines(
-    scene: Scene, size: int
+    scene: Scene,
+    size: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Each cell as a star around its centre: a wobbly circle, cut off at the bisector
     between it and a neighbour.
@@ -208,7 +212,11 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     canvas.photograph(paint, ground.astype(np.uint8), camera, out)
 
 
-def _draw_cells(scene: Scene, drawn: list[np.ndarray], size: int) -> None:
+def _draw_cells(
+    scene: Scene,
+    drawn: list[np.ndarray],
+    size: int,
+) -> None:
     """Each cell's membrane, body and nucleus, onto its image's map of inks."""
     owner, index, centres, rays = _outlines(scene, size)
     step = (size / scene.across.numpy())[owner, None, None]

@@ -72,7 +72,10 @@ def _ink() -> np.ndarray:
     return np.array(boxes)
 
 
-def _places(corners: np.ndarray, sides: np.ndarray) -> Float[np.ndarray, "n m 4"]:
+def _places(
+    corners: np.ndarray,
+    sides: np.ndarray,
+) -> Float[np.ndarray, "n m 4"]:
     """A box xyxy for each digit, one after another: of its possible corners (n, m,
     tries, 2) the one where it covers least of the earlier ones."""
     n, most, _, _ = corners.shape

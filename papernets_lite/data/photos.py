@@ -62,7 +62,9 @@ def load(name: str) -> Float[Tensor, "3 h w"]:
 
 
 def crops(
-    names: tuple[str, ...], draws: Float[Tensor, "n 4"], size: int
+    names: tuple[str, ...],
+    draws: Float[Tensor, "n 4"],
+    size: int,
 ) -> UInt8[np.ndarray, "n size size 3"]:
     """Square crops of photographs.
 
@@ -164,7 +166,9 @@ def material(name: str, tint: Tint) -> np.ndarray:
 
 
 def stages(
-    draws: Float[Tensor, "n 4"], horizon: Float[Tensor, " n"], size: int
+    draws: Float[Tensor, "n 4"],
+    horizon: Float[Tensor, " n"],
+    size: int,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Rooms and gardens: a wall or the sky above the horizon, a floor in perspective
     below it.
@@ -197,7 +201,12 @@ def stages(
 
 
 def _wall(
-    stage: Stage, across: float, down: float, tall: int, row: int, size: int
+    stage: Stage,
+    across: float,
+    down: float,
+    tall: int,
+    row: int,
+    size: int,
 ) -> np.ndarray:
     """``row`` rows of a piece of wall that is ``tall`` of its material's pixels high;
     the sky is shown from its top."""
@@ -208,7 +217,12 @@ def _wall(
     return cv2.resize(piece, (size, row))
 
 
-def _floor(stage: Stage, down: float, row: int, size: int) -> np.ndarray:
+def _floor(
+    stage: Stage,
+    down: float,
+    row: int,
+    size: int,
+) -> np.ndarray:
     """A floor in perspective, from ``row`` to the bottom: its far edge is a whole side
     of the material, its near one a part of the other."""
     _, _, name, tint = stage

@@ -162,7 +162,10 @@ def _pairs(
 
 
 def _different(
-    draws: Draws, chosen: Sequence[str], known: Sequence[str], most: int
+    draws: Draws,
+    chosen: Sequence[str],
+    known: Sequence[str],
+    most: int,
 ) -> Int[Tensor, "n m"]:
     """Of the chosen names ``most`` different ones for each image."""
     indices = torch.tensor([known.index(name) for name in chosen])
@@ -171,7 +174,8 @@ def _different(
 
 
 def _spread(
-    tries: Float[Tensor, "n m t 2"], radii: Float[Tensor, "n m"]
+    tries: Float[Tensor, "n m t 2"],
+    radii: Float[Tensor, "n m"],
 ) -> Float[Tensor, "n m 2"]:
     """Of each object's places the first that is clear of all earlier objects, or else
     the clearest."""
@@ -257,7 +261,10 @@ _SHADOWS, _STROKES, _FIRST = (1, 2), 3, 16
 
 
 def _polygons(
-    scene: Scene, size: int, level: int, grow: float = 1.0
+    scene: Scene,
+    size: int,
+    level: int,
+    grow: float = 1.0,
 ) -> Float[np.ndarray, "n m corners 2"]:
     """The objects' outlines in pixels."""
     cos, sin = scene.angles.cos().numpy(), scene.angles.sin().numpy()

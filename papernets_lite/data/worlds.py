@@ -1,6 +1,6 @@
 """What every world gives: factors that are drawn, pictures of them, and their truth."""
 
-from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,12 +18,12 @@ class World(Protocol[S]):
     with ``scene[:5]``, and ``dataclasses.replace`` changes one factor and nothing else.
     """
 
-    def sample(self, n: SupportsIndex, generator: torch.Generator) -> S:
+    def sample(self, n: int, generator: torch.Generator) -> S:
         """Draw the factors of ``n`` pictures. A world's own keywords narrow, fix or
         hold out factors.
 
         Args:
-            n: how many, at least 1.
+            n: how many, at least 1; NumPy's whole numbers will do.
             generator: CPU generator; the same seed gives the same factors on every
                 machine.
 
@@ -31,7 +31,7 @@ class World(Protocol[S]):
             ValueError: for what the world cannot draw.
         """
 
-    def render(self, scene: S, size: SupportsIndex, /) -> Float[Tensor, "n *t 3 h w"]:
+    def render(self, scene: S, size: int, /) -> Float[Tensor, "n *t 3 h w"]:
         """The pictures, float32 in [0, 1]; films have their frames t before the
         colours.
 
@@ -43,12 +43,12 @@ class World(Protocol[S]):
             ValueError: for a size that is too small or no whole number.
         """
 
-    def annotate(self, scene: S, size: SupportsIndex, /) -> dict[str, Tensor]:
+    def annotate(self, scene: S, size: int, /) -> dict[str, Tensor]:
         """The truth of ``render(scene, size)``, by name, each with the pictures along
         the first axis.
 
-        ``boxes`` are xyxy in pixels and lie in the frame, ``masks`` and ``valid`` are
-        bool, maps have the pictures' size; what ``valid`` calls absent is zero.
+        ``boxes`` are xyxy in pixels and lie in the frame, zeros for what ``valid``
+        calls absent; ``masks`` and ``valid`` are bool; maps have the pictures' size.
 
         Args:
             scene: what ``sample`` gave.
