@@ -172,8 +172,8 @@ def sample(
     Args:
         n: how many rooms.
         generator: CPU generator; the same seed gives the same rooms on every machine.
-        objects: fewest and most objects, from 1 to ``MOST``; one for which there is no place left is not
-            ``valid``.
+        objects: fewest and most objects, from 1 to ``MOST``; one for which there is no
+            place left is not ``valid``.
         kinds, colours: the values that may occur.
         noise: standard deviation of the sensor's noise, from 0 to 1.
 
