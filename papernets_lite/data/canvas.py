@@ -57,7 +57,7 @@ _BITS = {
 }
 _SECOND = np.array([_BITS[name] for name in PATTERNS], bool)
 _TURN = np.arange(CORNERS) * (2 * np.pi / CORNERS)
-_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)]).astype(np.float32)  # (2, CORNERS)
+_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)]).astype(np.float32)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # Shifts and factors of splitmix64.
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -122,6 +122,10 @@ class Draws:
         """Uniform integers in [low, high), shape (*seeds, *shape)."""
         unit = self.uniform(0.0, 1.0, *shape).double()
         return low + (unit * (high - low)).long()
+
+    def constant(self, value: int | float) -> Float[Tensor, "*b"]:
+        """The same number for each seed; nothing is drawn."""
+        return torch.full(self._seeds.shape[:-1], float(value))
 
     def choose(
         self,
@@ -230,6 +234,16 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
+def directions(angles: np.ndarray) -> Float[np.ndarray, "*b 2"]:
+    """Unit vectors (x, y) of angles in radians; with y down they turn clockwise."""
+    return np.stack([np.cos(angles), np.sin(angles)], -1)
+
+
+def centres(size: int) -> Float[np.ndarray, " size"]:
+    """Where the pixels' centres are along one axis, in units of the image's side."""
+    return (np.arange(size, dtype=np.float32) + 0.5) / size
+
+
 def fixed(points: np.ndarray) -> np.ndarray:
     """Output pixels -> OpenCV's fixed-point coordinates on the map of inks."""
     # OpenCV puts a sample's centre at an integer, we put it at +0.5, hence the half.
@@ -271,9 +285,8 @@ def strokes(
         size: side of the image in pixels.
     """
     x, y, length, turn, _ = draws.numpy().transpose(2, 0, 1)
-    direction = np.stack([np.cos(6.3 * turn), np.sin(6.3 * turn)], -1)
-    half = (shortest + longer * length)[..., None] * direction
-    to_ends = half[:, :, None] * np.array([-1.0, 1.0])[:, None]
+    half = (shortest + longer * length)[..., None] * directions(6.3 * turn)
+    to_ends = np.stack([-half, half], 2)
     ends = np.stack([x, y], -1)[:, :, None] + to_ends
     thick = np.broadcast_to(np.asarray(thickness)[..., None], ends.shape[:-1])
     return fixed(hulls(ends * size, thick * size))
@@ -294,6 +307,11 @@ def stamp(
 def blank(size: int) -> UInt8[np.ndarray, "fine fine"]:
     """An empty map of inks: 0 is see-through."""
     return np.zeros((size * OVER, size * OVER), np.uint8)
+
+
+def fill(inks: np.ndarray, corners: np.ndarray, ink: int) -> np.ndarray:
+    """Draw one fixed-point polygon (k, 2) of any shape in its ink."""
+    return cv2.fillPoly(inks, [corners], ink, cv2.LINE_8, SHIFT)
 
 
 def at_centres(inks: np.ndarray) -> np.ndarray:
@@ -363,6 +381,12 @@ def inkwell(
     return table.view(np.uint32).reshape(n, 1024)
 
 
+def plain_inkwell(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """``inkwell`` without patterns."""
+    pattern = np.zeros(colours.shape[:2], np.int64)
+    return inkwell(colours, colours, pattern, alpha)
+
+
 def colour(
     inks: np.ndarray,
     table: np.ndarray,
@@ -389,13 +413,19 @@ class Camera(NamedTuple):
     offsets: Int[Tensor, "n 2"]  # in [0, 64): which piece of the noise
 
 
+def plain_camera(noise: Float[Tensor, " n"], grain: Int[Tensor, "n 2"]) -> Camera:
+    """One that changes no colours."""
+    ones = torch.ones(len(noise), 3)
+    return Camera(ones, ones[:, 0], noise, grain)
+
+
 @lru_cache(maxsize=8)
 def _film(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Unit noise on a larger square, part of it common to the colours, and the lens's
     darker corners."""
     generator = torch.Generator().manual_seed(size)
     noise = torch.randn(4, size + 64, size + 64, generator=generator).numpy()
-    axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
+    axis = centres(size) * 2 - 1
     square = axis**2
     vignette = 1 - 0.13 * (square[:, None] + square[None])
     own, common = noise[:3], noise[3:]

@@ -2,9 +2,8 @@
 membrane between them."""
 
 from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,9 +18,20 @@ _CORNERS = 24  # of a cell's outline
 _JITTER, _MOST = 0.24, 0.62
 _TURN = np.arange(_CORNERS) * (2 * np.pi / _CORNERS)
 # (corners, 2)
-_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)], -1).astype(np.float32)
+_AROUND = canvas.directions(_TURN).astype(np.float32)
 # neighbours, and a frame of one
-_EIGHT = np.array([(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)])
+_EIGHT = np.array(
+    [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 0),
+        (1, 2),
+        (2, 0),
+        (2, 1),
+        (2, 2),
+    ]
+)
 # First inks: two kinds of fibres, then a cell's three parts in all tones.
 _FIBRE = 1
 _MEMBRANE = 3
@@ -93,12 +103,15 @@ def sample(
     check_range("membranes", membranes, 0, 1)
     check_range("noise", (0, noise), 0, 1)
     # The places of a square grid that covers the image however it is turned.
-    half = across[1] * np.sqrt(stretch[1]) * np.sqrt(0.5) + 0.5
-    m = (2 * int(np.ceil(half)) + 1) ** 2
+    most, longest = across[1], stretch[1]
+    half = most * np.sqrt(longest) * np.sqrt(0.5) + 0.5
+    side = 2 * int(np.ceil(half)) + 1
+    m = side**2
     low = round(membranes[0] * (TONES - 1))
     high = round(membranes[1] * (TONES - 1))
     tones = draws.integers(0, TONES, m, 3)
-    tones[..., 0] = low + tones[..., 0] * (high - low + 1) // TONES
+    steps = high - low + 1
+    tones[..., 0] = low + tones[..., 0] * steps // TONES
     return Scene(
         offsets=draws.uniform(-_JITTER, _JITTER, m, 2),
         radii=draws.uniform(0.48, _MOST / 1.12, m),
@@ -114,7 +127,7 @@ def sample(
         backgrounds=draws.uniform(0, 1, 4),
         stains=draws.uniform(0.6, 1, 2),
         gains=draws.uniform(0.92, 1.04, 3),
-        noise=torch.full((len(tones),), float(noise)),
+        noise=draws.constant(noise),
         grain=draws.integers(0, 64, 2),
     )
 
@@ -123,19 +136,26 @@ def _grid(scene: Scene) -> Float[np.ndarray, "n m 2"]:
     """Where the cells are in the grid, in its steps, around the image's middle."""
     m = scene.radii.shape[1]
     side = round(m**0.5)
-    columns, rows = np.meshgrid(np.arange(side), np.arange(side))
-    places = np.stack([columns, rows], -1).reshape(1, m, 2) - (side - 1) / 2
-    return (places + scene.offsets.numpy()).astype(np.float32)
+    axis = np.arange(side)
+    columns, rows = np.meshgrid(axis, axis)
+    corner = np.stack([columns, rows], -1)
+    places = corner.reshape(1, m, 2) - (side - 1) / 2
+    spots = places + scene.offsets.numpy()
+    return spots.astype(np.float32)
 
 
 def _matrices(scene: Scene, size: int) -> Float[np.ndarray, "n 2 2"]:
     """From steps of the grid to pixels: stretched, turned and scaled."""
     turns = scene.turns.numpy()
-    longer = scene.stretch.numpy()[:, None] ** np.array([0.5, -0.5])
+    stretch = scene.stretch.numpy()
+    longer = stretch[:, None] ** np.array([0.5, -0.5])
     cos, sin = np.cos(turns), np.sin(turns)
-    turn = np.stack([cos, sin, -sin, cos], -1).reshape(-1, 2, 2)
+    along = np.stack([cos, sin], -1)
+    aside = np.stack([-sin, cos], -1)
+    turn = np.stack([along, aside], 1)
     scale = size / scene.across.numpy()[:, None, None]
-    return (scale * longer[:, :, None] * turn).astype(np.float32)
+    matrix = scale * longer[:, :, None] * turn
+    return matrix.astype(np.float32)
 
 
 def _borders(
@@ -149,46 +169,58 @@ def _borders(
     n, m, _ = spots.shape
     side = round(m**0.5)
     # what is not there is far away
-    there = np.where(scene.there.numpy()[..., None], spots, 1e3)
-    grid = np.full((n, side + 2, side + 2, 2), 1e3, np.float32)
-    grid[:, 1:-1, 1:-1] = there.reshape(n, side, side, 2)
+    there = scene.there.numpy()[..., None]
+    shown = np.where(there, spots, 1e3).astype(np.float32)
+    grid = shown.reshape(n, side, side, 2)
+    frame = ((0, 0), (1, 1), (1, 1), (0, 0))
+    grid = np.pad(grid, frame, constant_values=1e3)
     row = index[:, None] // side + _EIGHT[:, 0]
     column = index[:, None] % side + _EIGHT[:, 1]
     neighbours = grid[owner[:, None], row, column]
     way = neighbours - spots[owner, index][:, None]  # (c, 8, 2)
     half = 0.5 * (way**2).sum(-1, keepdims=True)
-    return (half / np.maximum(way @ _AROUND.T, 1e-6)).min(1)
+    towards = np.maximum(way @ _AROUND.T, 1e-6)
+    return (half / towards).min(1)
 
 
-def _outlines(
-    scene: Scene,
-    size: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+class _Cells(NamedTuple):
+    """The c cells that reach into their image, image after image."""
+
+    owner: Int[np.ndarray, " c"]  # the image
+    index: Int[np.ndarray, " c"]  # the cell's number in it
+    centres: Float[np.ndarray, "c 2"]  # in pixels
+    rays: Float[np.ndarray, "c corners 2"]  # from there to the outline's corners
+
+
+def _outlines(scene: Scene, size: int) -> _Cells:
     """Each cell as a star around its centre: a wobbly circle, cut off at the bisector
-    between it and a neighbour.
-
-    Returns:
-        Of the c cells that reach into their image, image after image: the image (c,),
-        the cell's number in it (c,), the centre (c, 2) in pixels and the way from there
-        to each corner of the outline (c, corners, 2).
-    """
+    between it and a neighbour."""
     spots = _grid(scene)
     matrix = _matrices(scene, size)
-    centres = (spots + scene.shift.numpy()[:, None]) @ matrix + size / 2
+    moved = spots + scene.shift.numpy()[:, None]
+    centres = moved @ matrix + size / 2
     longest = (scene.stretch**0.5 / scene.across).numpy()
     reaches = _MOST * size * longest[:, None, None]
-    near = ((centres > -reaches) & (centres < size + reaches)).all(-1)
-    owner, index = (near & scene.there.numpy()).nonzero()
+    near = (centres > -reaches) & (centres < size + reaches)
+    shown = near.all(-1) & scene.there.numpy()
+    owner, index = shown.nonzero()
 
-    a, p, b, q = scene.wobble.numpy()[owner, index].T[..., None]
+    wobble = scene.wobble.numpy()[owner, index]
+    a, p, b, q = wobble.T[..., None]
     second = 0.07 * a * np.cos(2 * _TURN + 6.3 * p)
     third = 0.05 * b * np.cos(3 * _TURN + 6.3 * q)
     bumps = 1 + second + third
-    free = scene.radii.numpy()[owner, index][:, None] * bumps
+    radii = scene.radii.numpy()[owner, index]
+    free = radii[:, None] * bumps
     border = _borders(scene, spots, owner, index)
     reach = np.minimum(free, border).astype(np.float32)
-    rays = reach[..., None] * (_AROUND @ matrix)[owner]
-    return owner, index, centres[owner, index], rays
+    around = (_AROUND @ matrix)[owner]
+    return _Cells(
+        owner,
+        index,
+        centres=centres[owner, index],
+        rays=reach[..., None] * around,
+    )
 
 
 def render(scene: Scene, size: SupportsIndex) -> Float[Tensor, "n 3 size size"]:
@@ -200,12 +232,18 @@ def render(scene: Scene, size: SupportsIndex) -> Float[Tensor, "n 3 size size"]:
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
     kind = scene.fibres[..., 4].numpy()
-    strokes = canvas.strokes(scene.fibres, 0.02, 0.05, 0.006 + 0.012 * kind, size)
+    thick = 0.006 + 0.012 * kind
+    fibres = canvas.strokes(scene.fibres, 0.02, 0.05, thick, size)
     kinds = (_FIBRE + (kind > 0.5)).astype(int).tolist()
-    drawn = [canvas.stamp(canvas.blank(size), strokes[i], kinds[i]) for i in range(n)]
+    drawn = []
+    for i in range(n):
+        ground = canvas.blank(size)
+        drawn.append(canvas.stamp(ground, fibres[i], kinds[i]))
     _draw_cells(scene, drawn, size)
     tables = _tables(scene)
-    paint = np.stack([canvas.colour(drawn[i], tables[i]) for i in range(n)])
+    paint = np.empty((n, size, size, 4), np.uint8)
+    for i in range(n):
+        paint[i] = canvas.colour(drawn[i], tables[i])
     gravel = photos.crops(("gravel",), scene.backgrounds, size)
     ground = gravel * np.float32(0.28) + _SLIDE
     camera = Camera(scene.gains, torch.ones(n), scene.noise, scene.grain)
@@ -218,27 +256,31 @@ def _draw_cells(
     size: int,
 ) -> None:
     """Each cell's membrane, body and nucleus, onto its image's map of inks."""
-    owner, index, centres, rays = _outlines(scene, size)
-    step = (size / scene.across.numpy())[owner, None, None]
+    cells = _outlines(scene, size)
+    owner, index, rays = cells.owner, cells.index, cells.rays
+    steps = size / scene.across.numpy()
+    step = steps[owner, None, None]
     long = np.linalg.norm(rays, axis=-1, keepdims=True)
-    body = rays * np.maximum(1 - 0.075 * step / np.maximum(long, 1e-6), 0.1)
-    draws = scene.nuclei.numpy()[owner, index][:, None]
+    thick = 0.075 * step / np.maximum(long, 1e-6)
+    body = rays * np.maximum(1 - thick, 0.1)
+    draws = scene.nuclei.numpy()[owner, index, None]
     aside = 0.12 * step * (draws[..., 1:] - 0.5)
-    nucleus = (0.38 + 0.2 * draws[..., :1]) * rays + aside
-    parts = np.stack([rays, body, nucleus], 1) + centres[:, None, None]
-    polygons = canvas.fixed(parts)
-    inks = (scene.tones.numpy()[owner, index] + _FIRST).tolist()
+    small = 0.38 + 0.2 * draws[..., :1]
+    nucleus = small * rays + aside
+    parts = np.stack([rays, body, nucleus], 1)
+    polygons = canvas.fixed(parts + cells.centres[:, None, None])
+    tones = scene.tones.numpy()[owner, index]
+    inks = (tones + _FIRST).tolist()
     images = owner.tolist()
     for cell, i in enumerate(images):
         for part in range(3):
-            corners, ink = polygons[cell, part], inks[cell][part]
-            cv2.fillPoly(drawn[i], [corners], ink, cv2.LINE_8, canvas.SHIFT)
+            canvas.fill(drawn[i], polygons[cell, part], inks[cell][part])
 
 
 def _tables(scene: Scene) -> np.ndarray:
     """The inks' colours in each image."""
     n, inks = len(scene), _NUCLEUS + TONES
-    brown, blue = scene.stains.numpy()[:, :, None].transpose(1, 0, 2)
+    brown, blue = scene.stains.numpy().T[..., None]
     tone = np.linspace(0, 1, TONES, dtype=np.float32)[:, None]
     dark = _PALE + brown * (_BROWN - _PALE)
     cold = _PALE + blue * (_BLUE - _PALE)
@@ -251,8 +293,9 @@ def _tables(scene: Scene) -> np.ndarray:
     strength = 0.35 + 0.65 * tone
     colours[:, _NUCLEUS:] = _PALE + strength * (cold[:, None] - _PALE)
     # the slide's grain shines through
-    alpha = np.array([0, 0.6, 0.7] + [0.85] * (inks - _MEMBRANE))
-    return canvas.inkwell(colours, colours, np.zeros((n, inks), np.int64), alpha)
+    alpha = np.full(inks, 0.85)
+    alpha[:_MEMBRANE] = 0, 0.6, 0.7
+    return canvas.plain_inkwell(colours, alpha)
 
 
 def annotate(scene: Scene, size: SupportsIndex) -> dict[str, Tensor]:
@@ -266,20 +309,23 @@ def annotate(scene: Scene, size: SupportsIndex) -> dict[str, Tensor]:
     """
     side = check_size(size)
     n, m = scene.there.shape
-    owner, index, centres, rays = _outlines(scene, side)
-    polygons = canvas.fixed(centres[:, None] + rays)
+    cells = _outlines(scene, side)
+    polygons = canvas.fixed(cells.centres[:, None] + cells.rays)
     fine = side * canvas.OVER
     drawn = np.zeros((n, fine, fine), np.uint16)
-    images, numbers = owner.tolist(), (index + 1).tolist()
+    images = cells.owner.tolist()
+    numbers = (cells.index + 1).tolist()
     for cell, i in enumerate(images):
-        corners, number = polygons[cell], numbers[cell]
-        cv2.fillPoly(drawn[i], [corners], number, cv2.LINE_8, canvas.SHIFT)
-    at_centres = np.stack([canvas.at_centres(one) for one in drawn])
-    seen = torch.from_numpy(at_centres.astype(np.int64)).flatten(1)
-    there = torch.zeros(n, m + 1, dtype=torch.bool).scatter(1, seen, True)
+        canvas.fill(drawn[i], polygons[cell], numbers[cell])
+    at_centres = [canvas.at_centres(one) for one in drawn]
+    seen = torch.from_numpy(np.stack(at_centres).astype(np.int64))
+    seen = seen.flatten(1)
+    there = torch.zeros(n, m + 1, dtype=torch.bool)
+    there.scatter_(1, seen, True)
     there[:, 0] = False
     in_order = there.cumsum(1)
+    instances = in_order.gather(1, seen)
     return {
-        "instances": in_order.gather(1, seen).unflatten(1, (side, side)),
+        "instances": instances.unflatten(1, (side, side)),
         "count": in_order[:, -1].clone(),
     }

@@ -28,7 +28,8 @@ def _mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pixels, labels = mnist_data()
     # the package stores the digits class after class
     training = np.arange(len(labels)) % 500 < 400
-    images = pixels.reshape(-1, 1, 28, 28).astype(np.float32) / 255
+    images = pixels.reshape(-1, 1, 28, 28)
+    images = images.astype(np.float32) / 255
     return images, labels.astype(np.int64), training
 
 
@@ -56,7 +57,8 @@ def digits8() -> dict[str, Tensor]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    images = torch.from_numpy(bunch.images.astype(np.float32))[:, None] / 16
+    pixels = torch.from_numpy(bunch.images.astype(np.float32))
+    images = pixels[:, None] / 16
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     return {"images": images, "labels": labels}
 
@@ -134,16 +136,20 @@ def scenes(
     ink = _ink()[which].astype(np.float32)
     own = ink[..., 2:] - ink[..., :2]
     tall = draws.uniform(*height, most).numpy() * side
-    ratio = own[..., 0] / own[..., 1] * draws.uniform(0.85, 1.2, most).numpy()
-    shape = np.stack([ratio.clip(0.4, 1.1), np.ones_like(ratio)], -1)
+    stretch = draws.uniform(0.85, 1.2, most).numpy()
+    ratio = own[..., 0] / own[..., 1] * stretch
+    wide = ratio.clip(0.4, 1.1)
+    shape = np.stack([wide, np.ones_like(wide)], -1)
     sides = tall[..., None] * shape
     room = (side - sides)[:, :, None]
-    boxes = _places(draws.uniform(0, 1, most, tries, 2).numpy() * room, sides)
+    corners = draws.uniform(0, 1, most, tries, 2).numpy() * room
+    boxes = _places(corners, sides)
 
     dark = draws.integers(0, 2, 1, 1, 1).bool().numpy()
     faint = draws.uniform(0.4, 0.6, 1, 1, 1).numpy()
     crops = photos.crops(photos.NAMES, draws.uniform(0, 1, 4), side)
-    ground = np.where(dark, 0.55, 0) + faint * (crops.astype(np.float32) / 255)
+    pale = faint * (crops.astype(np.float32) / 255)
+    ground = np.where(dark, 0.55, 0) + pale
     light = np.where(dark[..., 0], 0.0, 0.6)
     colours = draws.uniform(0, 1, most, 3).numpy() * 0.4 + light
     scale = sides / own
@@ -155,7 +161,8 @@ def scenes(
             digit = pixels[which[i, j], 0]
             opacity = cv2.warpAffine(digit, matrix.astype(np.float32), (side, side))
             ground[i] += opacity[..., None] * (colours[i, j] - ground[i])
-    images = ground.transpose(0, 3, 1, 2).clip(0, 1).astype(np.float32)
+    images = ground.transpose(0, 3, 1, 2).clip(0, 1)
+    images = images.astype(np.float32)
     return {
         "images": torch.from_numpy(images),
         "boxes": torch.from_numpy(boxes) * valid[..., None],

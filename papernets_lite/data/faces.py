@@ -259,7 +259,7 @@ def sample(
         light=draws.uniform(-1, 1),
         backgrounds=draws.uniform(0, 1, 4),
         tints=draws.uniform(0, 1, 3),
-        noise=torch.full((n,), float(noise)),
+        noise=draws.constant(noise),
         grain=draws.integers(0, 64, 2),
     )
 

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,17 +22,27 @@ SCENERY = NAMES[1:]  # no people: backgrounds for `people`
 # those not called NAME.png
 _FILES = {"cat": "chelsea.png", "rocket": "rocket.jpg", "tissue": "ihc.png"}
 Tint = tuple[int, int, int]
-Stage = tuple[str, Tint, str, Tint]
-# Wall, its tint; floor, its tint. Grey photographs of materials get their colour here.
-_STAGES: tuple[Stage, ...] = (
-    ("sky", (255, 255, 255), "grass", (146, 190, 88)),
-    ("grass", (84, 132, 66), "gravel", (208, 192, 164)),
-    ("brick", (222, 136, 108), "gravel", (176, 176, 180)),
-    ("brick", (232, 222, 206), "planks", (206, 150, 98)),
-    ("plaster", (206, 222, 214), "planks", (172, 118, 78)),
-    ("plaster", (240, 214, 172), "tiles", (214, 206, 196)),
-    ("plaster", (164, 186, 208), "tiles", (200, 150, 120)),
-    ("sky", (255, 244, 232), "gravel", (226, 204, 164)),
+
+
+class Stage(NamedTuple):
+    """What stands behind and under figures: materials, and what their white becomes."""
+
+    wall: str
+    wall_tint: Tint
+    floor: str
+    floor_tint: Tint
+
+
+# Grey photographs of materials get their colour here.
+_STAGES = (
+    Stage("sky", (255, 255, 255), "grass", (146, 190, 88)),
+    Stage("grass", (84, 132, 66), "gravel", (208, 192, 164)),
+    Stage("brick", (222, 136, 108), "gravel", (176, 176, 180)),
+    Stage("brick", (232, 222, 206), "planks", (206, 150, 98)),
+    Stage("plaster", (206, 222, 214), "planks", (172, 118, 78)),
+    Stage("plaster", (240, 214, 172), "tiles", (214, 206, 196)),
+    Stage("plaster", (164, 186, 208), "tiles", (200, 150, 120)),
+    Stage("sky", (255, 244, 232), "gravel", (226, 204, 164)),
 )
 
 
@@ -58,7 +69,13 @@ def load(name: str) -> Float[Tensor, "3 h w"]:
         ValueError: for a name that is neither in ``NAMES`` nor in ``MICROGRAPHS``.
         FileNotFoundError: when scikit-image's copy is missing.
     """
-    return torch.from_numpy(_read(name).copy()).permute(2, 0, 1) / 255
+    picture = torch.from_numpy(_read(name).copy())
+    return picture.permute(2, 0, 1) / 255
+
+
+def _check_draws(draws: Float[Tensor, "n 4"]) -> None:
+    inside = (draws >= 0) & (draws < 1)
+    expect(inside.all(), "draws in [0, 1)", draws.tolist())
 
 
 def crops(
@@ -78,9 +95,9 @@ def crops(
     """
     expect(names, "at least one photograph", names)
     expect(size >= 1, "a size of at least 1 pixel", size)
-    expect(((draws >= 0) & (draws < 1)).all(), "draws in [0, 1)", draws.tolist())
+    _check_draws(draws)
     out = np.empty((len(draws), size, size, 3), np.uint8)
-    for row, (which, scale, across, down) in zip(out, draws.tolist(), strict=True):
+    for i, (which, scale, across, down) in enumerate(draws.tolist()):
         picture = _read(names[int(which * len(names))])
         tall, wide, _ = picture.shape
         side = int((0.25 + 0.5 * scale) * min(tall, wide))
@@ -89,7 +106,7 @@ def crops(
         # a coarse thinning first makes the averaging four times faster
         step = max(1, side // (2 * size))
         piece = picture[top : top + side : step, left : left + side : step]
-        cv2.resize(piece, (size, size), dst=row, interpolation=cv2.INTER_AREA)
+        cv2.resize(piece, (size, size), dst=out[i], interpolation=cv2.INTER_AREA)
     return out
 
 
@@ -183,7 +200,7 @@ def stages(
         ValueError: for draws outside [0, 1) or a size under 16 pixels.
     """
     expect(size >= 16, "an image size of at least 16 pixels", size)
-    expect(((draws >= 0) & (draws < 1)).all(), "draws in [0, 1)", draws.tolist())
+    _check_draws(draws)
     out = np.empty((len(draws), size, size, 3), np.uint8)
     edges = horizon.tolist()
     for i, (which, across, down, bright) in enumerate(draws.tolist()):
@@ -192,7 +209,7 @@ def stages(
         tall = max(8, round(150 * edges[i]))
         out[i, :row] = _wall(stage, across, down, tall, row, size)
         out[i, row:] = _floor(stage, down, row, size)
-        if stage[0] in ("brick", "plaster"):
+        if stage.wall in ("brick", "plaster"):
             skirting = out[i, row - max(1, size // 40) : row]
             skirting[:] = skirting // 2 + 20
         # Darker away from the light and on the wall, so that the figures stand out.
@@ -210,10 +227,10 @@ def _wall(
 ) -> np.ndarray:
     """``row`` rows of a piece of wall that is ``tall`` of its material's pixels high;
     the sky is shown from its top."""
-    name, tint, _, _ = stage
-    top = 0 if name == "sky" else int(down * (255 - tall))
+    top = 0 if stage.wall == "sky" else int(down * (255 - tall))
     left = int(across * 106)
-    piece = material(name, tint)[top : top + tall, left : left + 150]
+    whole = material(stage.wall, stage.wall_tint)
+    piece = whole[top : top + tall, left : left + 150]
     return cv2.resize(piece, (size, row))
 
 
@@ -225,12 +242,22 @@ def _floor(
 ) -> np.ndarray:
     """A floor in perspective, from ``row`` to the bottom: its far edge is a whole side
     of the material, its near one a part of the other."""
-    _, _, name, tint = stage
+    wide, tall = size, size - row
     near = 60 + 30 * down
-    source = np.array(
-        [(0, 0), (255, 0), (128 + near, 255), (128 - near, 255)], np.float32
+    source = [
+        (0, 0),
+        (255, 0),
+        (128 + near, 255),
+        (128 - near, 255),
+    ]
+    target = [
+        (0, 0),
+        (wide, 0),
+        (wide, tall),
+        (0, tall),
+    ]
+    matrix = cv2.getPerspectiveTransform(
+        np.array(source, np.float32), np.array(target, np.float32)
     )
-    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float32)
-    target = corners * np.array([size, size - row], np.float32)
-    matrix = cv2.getPerspectiveTransform(source, target)
-    return cv2.warpPerspective(material(name, tint), matrix, (size, size - row))
+    whole = material(stage.floor, stage.floor_tint)
+    return cv2.warpPerspective(whole, matrix, (wide, tall))

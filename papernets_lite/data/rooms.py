@@ -23,7 +23,6 @@ from torch.nn import functional
 from papernets_lite.data import canvas, photos
 from papernets_lite.data.canvas import (
     PALETTE,
-    Camera,
     Draws,
     check_names,
     check_range,
@@ -78,6 +77,13 @@ def _piece(
 
 
 _ALL = (-0.5, 0.5)
+_MIDDLE = (-0.45, 0.45)  # between the sides of a shelf
+_FRONT = (-0.5, 0.4)
+_FOOT = (-0.35, 0.35)  # of a lamp
+_POLE = (-0.06, 0.06)
+_SEAT = (-0.5, 0.2)  # between the arms of a sofa
+_MATTRESS = (-0.47, 0.47)
+_PILLOW = (-0.35, 0.35)
 
 
 def _legs(wide: float, top: float) -> list[np.ndarray]:
@@ -102,29 +108,29 @@ _PIECES = {
         *_legs(0.09, 0.91),
     ],
     "lamp": [
-        _piece((-0.35, 0.35), (-0.35, 0.35), (0, 0.03), _WOOD),
-        _piece((-0.06, 0.06), (-0.06, 0.06), (0, 0.7), _WOOD),
+        _piece(_FOOT, _FOOT, (0, 0.03), _WOOD),
+        _piece(_POLE, _POLE, (0, 0.7), _WOOD),
         _piece(_ALL, _ALL, (0.7, 1)),
     ],
     "sofa": [
         _piece(_ALL, _ALL, (0.06, 0.5)),
         _piece(_ALL, (0.2, 0.5), (0.5, 1)),
-        _piece((-0.5, -0.38), (-0.5, 0.2), (0.5, 0.75)),
-        _piece((0.38, 0.5), (-0.5, 0.2), (0.5, 0.75)),
+        _piece((-0.5, -0.38), _SEAT, (0.5, 0.75)),
+        _piece((0.38, 0.5), _SEAT, (0.5, 0.75)),
     ],
     "shelf": [
         _piece((-0.5, -0.45), _ALL, (0, 1)),
         _piece((0.45, 0.5), _ALL, (0, 1)),
-        _piece((-0.45, 0.45), (0.4, 0.5), (0, 1), _WOOD),
-        _piece((-0.45, 0.45), (-0.5, 0.4), (0.05, 0.08)),
-        _piece((-0.45, 0.45), (-0.5, 0.4), (0.5, 0.53)),
-        _piece((-0.45, 0.45), (-0.5, 0.4), (0.97, 1)),
+        _piece(_MIDDLE, (0.4, 0.5), (0, 1), _WOOD),
+        _piece(_MIDDLE, _FRONT, (0.05, 0.08)),
+        _piece(_MIDDLE, _FRONT, (0.5, 0.53)),
+        _piece(_MIDDLE, _FRONT, (0.97, 1)),
     ],
     "bed": [
         _piece(_ALL, (-0.5, 0.45), (0.1, 0.35)),
-        _piece((-0.47, 0.47), (-0.48, 0.45), (0.35, 0.55), _WHITE),
+        _piece(_MATTRESS, (-0.48, 0.45), (0.35, 0.55), _WHITE),
         _piece(_ALL, (0.45, 0.5), (0, 1)),
-        _piece((-0.35, 0.35), (0.2, 0.42), (0.55, 0.66), _WHITE),
+        _piece(_PILLOW, (0.2, 0.42), (0.55, 0.66), _WHITE),
     ],
     "picture": [
         _piece(_ALL, _ALL, (0.6, 1), _WOOD),
@@ -202,7 +208,6 @@ def sample(
     hue = draws.uniform(-0.17, 0.17, 3, 3)
     tints = torch.tensor([0.72, 0.7, 0.68]) * bright + hue
     tints[:, 2] = 0.75 + 0.25 * tints[:, 2]  # ceilings are pale
-    n = len(sizes)
     return Scene(
         sizes=sizes,
         poses=poses,
@@ -215,7 +220,7 @@ def sample(
         materials=draws.integers(0, 3, 2) + torch.tensor([0, 2]),
         tints=tints.clamp(0.15, 1),
         lights=_lamps(draws, sizes),
-        noise=torch.full((n,), float(noise)),
+        noise=draws.constant(noise),
         grain=draws.integers(0, 64, 2),
     )
 
@@ -274,9 +279,11 @@ def _first_free(
     n, most = valid.shape
     chosen = torch.zeros(n, most, dtype=torch.long)
     rows = torch.arange(n)
-    centres, halves = torch.zeros(n, most, 2), torch.zeros(n, most, 2)
+    centres = torch.zeros(n, most, 2)
+    halves = torch.zeros(n, most, 2)
     for j in range(most):
-        place, half = spots.places[:, j], spots.halves[:, j]
+        place = spots.places[:, j]
+        half = spots.halves[:, j]
         away = (place[:, :, None] - centres[:, None, :j]).abs()
         apart = away - half[:, :, None] - halves[:, None, :j]
         clear = (apart > 0.05).any(-1) | ~valid[:, None, :j]
@@ -299,8 +306,9 @@ def _poses(
     the middle."""
     floor = sizes[:, None, :2]
     spots = 0.4 + (floor - 0.8) * draws.uniform(0, 1, 16, 2)
-    away = (spots[:, :, None] - centres[:, None]).abs() - halves[:, None]
-    gap = torch.where(valid[:, None], away.amax(-1), 9.0)
+    away = (spots[:, :, None] - centres[:, None]).abs()
+    gaps = (away - halves[:, None]).amax(-1)
+    gap = torch.where(valid[:, None], gaps, 9.0)
     gap = gap.amin(-1).clamp(max=0.5)
     aside = (spots - floor / 2).norm(dim=-1)
     best = (10 * gap + aside).argmax(1)
@@ -346,7 +354,8 @@ def _boxes(scene: Scene) -> _Boxes:
     halves = (high - low) / 2
     cos = scene.angles.cos().numpy()[..., None]
     sin = scene.angles.sin().numpy()[..., None]
-    where_x, where_y = np.moveaxis(scene.centres.numpy()[:, :, None], -1, 0)
+    where = scene.centres.numpy()[:, :, None]
+    where_x, where_y = where[..., 0], where[..., 1]
     turned_x = where_x + cos * x - sin * y
     turned_y = where_y + sin * x + cos * y
     centres = np.stack([turned_x, turned_y, z], -1)
@@ -393,9 +402,20 @@ def _ways(
 ) -> Float[np.ndarray, "n 2 w"]:
     """The columns' rays across the floor, at depth 1."""
     heading = scene.poses.numpy()[:, 2]
-    ahead = np.stack([np.cos(heading), np.sin(heading)], 1)[..., None]
-    right = np.stack([ahead[:, 1], -ahead[:, 0]], 1)
-    return ahead + right * across
+    cos, sin = np.cos(heading), np.sin(heading)
+    ahead = np.stack([cos, sin], 1)
+    right = np.stack([sin, -cos], 1)
+    return ahead[..., None] + right[..., None] * across
+
+
+def _into_box(
+    boxes: _Boxes, x: np.ndarray, y: np.ndarray
+) -> Float[np.ndarray, "n k 2 w"]:
+    """Vectors (x, y) across the floor, turned into each box's own frame."""
+    cos, sin = boxes.cos[..., None], boxes.sin[..., None]
+    along = cos * x + sin * y
+    aside = cos * y - sin * x
+    return np.stack([along, aside], 2)
 
 
 def _rays(
@@ -405,22 +425,23 @@ def _rays(
     slopes: np.ndarray,
 ) -> _Rays:
     # The rays in each box's own frame.
-    eye = scene.poses.numpy()[:, None, :2] - boxes.centres[..., :2]
-    x, y = np.moveaxis(eye, 2, 0)[..., None]
-    u, v = np.moveaxis(ways[:, None], 2, 0)
-    c, s = boxes.cos[..., None], boxes.sin[..., None]
-    start = np.stack([c * x + s * y, c * y - s * x], 2)
-    way = np.stack([c * u + s * v, c * v - s * u], 2)
+    here = scene.poses.numpy()[:, None, :2]
+    eye = (here - boxes.centres[..., :2])[..., None]
+    start = _into_box(boxes, eye[:, :, 0], eye[:, :, 1])
+    way = _into_box(boxes, ways[:, None, 0], ways[:, None, 1])
     half = boxes.halves[..., :2, None]
-    height, tall = boxes.centres[..., 2, None], boxes.halves[..., 2, None]
+    height = boxes.centres[..., 2, None]
+    tall = boxes.halves[..., 2, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         first = (-half - start) / way
         second = (half - start) / way
         below = (height - tall - EYE) / slopes
         above = (height + tall - EYE) / slopes
-    enter, leave = np.minimum(first, second), np.maximum(first, second)
+    enter = np.minimum(first, second)
+    leave = np.maximum(first, second)
     near, far = enter.max(2), leave.min(2)
-    axis = (enter[:, :, 1] > enter[:, :, 0]).astype(np.uint8)
+    later = enter[:, :, 1] > enter[:, :, 0]
+    axis = later.astype(np.uint8)
     # the room is seen from inside
     near[:, 0] = far[:, 0]
     axis[:, 0] = leave[:, 0, 1] < leave[:, 0, 0]
@@ -460,14 +481,15 @@ def _stretch(hit: Bool[np.ndarray, " s"]) -> slice:
 
 
 def _cast(scene: Scene, size: int) -> _View:
-    step = (np.arange(size, dtype=np.float32) + 0.5) / size
+    step = canvas.centres(size)
     slopes = (HORIZON - step) / FOCAL
     ways = _ways(scene, (step - 0.5) / FOCAL)
     boxes = _boxes(scene)
     rays = _rays(scene, boxes, ways, slopes)
     # the room first
-    depth = np.minimum(rays.near[:, 0, None], rays.under[:, 0, :, None])
-    flat = depth < rays.near[:, :1]
+    walls = rays.near[:, :1]
+    depth = np.minimum(walls, rays.under[:, 0, :, None])
+    flat = depth < walls
     face = np.where(flat, rays.level[:, None], rays.sides[:, :1])
     box = np.zeros(depth.shape, np.uint8)
     columns = (rays.near < rays.far) & (rays.far > CLOSE)
@@ -476,7 +498,8 @@ def _cast(scene: Scene, size: int) -> _View:
     rows = (rays.over < farthest) & (rays.under > CLOSE)
     hit = np.argwhere(columns.any(2) & rows.any(2))
     for i, k in hit:
-        r, q = _stretch(rows[i, k]), _stretch(columns[i, k])
+        r = _stretch(rows[i, k])
+        q = _stretch(columns[i, k])
         before = rays.near[i, k, q]
         above = rays.over[i, k, r, None]
         begin = np.maximum(before, above)
@@ -517,9 +540,8 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
         fine = _shade(scene, view, i, paint[i])
         image = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
         ground[i] = image.astype(np.uint8)
-    nothing = np.zeros((n, size, size, 4), np.uint8)
-    ones = torch.ones(n, 3)
-    camera = Camera(ones, ones[:, 0], scene.noise, scene.grain)
+    nothing = np.zeros((*ground.shape[:3], 4), np.uint8)
+    camera = canvas.plain_camera(scene.noise, scene.grain)
     canvas.photograph(nothing, ground, camera, out)
 
 
@@ -576,7 +598,8 @@ def _shade(
     horizon = int(np.argmin(view.slopes > 0))
     _cast_shadows(scene, i, seen, horizon, light)
     lit = 255 * grain * light
-    return (colours.take(seen.index, 0) * lit[..., None]).clip(0, 255)
+    image = colours.take(seen.index, 0) * lit[..., None]
+    return image.clip(0, 255)
 
 
 def _grain(
@@ -608,10 +631,11 @@ def _lamplight(
     ambient = 0.5 + 0.06 * view.normals[i, ..., 0].ravel()
     ambient[5] = 0.75
     # how far the lamp is in front of each face
-    ahead = (view.normals[i] * lamp.numpy()).sum(-1) - view.offsets[i]
-    facing = ahead.clip(0)
+    towards = (view.normals[i] * lamp.numpy()).sum(-1)
+    facing = (towards - view.offsets[i]).clip(0)
     x, y, z = lamp.tolist()
-    far = (seen.x - x) ** 2 + (seen.y - y) ** 2 + (seen.z - z) ** 2
+    dx, dy, dz = seen.x - x, seen.y - y, seen.z - z
+    far = dx**2 + dy**2 + dz**2
     falloff = np.sqrt(far) * (0.035 * far + 1)
     direct = facing.take(seen.index) * 0.75 / falloff
     return ambient.take(seen.index) + direct
@@ -654,8 +678,10 @@ def _cast_shadows(
         fx = x - (centre_x + lean * (centre_x - lamp_x))
         fy = y - (centre_y + lean * (centre_y - lamp_y))
         cos, sin = math.cos(turn), math.sin(turn)
-        dx = (np.abs(cos * fx + sin * fy) - wide / 2).clip(0)
-        dy = (np.abs(cos * fy - sin * fx) - deep / 2).clip(0)
+        along = np.abs(cos * fx + sin * fy)
+        aside = np.abs(cos * fy - sin * fx)
+        dx = (along - wide / 2).clip(0)
+        dy = (aside - deep / 2).clip(0)
         soft = 45 * (dx * dx + dy * dy) + 1
         onto *= 1 - floor * (np.float32(0.42) / soft)
 
@@ -679,8 +705,9 @@ def annotate(scene: Scene, size: SupportsIndex) -> dict[str, Tensor]:
     offsets = torch.from_numpy(view.offsets).flatten(1)
     planes = offsets.gather(1, where).unflatten(1, (side, side))
     objects = (box + 5) // 6  # six pieces each
-    flat_kinds = scene.kinds.gather(1, (objects.flatten(1) - 1).clamp(min=0))
-    furniture = flat_kinds.reshape(objects.shape) + 3
+    which = (objects.flatten(1) - 1).clamp(min=0)
+    kinds = scene.kinds.gather(1, which)
+    furniture = kinds.reshape(objects.shape) + 3
     of_room = torch.tensor([0, 1, 1, 1, 1, 2])[face]
     return {
         "depth": torch.from_numpy(view.depth),
@@ -700,8 +727,11 @@ def _in_camera(
     heading = scene.poses[:, 2, None, None]
     cos, sin = heading.cos(), heading.sin()
     x, y, z = torch.from_numpy(view.normals).unbind(-1)
-    facets = torch.stack([sin * x - cos * y, -z, cos * x + sin * y], 1)
-    return facets.flatten(2).gather(2, where[:, None].expand(-1, 3, -1))
+    right = sin * x - cos * y
+    ahead = cos * x + sin * y
+    facets = torch.stack([right, -z, ahead], 1).flatten(2)
+    index = where[:, None].expand(-1, 3, -1)
+    return facets.gather(2, index)
 
 
 def _edges(
@@ -732,8 +762,8 @@ def edges2d(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
         ValueError: for pictures in 0..255, or without three colours.
     """
     expect(images.ndim == 4 and images.shape[1] == 3, "(n, 3, h, w)", images.shape)
-    limits = [images.min().item(), images.max().item()] if images.numel() else [0, 1]
-    expect(0 <= limits[0] <= limits[1] <= 1, "images in [0, 1]", limits)
+    in_range = (images >= 0) & (images <= 1)
+    expect(in_range.all(), "images in [0, 1]", images[~in_range][:3].tolist())
     mean = images.mean(1, keepdim=True)
     padded = functional.pad(mean, (2, 2, 2, 2), mode="replicate")
     grey = functional.avg_pool2d(padded, 3, 1)[:, 0]
@@ -751,7 +781,8 @@ def free(
     inside = ((points > RADIUS) & (points < room - RADIUS)).all(1)
     x, y = (points[:, None] - scene.centres).unbind(-1)
     cos, sin = scene.angles.cos(), scene.angles.sin()
-    local = torch.stack([cos * x + sin * y, cos * y - sin * x], -1).abs()
+    along, aside = cos * x + sin * y, cos * y - sin * x
+    local = torch.stack([along, aside], -1).abs()
     beyond = (local - scene.extents[..., :2] / 2).clamp(min=0)
     away = beyond.norm(dim=-1)
     solid = scene.valid & (scene.kinds != _PICTURE)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import SupportsIndex
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +16,6 @@ from papernets_lite.data.canvas import (
     LIGHT,
     PALETTE,
     PATTERNS,
-    Camera,
     Draws,
     Range,
     check_names,
@@ -128,7 +126,7 @@ def sample(
         tints=draws.uniform(0, 1, 3),
         clutter=draws.uniform(0, 1, clutter, 5),
         light=draws.uniform(-1, 1),
-        noise=torch.full((len(radii),), float(noise)),
+        noise=draws.constant(noise),
         grain=draws.integers(0, 64, 2),
     )
     # What follows draws last, so that the factors above stay what they are without it.
@@ -195,8 +193,7 @@ def _spread(
 def _rays(count: int, radii: Sequence[float]) -> np.ndarray:
     """Corners around the origin, the first above it; the radii repeat themselves."""
     angle = np.arange(count) * 2 * np.pi / count - np.pi / 2
-    direction = np.stack([np.cos(angle), np.sin(angle)], 1)
-    return np.resize(radii, count)[:, None] * direction
+    return np.resize(radii, count)[:, None] * canvas.directions(angle)
 
 
 def _square() -> np.ndarray:
@@ -306,10 +303,9 @@ def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     for i in range(n):
         drawn = canvas.stamp(canvas.blank(size), strokes[i], hues[i])
         for j, layer, ink in _drawing_order(counts[i]):
-            cv2.fillPoly(drawn, [polygons[i, j, layer]], ink, cv2.LINE_8, canvas.SHIFT)
+            canvas.fill(drawn, polygons[i, j, layer], ink)
         paint[i] = canvas.colour(drawn, tables[i])
-    ones = torch.ones(n, 3)
-    camera = Camera(ones, ones[:, 0], scene.noise, scene.grain)
+    camera = canvas.plain_camera(scene.noise, scene.grain)
     canvas.photograph(paint, _grounds(scene, size), camera, out)
 
 
@@ -386,7 +382,7 @@ def annotate(scene: Scene, size: SupportsIndex) -> dict[str, Tensor]:
     polygons = canvas.fixed(_polygons(scene, side, 0))
     for i, j in scene.valid.nonzero().tolist():
         fine = canvas.blank(side)
-        cv2.fillPoly(fine, [polygons[i, j]], 1, cv2.LINE_8, canvas.SHIFT)
+        canvas.fill(fine, polygons[i, j], 1)
         layers[i, j] = canvas.at_centres(fine)
     _, owner, boxes, areas = canvas.compose(layers)
     order = torch.arange(1, m + 1)

@@ -234,7 +234,7 @@ def sample(
         skies=draws.choose(SKIES, skies),
         clouds=draws.uniform(0, 1, 6, 4),
         patches=draws.uniform(0, 1, 2),
-        noise=torch.full((n,), float(noise)),
+        noise=draws.constant(noise),
         grain=draws.integers(0, 64, 2),
     )
 
@@ -318,7 +318,7 @@ def _disc(
     b: float,
 ) -> np.ndarray:
     turn = np.arange(_CORNERS) * (2 * np.pi / _CORNERS)
-    corners = np.stack([x + a * np.cos(turn), y + b * np.sin(turn)], 1)
+    corners = np.array([x, y]) + np.array([a, b]) * canvas.directions(turn)
     return _polygon(*corners.tolist())
 
 
@@ -725,8 +725,7 @@ def _tables(scene: Scene) -> np.ndarray:
     hair = 0.55 * np.array(_TRUNKS, np.float32)
     people[:, :, _DARK] = hair[clothes % 4]
     people[:, :, _DETAIL] = np.array(_SKIN, np.float32)[clothes * 3 % 5]
-    pattern = np.zeros((n, 256), np.int64)
-    return canvas.inkwell(colours, colours, pattern, alpha)
+    return canvas.plain_inkwell(colours, alpha)
 
 
 def _light_houses(scene: Scene, houses: np.ndarray) -> None:
@@ -777,7 +776,7 @@ def _depth(
 ) -> Float[np.ndarray, "n h w"]:
     """The distance of what each pixel shows, along z."""
     size = owner.shape[-1]
-    axis = (np.arange(size, dtype=np.float32) + 0.5) / size
+    axis = canvas.centres(size)
     centre_x, centre_y = scene.centres.numpy().T
     across = (axis - centre_x[:, None])[:, None]
     below = (axis - centre_y[:, None])[:, :, None]
