@@ -294,7 +294,7 @@ def _sizes(draws: Draws) -> Float[Tensor, "n m 2"]:
     return torch.stack([across, up], -1)
 
 
-def _polygon(*corners: tuple[float, ...]) -> np.ndarray:
+def _polygon(*corners: Sequence[float]) -> np.ndarray:
     """Corners (x, y[, z]) filled up to ``_CORNERS`` by repeating the last."""
     points = np.zeros((len(corners), 3), np.float32)
     for k, corner in enumerate(corners):

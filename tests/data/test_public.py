@@ -249,7 +249,7 @@ def test_other_wrong_files_of_coco_are_named(coco):
     home = coco({"category_id": 3}, categories=[{"id": 1, "name": "person"}])
     with pytest.raises(ValueError, match="expected a category among"):
         data.load("coco", root=home)
-    with pytest.raises(ValueError, match="1.jpg to be 30 x 30 pixels"):
+    with pytest.raises(ValueError, match=r"1\.jpg to be 30 x 30 pixels"):
         data.load("coco", root=coco({}, width=30, height=30))
     path = home / "annotations/instances_train2017.json"
     path.write_text(json.dumps({"images": [], "info": {}}), encoding="utf-8")
