@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
-from typing import NamedTuple, SupportsIndex, TypeVar
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import cv2
 import numpy as np
@@ -87,7 +87,8 @@ class Draws:
             ValueError: unless ``n`` is a positive count and ``generator`` a torch
                 generator on the CPU.
         """
-        expect(is_whole(n) and n >= 1, "n >= 1 images", n)
+        several = is_whole(n) and operator.index(n) >= 1
+        expect(several, "n >= 1 images", n)
         is_generator = isinstance(generator, torch.Generator)
         on_cpu = is_generator and generator.device.type == "cpu"
         expect(on_cpu, "a torch.Generator on the CPU", generator)
@@ -162,7 +163,7 @@ def is_whole(value: object) -> bool:
 
 def check_range(
     name: str,
-    bounds: Range,
+    bounds: Any,
     least: int | float,
     most: int | float = math.inf,
     *,

@@ -187,7 +187,7 @@ class _Cells(NamedTuple):
     """The c cells that reach into their image, image after image."""
 
     owner: Int[np.ndarray, " c"]  # the image
-    index: Int[np.ndarray, " c"]  # the cell's number in it
+    number: Int[np.ndarray, " c"]  # the cell's number in it
     centres: Float[np.ndarray, "c 2"]  # in pixels
     rays: Float[np.ndarray, "c corners 2"]  # from there to the outline's corners
 
@@ -257,7 +257,7 @@ def _draw_cells(
 ) -> None:
     """Each cell's membrane, body and nucleus, onto its image's map of inks."""
     cells = _outlines(scene, size)
-    owner, index, rays = cells.owner, cells.index, cells.rays
+    owner, index, rays = cells.owner, cells.number, cells.rays
     steps = size / scene.across.numpy()
     step = steps[owner, None, None]
     long = np.linalg.norm(rays, axis=-1, keepdims=True)
@@ -314,7 +314,7 @@ def annotate(scene: Scene, size: SupportsIndex) -> dict[str, Tensor]:
     fine = side * canvas.OVER
     drawn = np.zeros((n, fine, fine), np.uint16)
     images = cells.owner.tolist()
-    numbers = (cells.index + 1).tolist()
+    numbers = (cells.number + 1).tolist()
     for cell, i in enumerate(images):
         canvas.fill(drawn[i], polygons[cell], numbers[cell])
     at_centres = [canvas.at_centres(one) for one in drawn]

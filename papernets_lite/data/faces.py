@@ -427,14 +427,14 @@ def _add_face(head: _Head, face: _Face) -> None:
     wide, jaw, fold = face.wide, face.jaw, face.fold
     full = face.beard == BEARDS.index("full")
     skull = (0, -0.24, 0, 0.72 * wide)
-    cheeks = [(s * 0.34 * wide, 0.3, 0.12, 0.36 * wide) for s in SIDES]
+    cheeks: list[Disc] = [(s * 0.34 * wide, 0.3, 0.12, 0.36 * wide) for s in SIDES]
     chin = [(s * 0.14 * jaw, 0.64, 0.28, 0.26) for s in SIDES]
     head.add("skin", skull, *cheeks, *chin, steps=4)
     for s in SIDES:
         head.add("blush", (s * 0.42 * wide, 0.33, 0.5, 0.13), shown=face.painted)
-        upper = (s * 0.66 * wide, 0.1, 0.1, 0.09)
-        lower = (s * 0.58 * wide, 0.45, 0.2, 0.16)
-        head.chain("beard", upper, lower, shown=full, steps=2)
+        temple = (s * 0.66 * wide, 0.1, 0.1, 0.09)
+        cheek = (s * 0.58 * wide, 0.45, 0.2, 0.16)
+        head.chain("beard", temple, cheek, shown=full, steps=2)
         upper = (s * 0.2, 0.33, 0.74, 0.024 * fold)
         lower = (s * 0.36, 0.6, 0.62, 0.014 * fold)
         head.add("crease", upper, lower, shown=fold > 0)
@@ -472,9 +472,9 @@ def _add_eye(head: _Head, face: _Face, side: int) -> None:
     head.add("iris", (look_x, look_y, 0.64, 0.95 * tall))
     head.add("pupil", (look_x, look_y, 0.64, 0.5 * tall))
     head.add("glint", (look_x + 0.03, look_y - 0.035, 0.64, 0.025))
-    inner = (x - side * 0.15 * size, y + 0.01, 0.61, 0.018)
-    outer = (x + side * 0.15 * size, y + 0.01, 0.61, 0.018)
-    head.chain("lash", inner, (x, y - 1.05 * tall, 0.63, 0.026), outer)
+    start = (x - side * 0.15 * size, y + 0.01, 0.61, 0.018)
+    end = (x + side * 0.15 * size, y + 0.01, 0.61, 0.018)
+    head.chain("lash", start, (x, y - 1.05 * tall, 0.63, 0.026), end)
     frown = 0.07 * np.clip(-face.smile, 0, 1)
     inner = (side * 0.17, y - 0.2 + frown, 0.68, 0.036 * face.brows)
     arch = (x, y - 0.27 - 0.04 * face.opening, 0.66, 0.042 * face.brows)

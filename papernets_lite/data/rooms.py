@@ -568,7 +568,7 @@ class _Seen(NamedTuple):
     y: Float[np.ndarray, "h w"]
     z: Float[np.ndarray, "h w"]
     depth: Float[np.ndarray, "h w"]
-    index: Int[np.ndarray, "h w"]
+    faces: Int[np.ndarray, "h w"]
     level: Bool[np.ndarray, "h w"]  # faces up or down
 
 
@@ -586,19 +586,19 @@ def _shade(
         y=view.ways[i, 1] * depth + eye_y,
         z=view.slopes[:, None] * depth + EYE,
         depth=depth,
-        index=view.box[i].astype(np.int32) * 6 + face,
+        faces=view.box[i].astype(np.int32) * 6 + face,
         level=(face == 0) | (face == 5),
     )
     grain = _grain(seen, scene.materials[i].numpy(), view.normals.shape[1] * 6)
     light = _lamplight(seen, view, i, scene.lights[i])
-    bare = seen.index < 6
+    bare = seen.faces < 6
     light *= 1 - bare * _gloom(seen, scene.sizes[i].tolist())
     skirting = bare & ~seen.level & (seen.z < 0.09)
     light *= 1 - np.float32(0.45) * skirting
     horizon = int(np.argmin(view.slopes > 0))
     _cast_shadows(scene, i, seen, horizon, light)
     lit = 255 * grain * light
-    image = colours.take(seen.index, 0) * lit[..., None]
+    image = colours.take(seen.faces, 0) * lit[..., None]
     return image.clip(0, 255)
 
 
@@ -615,7 +615,7 @@ def _grain(
     v = np.where(seen.level, seen.y, -seen.z)
     column = (u * 110).astype(np.int32) & 255
     row = (v * 110).astype(np.int32) & 255
-    place = (row << 8) + column + (of_face << 16).take(seen.index)
+    place = (row << 8) + column + (of_face << 16).take(seen.faces)
     texture = _textures().take(place)
     return (texture - 1) / (0.1 * seen.depth + 1) + 1
 
@@ -637,8 +637,8 @@ def _lamplight(
     dx, dy, dz = seen.x - x, seen.y - y, seen.z - z
     far = dx**2 + dy**2 + dz**2
     falloff = np.sqrt(far) * (0.035 * far + 1)
-    direct = facing.take(seen.index) * 0.75 / falloff
-    return ambient.take(seen.index) + direct
+    direct = facing.take(seen.faces) * 0.75 / falloff
+    return ambient.take(seen.faces) + direct
 
 
 def _gloom(
@@ -666,7 +666,7 @@ def _cast_shadows(
     """Darken the floor around what stands on it; shadows lean away from the lamp."""
     below = slice(horizon, None)
     x, y = seen.x[below], seen.y[below]
-    floor = seen.index[below] == 0
+    floor = seen.faces[below] == 0
     onto = light[below]
     lamp_x, lamp_y, lamp_z = scene.lights[i].tolist()
     standing = scene.valid[i] & (scene.kinds[i] != _PICTURE)

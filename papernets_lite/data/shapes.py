@@ -107,7 +107,7 @@ def sample(
     most = objects[1]
     if distinct:
         enough = min(len(classes), len(colours)) >= most
-        wanted = f"{most} classes and {most} colours and nothing held out"
+        wanted = f"{most} classes and colours and nothing held out"
         expect(enough and not held_out, wanted, classes, colours, held_out)
 
     pair = pairs[draws.integers(0, len(pairs), most)]

@@ -152,7 +152,7 @@ def test_edges_are_those_of_pictures_from_0_to_1():
     for wrong in (torch.full((1, 3, 8, 8), 255.0), torch.full((1, 3, 8, 8), -0.1)):
         with pytest.raises(ValueError, match=r"images in \[0, 1\]"):
             rooms.edges2d(wrong)
-    with pytest.raises(ValueError, match=r"\(n, 3, h, w\)"):
+    with pytest.raises((ValueError, TypeCheckError), match="3"):
         rooms.edges2d(torch.zeros(2, 1, 8, 8))
 
 
