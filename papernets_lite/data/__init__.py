@@ -1,20 +1,59 @@
 """Worlds that draw themselves, real handwriting and photographs that packages ship, and
-public datasets by name."""
+public datasets by name.
 
-from . import (
-    cells,
-    digits,
-    faces,
-    motion,
-    people,
-    photos,
-    regions,
-    rooms,
-    sentences,
-    shapes,
-    streets,
-)
-from .public import load
+A module is loaded when it is first touched: who reads a dataset pays for no world.
+"""
 
-__all__ = ["cells", "digits", "faces", "load", "motion", "people"]
-__all__ += ["photos", "regions", "rooms", "sentences", "shapes", "streets"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import (
+        canvas,
+        cells,
+        digits,
+        faces,
+        motion,
+        people,
+        photos,
+        poses,
+        public,
+        regions,
+        rooms,
+        sentences,
+        shapes,
+        streets,
+        worlds,
+    )
+    from .public import load
+
+__all__ = [
+    "canvas",
+    "cells",
+    "digits",
+    "faces",
+    "load",
+    "motion",
+    "people",
+    "photos",
+    "poses",
+    "public",
+    "regions",
+    "rooms",
+    "sentences",
+    "shapes",
+    "streets",
+    "worlds",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        return import_module(".public", __name__).load
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,10 +9,13 @@ a 16x16 image is symmetric.
 """
 
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from numbers import Integral, Real
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import cv2
 import numpy as np
@@ -33,25 +36,31 @@ PALETTE = {
     "orange": (236, 140, 50),
     "yellow": (240, 202, 74),
     "green": (86, 158, 84),
-}
-PALETTE |= {
     "teal": (58, 164, 168),
     "blue": (66, 106, 190),
     "purple": (140, 92, 172),
     "white": (232, 230, 222),
 }
 # Shade, body and highlight of a lit surface: shade is cool, light is warm.
-LIGHT = np.array(
-    [[0.66, 0.64, 0.72], [0.92, 0.91, 0.93], [1.1, 1.08, 1.03]], np.float32
-)
+_SHADE = (0.66, 0.64, 0.72)
+_BODY = (0.92, 0.91, 0.93)
+_HIGHLIGHT = (1.1, 1.08, 1.03)
+LIGHT = np.array([_SHADE, _BODY, _HIGHLIGHT], np.float32)
 # A pattern's second colour shows where its bit is set: bit 0 and 1 of the phase are the
 # stripe and the hoop.
-_SECOND = np.array(
-    [[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1], [0, 1, 1, 0], [0, 0, 0, 1]], bool
-)
+_BITS = {
+    "plain": (0, 0, 0, 0),
+    "stripes": (0, 1, 0, 1),
+    "hoops": (0, 0, 1, 1),
+    "checks": (0, 1, 1, 0),
+    "dots": (0, 0, 0, 1),
+}
+_SECOND = np.array([_BITS[name] for name in PATTERNS], bool)
 _TURN = np.arange(CORNERS) * (2 * np.pi / CORNERS)
-_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)]).astype(np.float32)  # (2, CORNERS)
-cv2.setNumThreads(1)
+_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)]).astype(np.float32)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+# Shifts and factors of splitmix64.
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 class Draws:
@@ -67,44 +76,68 @@ class Draws:
         self._drawn = 0
 
     @classmethod
-    def start(cls, n: int, generator: torch.Generator) -> "Draws":
+    def start(cls, n: SupportsIndex, generator: torch.Generator) -> "Draws":
         """One seed per image.
+
+        Args:
+            n: how many images.
+            generator: torch generator on the CPU; it moves on by ``n`` numbers.
 
         Raises:
             ValueError: unless ``n`` is a positive count and ``generator`` a torch
                 generator on the CPU.
         """
-        expect(
-            isinstance(n, int) and not isinstance(n, bool) and n >= 1,
-            "n >= 1 images",
-            n,
-        )
-        on_cpu = (
-            isinstance(generator, torch.Generator) and generator.device.type == "cpu"
-        )
+        several = is_whole(n) and operator.index(n) >= 1
+        expect(several, "n >= 1 images", n)
+        is_generator = isinstance(generator, torch.Generator)
+        on_cpu = is_generator and generator.device.type == "cpu"
         expect(on_cpu, "a torch.Generator on the CPU", generator)
-        return cls(torch.randint(2**62, (n,), generator=generator))
+        count = operator.index(n)
+        return cls(torch.randint(2**62, (count,), generator=generator))
 
     def uniform(
-        self, low: int | float | Tensor, high: int | float | Tensor, *shape: int
+        self,
+        low: int | float | Tensor,
+        high: int | float | Tensor,
+        *shape: int,
     ) -> Tensor:
         """Uniform in [low, high), shape (*seeds, *shape), float32."""
         count = math.prod(shape)
         steps = np.arange(self._drawn + 1, self._drawn + count + 1).astype(np.uint64)
         self._drawn += count
-        z = self._seeds + steps * np.uint64(0x9E3779B97F4A7C15)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
-        unit = ((z ^ (z >> np.uint64(31))) >> np.uint64(40)).astype(
-            np.float32
-        ) / np.float32(2**24)
-        return low + (high - low) * torch.from_numpy(
-            unit.reshape(*self._seeds.shape[:-1], *shape)
-        )
+        bits = self._seeds + steps * _GOLDEN
+        for shift, factor in _MIX:
+            bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
+        bits = bits ^ (bits >> np.uint64(31))
+        # the upper 24 bits: as many as a float32 holds
+        unit = (bits >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
+        unit = unit.reshape(*self._seeds.shape[:-1], *shape)
+        return low + (high - low) * torch.from_numpy(unit)
 
-    def integers(self, low: int, high: int, *shape: int) -> Int[Tensor, "..."]:
+    def integers(
+        self,
+        low: int,
+        high: int,
+        *shape: int,
+    ) -> Int[Tensor, "..."]:
         """Uniform integers in [low, high), shape (*seeds, *shape)."""
-        return low + (self.uniform(0.0, 1.0, *shape).double() * (high - low)).long()
+        unit = self.uniform(0.0, 1.0, *shape).double()
+        return low + (unit * (high - low)).long()
+
+    def constant(self, value: int | float) -> Float[Tensor, "*b"]:
+        """The same number for each seed; nothing is drawn."""
+        return torch.full(self._seeds.shape[:-1], float(value))
+
+    def choose(
+        self,
+        known: Sequence[str],
+        chosen: Sequence[str],
+        *shape: int,
+    ) -> Int[Tensor, "..."]:
+        """Any of the ``chosen`` names, as indices into ``known``, shape (*seeds,
+        *shape)."""
+        indices = torch.tensor([known.index(name) for name in chosen])
+        return indices[self.integers(0, len(chosen), *shape)]
 
 
 @dataclass(frozen=True)
@@ -116,29 +149,100 @@ class Factors:
 
     def __getitem__(self: "S", images: slice | Tensor) -> "S":
         """Some of the images, or the same ones many times."""
-        return type(self)(
-            **{name: values[images] for name, values in vars(self).items()}
-        )
+        some = {name: values[images] for name, values in vars(self).items()}
+        return type(self)(**some)
 
 
 S = TypeVar("S", bound=Factors)
 
 
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number: Python's or NumPy's, but no truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_range(
-    name: str, bounds: Range, least: int | float, most: int | float = math.inf
+    name: str,
+    bounds: Any,
+    least: int | float,
+    most: int | float = math.inf,
+    *,
+    whole: bool = False,
 ) -> None:
-    """Raise ``ValueError`` unless least <= low <= high <= most."""
-    ordered = len(bounds) == 2 and least <= bounds[0] <= bounds[1] <= most
-    expect(ordered, f"{name}=(low, high) with {least} <= low <= high <= {most}", bounds)
+    """Refuse a range that a world cannot draw from.
+
+    Args:
+        name: what the range is called in the request.
+        bounds: (low, high), both included.
+        least, most: the limits of what can be drawn.
+        whole: whether low and high must be whole numbers.
+
+    Raises:
+        ValueError: unless least <= low <= high <= most.
+    """
+    pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
+    numbers = pair and all(isinstance(bound, Real) for bound in bounds)
+    ordered = numbers and least <= bounds[0] <= bounds[1] <= most
+    wanted = f"{name}=(low, high) with {least} <= low <= high <= {most}"
+    expect(ordered, wanted, bounds)
+    countable = not whole or all(is_whole(bound) for bound in bounds)
+    expect(countable, f"{wanted}, whole numbers", bounds)
 
 
-def check_size(size: int) -> None:
-    """Raise ``ValueError`` for an image too small to show anything."""
-    expect(
-        isinstance(size, int) and size >= 16,
-        "an image size of at least 16 pixels",
-        size,
-    )
+def check_names(
+    name: str,
+    chosen: Collection[str],
+    known: Sequence[str],
+) -> None:
+    """Refuse names that a world does not know.
+
+    Args:
+        name: what they are called in the request.
+        chosen: the names asked for.
+        known: those that there are.
+
+    Raises:
+        ValueError: unless ``chosen`` holds at least one name, all of them known.
+    """
+    several = isinstance(chosen, Collection) and not isinstance(chosen, str)
+    fits = several and len(chosen) > 0 and all(one in known for one in chosen)
+    expect(fits, f"{name} from {known}", chosen)
+
+
+def check_size(size: SupportsIndex) -> int:
+    """The size as a plain number.
+
+    Args:
+        size: side of an image in pixels.
+
+    Raises:
+        ValueError: unless it is a whole number, and large enough to show anything.
+    """
+    large = is_whole(size) and operator.index(size) >= 16
+    expect(large, "an image size of at least 16 pixels", size)
+    return operator.index(size)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have OpenCV draw on one thread, and leave its setting as it was: a picture is too
+    small to be shared out."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def directions(angles: np.ndarray) -> Float[np.ndarray, "*b 2"]:
+    """Unit vectors (x, y) of angles in radians; with y down they turn clockwise."""
+    return np.stack([np.cos(angles), np.sin(angles)], -1)
+
+
+def centres(size: int) -> Float[np.ndarray, " size"]:
+    """Where the pixels' centres are along one axis, in units of the image's side."""
+    return (np.arange(size, dtype=np.float32) + 0.5) / size
 
 
 def fixed(points: np.ndarray) -> np.ndarray:
@@ -148,15 +252,15 @@ def fixed(points: np.ndarray) -> np.ndarray:
 
 
 def hulls(
-    centres: Float[np.ndarray, "*b d 2"], radii: Float[np.ndarray, "*b d"]
+    centres: Float[np.ndarray, "*b d 2"],
+    radii: Float[np.ndarray, "*b d"],
 ) -> Float[np.ndarray, "*b k 2"]:
     """Convex hulls of discs, as polygons: one disc is a disc, two are a (tapered)
     capsule."""
     # The corner in direction u lies on the disc whose support c·u + r is the largest.
-    # (*b, d, k)
-    reach = (
-        centres[..., :1] * _AROUND[0] + centres[..., 1:] * _AROUND[1] + radii[..., None]
-    )
+    along_x = centres[..., :1] * _AROUND[0]
+    along_y = centres[..., 1:] * _AROUND[1]
+    reach = along_x + along_y + radii[..., None]  # (*b, d, k)
     farthest = reach == reach.max(-2, keepdims=True)
     corners = centres[..., :1, :] + radii[..., :1, None] * _AROUND.T
     for d in range(1, centres.shape[-2]):
@@ -165,10 +269,38 @@ def hulls(
     return corners
 
 
-def stamp(inks: np.ndarray, polygons: np.ndarray, colours: list[int]) -> np.ndarray:
+def strokes(
+    draws: Float[Tensor, "n k 5"],
+    shortest: float,
+    longer: float,
+    thickness: float | np.ndarray,
+    size: int,
+) -> Int[np.ndarray, "n k corners 2"]:
+    """Short straight strokes, as fixed-point polygons.
+
+    Args:
+        draws: in [0, 1): x, y, length, direction and one more of each stroke.
+        shortest: half the length of the shortest, in units of the image's side.
+        longer: by how much half the longest exceeds it, same units.
+        thickness: half of it, same units; one number or (n, k).
+        size: side of the image in pixels.
+    """
+    x, y, length, turn, _ = draws.numpy().transpose(2, 0, 1)
+    half = (shortest + longer * length)[..., None] * directions(6.3 * turn)
+    to_ends = np.stack([-half, half], 2)
+    ends = np.stack([x, y], -1)[:, :, None] + to_ends
+    thick = np.broadcast_to(np.asarray(thickness)[..., None], ends.shape[:-1])
+    return fixed(hulls(ends * size, thick * size))
+
+
+def stamp(
+    inks: np.ndarray,
+    polygons: np.ndarray,
+    colours: list[int],
+) -> np.ndarray:
     """Draw convex fixed-point polygons (m, k, 2), each in its ink, the later over the
     earlier."""
-    for corners, ink in zip(polygons, colours, strict=False):
+    for corners, ink in zip(polygons, colours, strict=True):
         cv2.fillConvexPoly(inks, corners, ink, cv2.LINE_8, SHIFT)
     return inks
 
@@ -176,6 +308,11 @@ def stamp(inks: np.ndarray, polygons: np.ndarray, colours: list[int]) -> np.ndar
 def blank(size: int) -> UInt8[np.ndarray, "fine fine"]:
     """An empty map of inks: 0 is see-through."""
     return np.zeros((size * OVER, size * OVER), np.uint8)
+
+
+def fill(inks: np.ndarray, corners: np.ndarray, ink: int) -> np.ndarray:
+    """Draw one fixed-point polygon (k, 2) of any shape in its ink."""
+    return cv2.fillPoly(inks, [corners], ink, cv2.LINE_8, SHIFT)
 
 
 def at_centres(inks: np.ndarray) -> np.ndarray:
@@ -195,16 +332,18 @@ def compose(
         around an empty one; and how many pixels it has (n, m).
     """
     n, m, *frame = layers.shape
-    top, owner = np.zeros((2, n, *frame), np.uint8)
-    boxes, areas = np.zeros((n, m, 4), np.float32), np.zeros((n, m), np.float32)
+    top = np.zeros((n, *frame), np.uint8)
+    owner = np.zeros((n, *frame), np.uint8)
+    boxes = np.zeros((n, m, 4), np.float32)
+    areas = np.zeros((n, m), np.float32)
     for i, j in np.ndindex(n, m):
-        x, y, wide, tall = cv2.boundingRect(layers[i, j])
-        boxes[i, j], areas[i, j] = (
-            (x, y, x + wide, y + tall),
-            cv2.countNonZero(layers[i, j]),
-        )
-        np.copyto(top[i], layers[i, j], where=layers[i, j] > 0)
-        np.copyto(owner[i], j + 1, where=layers[i, j] > 0)
+        layer = layers[i, j]
+        x, y, wide, tall = cv2.boundingRect(layer)
+        boxes[i, j] = (x, y, x + wide, y + tall)
+        areas[i, j] = cv2.countNonZero(layer)
+        there = layer > 0
+        np.copyto(top[i], layer, where=there)
+        np.copyto(owner[i], j + 1, where=there)
     return top, owner, boxes, areas
 
 
@@ -212,12 +351,17 @@ def compose(
 def _phases(size: int) -> np.ndarray:
     """Where stripes and hoops are (a period is 1/16 of the image), times 256 to be
     added to an ink."""
-    bar = (np.arange(size * OVER) * 32 // (size * OVER)) % 2
-    return ((bar[None] + 2 * bar[:, None]) * 256).astype(np.uint16)
+    fine = size * OVER
+    bar = (np.arange(fine) * 32 // fine) % 2
+    phase = bar[None] + 2 * bar[:, None]
+    return (phase * 256).astype(np.uint16)
 
 
 def inkwell(
-    colours: np.ndarray, second: np.ndarray, pattern: np.ndarray, alpha: np.ndarray
+    colours: np.ndarray,
+    second: np.ndarray,
+    pattern: np.ndarray,
+    alpha: np.ndarray,
 ) -> np.ndarray:
     """Tables from ink and phase to a premultiplied colour.
 
@@ -232,23 +376,29 @@ def inkwell(
     n, inks = pattern.shape
     table = np.zeros((n, 4, 256, 4), np.uint8)
     on = _SECOND[pattern].transpose(0, 2, 1)[..., None]  # (n, 4, inks, 1)
-    table[:, :, :inks, :3] = (
-        np.where(on, second[:, None], colours[:, None]).clip(0, 255) * alpha[:, None]
-    )
+    shown = np.where(on, second[:, None], colours[:, None])
+    table[:, :, :inks, :3] = shown.clip(0, 255) * alpha[:, None]
     table[..., :inks, 3] = 255 * alpha
     return table.view(np.uint32).reshape(n, 1024)
 
 
+def plain_inkwell(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """``inkwell`` without patterns."""
+    pattern = np.zeros(colours.shape[:2], np.int64)
+    return inkwell(colours, colours, pattern, alpha)
+
+
 def colour(
-    inks: np.ndarray, table: np.ndarray, weave: Sequence[float] = (0.0, 0.0)
+    inks: np.ndarray,
+    table: np.ndarray,
+    weave: Sequence[float] = (0.0, 0.0),
 ) -> UInt8[np.ndarray, "s s 4"]:
     """One map of inks -> premultiplied RGBA, averaged down; ``weave`` moves the
     patterns, (x, y) in pixels."""
     phases = _phases(len(inks) // OVER)
     if any(weave):  # patterns repeat themselves across the image's border
-        phases = np.roll(
-            phases, [round(OVER * step) for step in (weave[1], weave[0])], (0, 1)
-        )
+        right, down = weave
+        phases = np.roll(phases, (round(OVER * down), round(OVER * right)), (0, 1))
     fine = table.take(inks + phases).view(np.uint8).reshape(*inks.shape, 4)
     # A box filter read at the centres is the mean over each pixel, and twice as fast as
     # an area resize.
@@ -264,50 +414,78 @@ class Camera(NamedTuple):
     offsets: Int[Tensor, "n 2"]  # in [0, 64): which piece of the noise
 
 
+def plain_camera(noise: Float[Tensor, " n"], grain: Int[Tensor, "n 2"]) -> Camera:
+    """One that changes no colours."""
+    ones = torch.ones(len(noise), 3)
+    return Camera(ones, ones[:, 0], noise, grain)
+
+
 @lru_cache(maxsize=8)
 def _film(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Unit noise on a larger square, part of it common to the colours, and the lens's
     darker corners."""
-    noise = torch.randn(
-        4, size + 64, size + 64, generator=torch.Generator().manual_seed(size)
-    ).numpy()
-    axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
-    vignette = 1 - 0.13 * (axis[:, None] ** 2 + axis[None] ** 2)
-    return 0.8 * noise[:3] + 0.6 * noise[3:], vignette
+    generator = torch.Generator().manual_seed(size)
+    noise = torch.randn(4, size + 64, size + 64, generator=generator).numpy()
+    axis = centres(size) * 2 - 1
+    square = axis**2
+    vignette = 1 - 0.13 * (square[:, None] + square[None])
+    own, common = noise[:3], noise[3:]
+    return 0.8 * own + 0.6 * common, vignette
 
 
 def photograph(
-    paint: np.ndarray, ground: np.ndarray, camera: Camera, out: np.ndarray
+    paint: np.ndarray,
+    ground: np.ndarray,
+    camera: Camera,
+    out: np.ndarray,
 ) -> None:
     """Premultiplied ``paint`` (n, s, s, 4) over ``ground`` (n, s, s, 3), both uint8,
     through a camera into ``out``."""
     size = paint.shape[1]
     noise, vignette = _film(size)
+    gain = camera.gain.numpy()
     contrast = camera.contrast.numpy()[:, None]
-    # ((x - 1/2) contrast + 1/2) gain
-    slope = (camera.gain.numpy() * contrast / 255)[..., None, None]
-    # as one multiply-add
-    level = (camera.gain.numpy() * (0.5 - 0.5 * contrast))[..., None, None]
-    for i, ((down, across), grain) in enumerate(
-        zip(camera.offsets.tolist(), camera.noise.tolist(), strict=True)
-    ):
+    # ((x - 1/2) contrast + 1/2) gain, as one multiply-add
+    slope = (gain * contrast / 255)[..., None, None]
+    level = (gain * (0.5 - 0.5 * contrast))[..., None, None]
+    offsets = camera.offsets.tolist()
+    strength = camera.noise.tolist()
+    for i in range(len(paint)):
         *above, opacity = cv2.split(paint[i])
         through = 1 - opacity * np.float32(1 / 255)
         image = np.multiply(cv2.split(ground[i]), through, out=out[i])
         image += above
         image *= vignette
         image *= slope[i]
-        image += level[i] + grain * noise[:, down : down + size, across : across + size]
+        down, across = offsets[i]
+        grain = noise[:, down : down + size, across : across + size]
+        image += level[i] + strength[i] * grain
         image.clip(0, 1, out=image)
 
 
 def render(
-    draw: Callable[[S, np.ndarray], None], scene: S, size: int
-) -> Float[Tensor, "n 3 size size"]:
-    """Have ``draw`` fill the images of the scene, a few at a time, which then stay in
-    the processor's cache."""
-    check_size(size)
-    images = torch.empty(len(scene), 3, size, size)
-    for first in range(0, len(scene), 64):
-        draw(scene[first : first + 64], images[first : first + 64].numpy())
+    draw: Callable[[S, np.ndarray], None],
+    scene: S,
+    size: SupportsIndex,
+) -> Float[Tensor, "n 3 h w"]:
+    """Have a world draw its images.
+
+    Args:
+        draw: fills the images of a few scenes, (n, 3, size, size), in place; they then
+            stay in the processor's cache.
+        scene: the factors of all images.
+        size: side of an image in pixels.
+
+    Returns:
+        The images, in [0, 1].
+
+    Raises:
+        ValueError: for a size under 16 pixels.
+    """
+    side = check_size(size)
+    images = torch.empty(len(scene), 3, side, side)
+    with one_thread():
+        for first in range(0, len(scene), 64):
+            some = slice(first, first + 64)
+            draw(scene[some], images[some].numpy())
     return images

@@ -2,8 +2,8 @@
 membrane between them."""
 
 from dataclasses import dataclass
+from typing import NamedTuple, SupportsIndex
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,14 +18,29 @@ _CORNERS = 24  # of a cell's outline
 _JITTER, _MOST = 0.24, 0.62
 _TURN = np.arange(_CORNERS) * (2 * np.pi / _CORNERS)
 # (corners, 2)
-_AROUND = np.stack([np.cos(_TURN), np.sin(_TURN)], -1).astype(np.float32)
+_AROUND = canvas.directions(_TURN).astype(np.float32)
 # neighbours, and a frame of one
-_EIGHT = np.array([(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)])
-_FIBRE, _MEMBRANE, _BODY, _NUCLEUS = 1, 3, 3 + TONES, 3 + 2 * TONES  # first inks
-_FIRST = np.array([_MEMBRANE, _BODY, _NUCLEUS])
-_BROWN, _PALE, _BLUE = (
-    np.array(c, np.float32) for c in ((126, 78, 40), (222, 208, 212), (104, 114, 172))
+_EIGHT = np.array(
+    [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 0),
+        (1, 2),
+        (2, 0),
+        (2, 1),
+        (2, 2),
+    ]
 )
+# First inks: two kinds of fibres, then a cell's three parts in all tones.
+_FIBRE = 1
+_MEMBRANE = 3
+_BODY = _MEMBRANE + TONES
+_NUCLEUS = _BODY + TONES
+_FIRST = np.array([_MEMBRANE, _BODY, _NUCLEUS])
+_BROWN = np.array([126, 78, 40], np.float32)
+_PALE = np.array([222, 208, 212], np.float32)
+_BLUE = np.array([104, 114, 172], np.float32)
 _SLIDE = np.array([176, 172, 170], np.float32)
 
 
@@ -56,7 +71,7 @@ class Scene(canvas.Factors):
 
 
 def sample(
-    n: int,
+    n: SupportsIndex,
     generator: torch.Generator,
     *,
     across: Range = (4, 5.5),
@@ -70,12 +85,13 @@ def sample(
     Args:
         n: how many images.
         generator: CPU generator; the same seed gives the same scene on every machine.
-        across: fewest and most cells along the image's side, at most 12.
-        stretch: least and most elongation of all cells of an image, in one direction.
-        density: share of the places that hold a cell.
+        across: fewest and most cells along the image's side, from 2 to 12.
+        stretch: least and most elongation of all cells of an image, in one direction,
+            from 1 to 2.
+        density: share of the places that hold a cell, from 0 to 1.
         membranes: strength of the stain in the membranes, from 0 (none) to 1, in steps
             of an eighth of the range.
-        noise: standard deviation of the sensor's noise.
+        noise: standard deviation of the sensor's noise, from 0 to 1.
 
     Raises:
         ValueError: for an empty or inverted range, ``n < 1`` or a wrong generator.
@@ -85,14 +101,17 @@ def sample(
     check_range("stretch", stretch, 1, 2)
     check_range("density", (density, 1), 0)
     check_range("membranes", membranes, 0, 1)
-    check_range("noise", (0, noise), 0)
+    check_range("noise", (0, noise), 0, 1)
     # The places of a square grid that covers the image however it is turned.
-    m = (
-        2 * int(np.ceil(across[1] * np.sqrt(stretch[1]) * np.sqrt(0.5) + 0.5)) + 1
-    ) ** 2
-    low, high = (round(bound * (TONES - 1)) for bound in membranes)
+    most, longest = across[1], stretch[1]
+    half = most * np.sqrt(longest) * np.sqrt(0.5) + 0.5
+    side = 2 * int(np.ceil(half)) + 1
+    m = side**2
+    low = round(membranes[0] * (TONES - 1))
+    high = round(membranes[1] * (TONES - 1))
     tones = draws.integers(0, TONES, m, 3)
-    tones[..., 0] = low + tones[..., 0] * (high - low + 1) // TONES
+    steps = high - low + 1
+    tones[..., 0] = low + tones[..., 0] * steps // TONES
     return Scene(
         offsets=draws.uniform(-_JITTER, _JITTER, m, 2),
         radii=draws.uniform(0.48, _MOST / 1.12, m),
@@ -108,73 +127,103 @@ def sample(
         backgrounds=draws.uniform(0, 1, 4),
         stains=draws.uniform(0.6, 1, 2),
         gains=draws.uniform(0.92, 1.04, 3),
-        noise=torch.full((n,), float(noise)),
+        noise=draws.constant(noise),
         grain=draws.integers(0, 64, 2),
     )
 
 
-def _outlines(
-    scene: Scene, size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Each cell as a star around its centre: a wobbly circle, cut off at the bisector
-    between it and a neighbour.
+def _grid(scene: Scene) -> Float[np.ndarray, "n m 2"]:
+    """Where the cells are in the grid, in its steps, around the image's middle."""
+    m = scene.radii.shape[1]
+    side = round(m**0.5)
+    axis = np.arange(side)
+    columns, rows = np.meshgrid(axis, axis)
+    corner = np.stack([columns, rows], -1)
+    places = corner.reshape(1, m, 2) - (side - 1) / 2
+    spots = places + scene.offsets.numpy()
+    return spots.astype(np.float32)
 
-    Returns:
-        Of the c cells that reach into their image, image after image: the image (c,),
-        the cell's number in it (c,), the centre (c, 2) in pixels and the way from there
-        to each corner of the outline (c, corners, 2).
-    """
-    n, m = scene.radii.shape
-    k = round(m**0.5)
-    places = (
-        np.stack(np.meshgrid(np.arange(k), np.arange(k)), -1).reshape(1, m, 2)
-        - (k - 1) / 2
-    )
-    spots = (places + scene.offsets.numpy()).astype(np.float32)
-    turns, longer = (
-        scene.turns.numpy(),
-        scene.stretch.numpy()[:, None] ** np.array([0.5, -0.5]),
-    )
-    turn = np.stack(
-        [np.cos(turns), np.sin(turns), -np.sin(turns), np.cos(turns)], -1
-    ).reshape(n, 2, 2)
-    matrix = (
-        size / scene.across.numpy()[:, None, None] * longer[:, :, None] * turn
-    ).astype(np.float32)
-    centres = (spots + scene.shift.numpy()[:, None]) @ matrix + size / 2
-    reaches = _MOST * size * (scene.stretch**0.5 / scene.across).numpy()[:, None, None]
-    near = ((centres > -reaches) & (centres < size + reaches)).all(
-        -1
-    ) & scene.there.numpy()
-    owner, index = near.nonzero()
 
+def _matrices(scene: Scene, size: int) -> Float[np.ndarray, "n 2 2"]:
+    """From steps of the grid to pixels: stretched, turned and scaled."""
+    turns = scene.turns.numpy()
+    stretch = scene.stretch.numpy()
+    longer = stretch[:, None] ** np.array([0.5, -0.5])
+    cos, sin = np.cos(turns), np.sin(turns)
+    along = np.stack([cos, sin], -1)
+    aside = np.stack([-sin, cos], -1)
+    turn = np.stack([along, aside], 1)
+    scale = size / scene.across.numpy()[:, None, None]
+    matrix = scale * longer[:, :, None] * turn
+    return matrix.astype(np.float32)
+
+
+def _borders(
+    scene: Scene,
+    spots: np.ndarray,
+    owner: np.ndarray,
+    index: np.ndarray,
+) -> Float[np.ndarray, "c corners"]:
+    """How far each cell reaches in each direction before it meets the bisector between
+    it and a neighbour, in steps of the grid."""
+    n, m, _ = spots.shape
+    side = round(m**0.5)
     # what is not there is far away
-    grid = np.full((n, k + 2, k + 2, 2), 1e3, np.float32)
-    grid[:, 1:-1, 1:-1] = np.where(scene.there.numpy()[..., None], spots, 1e3).reshape(
-        n, k, k, 2
-    )
-    row, column = index[:, None] // k + _EIGHT[:, 0], index[:, None] % k + _EIGHT[:, 1]
-    way = grid[owner[:, None], row, column] - spots[owner, index][:, None]  # (c, 8, 2)
+    there = scene.there.numpy()[..., None]
+    shown = np.where(there, spots, 1e3).astype(np.float32)
+    grid = shown.reshape(n, side, side, 2)
+    frame = ((0, 0), (1, 1), (1, 1), (0, 0))
+    grid = np.pad(grid, frame, constant_values=1e3)
+    row = index[:, None] // side + _EIGHT[:, 0]
+    column = index[:, None] % side + _EIGHT[:, 1]
+    neighbours = grid[owner[:, None], row, column]
+    way = neighbours - spots[owner, index][:, None]  # (c, 8, 2)
     half = 0.5 * (way**2).sum(-1, keepdims=True)
-    border = (half / np.maximum(way @ _AROUND.T, 1e-6)).min(1)
-    a, p, b, q = scene.wobble.numpy()[owner, index].T[..., None]
-    bumps = (
-        1
-        + 0.07 * a * np.cos(2 * _TURN + 6.3 * p)
-        + 0.05 * b * np.cos(3 * _TURN + 6.3 * q)
-    )
-    reach = np.minimum(
-        scene.radii.numpy()[owner, index][:, None] * bumps, border
-    ).astype(np.float32)
-    return (
+    towards = np.maximum(way @ _AROUND.T, 1e-6)
+    return (half / towards).min(1)
+
+
+class _Cells(NamedTuple):
+    """The c cells that reach into their image, image after image."""
+
+    owner: Int[np.ndarray, " c"]  # the image
+    number: Int[np.ndarray, " c"]  # the cell's number in it
+    centres: Float[np.ndarray, "c 2"]  # in pixels
+    rays: Float[np.ndarray, "c corners 2"]  # from there to the outline's corners
+
+
+def _outlines(scene: Scene, size: int) -> _Cells:
+    """Each cell as a star around its centre: a wobbly circle, cut off at the bisector
+    between it and a neighbour."""
+    spots = _grid(scene)
+    matrix = _matrices(scene, size)
+    moved = spots + scene.shift.numpy()[:, None]
+    centres = moved @ matrix + size / 2
+    longest = (scene.stretch**0.5 / scene.across).numpy()
+    reaches = _MOST * size * longest[:, None, None]
+    near = (centres > -reaches) & (centres < size + reaches)
+    shown = near.all(-1) & scene.there.numpy()
+    owner, index = shown.nonzero()
+
+    wobble = scene.wobble.numpy()[owner, index]
+    a, p, b, q = wobble.T[..., None]
+    second = 0.07 * a * np.cos(2 * _TURN + 6.3 * p)
+    third = 0.05 * b * np.cos(3 * _TURN + 6.3 * q)
+    bumps = 1 + second + third
+    radii = scene.radii.numpy()[owner, index]
+    free = radii[:, None] * bumps
+    border = _borders(scene, spots, owner, index)
+    reach = np.minimum(free, border).astype(np.float32)
+    around = (_AROUND @ matrix)[owner]
+    return _Cells(
         owner,
         index,
-        centres[owner, index],
-        reach[..., None] * (_AROUND @ matrix)[owner],
+        centres=centres[owner, index],
+        rays=reach[..., None] * around,
     )
 
 
-def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
+def render(scene: Scene, size: SupportsIndex) -> Float[Tensor, "n 3 size size"]:
     """Draw the scene: stroma and its fibres, then each cell's membrane, body and
     nucleus."""
     return canvas.render(_draw, scene, size)
@@ -182,64 +231,74 @@ def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
 
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
-    owner, index, centres, rays = _outlines(scene, size)
-    step = (size / scene.across.numpy())[owner, None, None]
-    long = np.linalg.norm(rays, axis=-1, keepdims=True)
-    inner = rays * np.maximum(1 - 0.075 * step / np.maximum(long, 1e-6), 0.1)
-    nuclei = scene.nuclei.numpy()[owner, index][:, None]
-    inside = (0.38 + 0.2 * nuclei[..., :1]) * rays + 0.12 * step * (
-        nuclei[..., 1:] - 0.5
-    )
-    polygons = canvas.fixed(np.stack([rays, inner, inside], 1) + centres[:, None, None])
-    inks = (scene.tones.numpy()[owner, index] + _FIRST).tolist()
-    x, y, length, turn, kind = scene.fibres.numpy().transpose(2, 0, 1)
-    half = (0.02 + 0.05 * length)[..., None] * np.stack(
-        [np.cos(6.3 * turn), np.sin(6.3 * turn)], -1
-    )
-    ends = (
-        np.stack([x, y], -1)[:, :, None]
-        + half[:, :, None] * np.array([-1.0, 1.0])[:, None]
-    )
-    thick = np.repeat((0.006 + 0.012 * kind)[..., None], 2, -1)
-    strokes = canvas.fixed(canvas.hulls(ends * size, thick * size))
+    kind = scene.fibres[..., 4].numpy()
+    thick = 0.006 + 0.012 * kind
+    fibres = canvas.strokes(scene.fibres, 0.02, 0.05, thick, size)
     kinds = (_FIBRE + (kind > 0.5)).astype(int).tolist()
-    drawn = [canvas.stamp(canvas.blank(size), strokes[i], kinds[i]) for i in range(n)]
-    for i, cell, tones in zip(owner.tolist(), polygons, inks, strict=True):
-        for corners, ink in zip(cell, tones, strict=True):  # membrane, body, nucleus
-            cv2.fillPoly(drawn[i], [corners], ink, cv2.LINE_8, canvas.SHIFT)
-    paint = np.stack(
-        [
-            canvas.colour(one, table)
-            for one, table in zip(drawn, _tables(scene), strict=True)
-        ]
-    )
-    ground = (
-        photos.crops(("gravel",), scene.backgrounds, size) * np.float32(0.28) + _SLIDE
-    )
+    drawn = []
+    for i in range(n):
+        ground = canvas.blank(size)
+        drawn.append(canvas.stamp(ground, fibres[i], kinds[i]))
+    _draw_cells(scene, drawn, size)
+    tables = _tables(scene)
+    paint = np.empty((n, size, size, 4), np.uint8)
+    for i in range(n):
+        paint[i] = canvas.colour(drawn[i], tables[i])
+    gravel = photos.crops(("gravel",), scene.backgrounds, size)
+    ground = gravel * np.float32(0.28) + _SLIDE
     camera = Camera(scene.gains, torch.ones(n), scene.noise, scene.grain)
     canvas.photograph(paint, ground.astype(np.uint8), camera, out)
+
+
+def _draw_cells(
+    scene: Scene,
+    drawn: list[np.ndarray],
+    size: int,
+) -> None:
+    """Each cell's membrane, body and nucleus, onto its image's map of inks."""
+    cells = _outlines(scene, size)
+    owner, index, rays = cells.owner, cells.number, cells.rays
+    steps = size / scene.across.numpy()
+    step = steps[owner, None, None]
+    long = np.linalg.norm(rays, axis=-1, keepdims=True)
+    thick = 0.075 * step / np.maximum(long, 1e-6)
+    body = rays * np.maximum(1 - thick, 0.1)
+    draws = scene.nuclei.numpy()[owner, index, None]
+    aside = 0.12 * step * (draws[..., 1:] - 0.5)
+    small = 0.38 + 0.2 * draws[..., :1]
+    nucleus = small * rays + aside
+    parts = np.stack([rays, body, nucleus], 1)
+    polygons = canvas.fixed(parts + cells.centres[:, None, None])
+    tones = scene.tones.numpy()[owner, index]
+    inks = (tones + _FIRST).tolist()
+    images = owner.tolist()
+    for cell, i in enumerate(images):
+        for part in range(3):
+            canvas.fill(drawn[i], polygons[cell, part], inks[cell][part])
 
 
 def _tables(scene: Scene) -> np.ndarray:
     """The inks' colours in each image."""
     n, inks = len(scene), _NUCLEUS + TONES
-    brown, blue = scene.stains.numpy()[:, :, None].transpose(1, 0, 2)
+    brown, blue = scene.stains.numpy().T[..., None]
     tone = np.linspace(0, 1, TONES, dtype=np.float32)[:, None]
+    dark = _PALE + brown * (_BROWN - _PALE)
+    cold = _PALE + blue * (_BLUE - _PALE)
     colours = np.zeros((n, inks, 3), np.float32)
-    dark, cold = _PALE + brown * (_BROWN - _PALE), _PALE + blue * (_BLUE - _PALE)
     colours[:, _FIBRE] = 0.5 * (_PALE + dark)
     colours[:, _FIBRE + 1] = cold
     colours[:, _MEMBRANE:_BODY] = _PALE + tone * (dark[:, None] - _PALE)
-    colours[:, _BODY:_NUCLEUS] = _PALE + (tone - 0.5) * np.array(
-        [16, 22, 14], np.float32
-    )
-    colours[:, _NUCLEUS:] = _PALE + (0.35 + 0.65 * tone) * (cold[:, None] - _PALE)
+    lighter = np.array([16, 22, 14], np.float32)
+    colours[:, _BODY:_NUCLEUS] = _PALE + (tone - 0.5) * lighter
+    strength = 0.35 + 0.65 * tone
+    colours[:, _NUCLEUS:] = _PALE + strength * (cold[:, None] - _PALE)
     # the slide's grain shines through
-    alpha = np.array([0, 0.6, 0.7] + [0.85] * (inks - _MEMBRANE))
-    return canvas.inkwell(colours, colours, np.zeros((n, inks), np.int64), alpha)
+    alpha = np.full(inks, 0.85)
+    alpha[:_MEMBRANE] = 0, 0.6, 0.7
+    return canvas.plain_inkwell(colours, alpha)
 
 
-def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
+def annotate(scene: Scene, size: SupportsIndex) -> dict[str, Tensor]:
     """The ground truth of ``render(scene, size)``, read from the same outlines at the
     pixels' centres.
 
@@ -248,24 +307,25 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
         cell, which touches its neighbours without a gap; ``count`` (n,): how many there
         are.
     """
-    check_size(size)
+    side = check_size(size)
     n, m = scene.there.shape
-    owner, index, centres, rays = _outlines(scene, size)
-    drawn = np.zeros((n, size * canvas.OVER, size * canvas.OVER), np.uint16)
-    for i, j, corners in zip(
-        owner.tolist(),
-        index.tolist(),
-        canvas.fixed(centres[:, None] + rays),
-        strict=True,
-    ):
-        cv2.fillPoly(drawn[i], [corners], j + 1, cv2.LINE_8, canvas.SHIFT)
-    seen = torch.from_numpy(
-        np.stack([canvas.at_centres(fine) for fine in drawn]).astype(np.int64)
-    ).flatten(1)
-    there = torch.zeros(n, m + 1, dtype=torch.bool).scatter(1, seen, True)
+    cells = _outlines(scene, side)
+    polygons = canvas.fixed(cells.centres[:, None] + cells.rays)
+    fine = side * canvas.OVER
+    drawn = np.zeros((n, fine, fine), np.uint16)
+    images = cells.owner.tolist()
+    numbers = (cells.number + 1).tolist()
+    for cell, i in enumerate(images):
+        canvas.fill(drawn[i], polygons[cell], numbers[cell])
+    at_centres = [canvas.at_centres(one) for one in drawn]
+    seen = torch.from_numpy(np.stack(at_centres).astype(np.int64))
+    seen = seen.flatten(1)
+    there = torch.zeros(n, m + 1, dtype=torch.bool)
+    there.scatter_(1, seen, True)
     there[:, 0] = False
-    numbers = there.cumsum(1)
+    in_order = there.cumsum(1)
+    instances = in_order.gather(1, seen)
     return {
-        "instances": numbers.gather(1, seen).unflatten(1, (size, size)),
-        "count": numbers[:, -1].clone(),
+        "instances": instances.unflatten(1, (side, side)),
+        "count": in_order[:, -1].clone(),
     }

@@ -2,14 +2,22 @@
 scikit-learn's 1,797 small ones."""
 
 from functools import lru_cache
+from typing import SupportsIndex
 
 import cv2
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from papernets_lite.data import photos
-from papernets_lite.data.canvas import Draws, Range, check_range, check_size
+from papernets_lite.data.canvas import (
+    Draws,
+    Range,
+    check_range,
+    check_size,
+    one_thread,
+)
 
 
 @lru_cache(maxsize=1)
@@ -20,11 +28,9 @@ def _mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pixels, labels = mnist_data()
     # the package stores the digits class after class
     training = np.arange(len(labels)) % 500 < 400
-    return (
-        pixels.reshape(-1, 1, 28, 28).astype(np.float32) / 255,
-        labels.astype(np.int64),
-        training,
-    )
+    images = pixels.reshape(-1, 1, 28, 28)
+    images = images.astype(np.float32) / 255
+    return images, labels.astype(np.int64), training
 
 
 def mnist5k(train: bool | None = None) -> dict[str, Tensor]:
@@ -51,20 +57,45 @@ def digits8() -> dict[str, Tensor]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    images = torch.from_numpy(bunch.images.astype(np.float32))[:, None] / 16
-    return {"images": images, "labels": torch.from_numpy(bunch.target.astype(np.int64))}
+    pixels = torch.from_numpy(bunch.images.astype(np.float32))
+    images = pixels[:, None] / 16
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    return {"images": images, "labels": labels}
 
 
 @lru_cache(maxsize=1)
 def _ink() -> np.ndarray:
     """The box xyxy around each MNIST digit's ink, in its own pixels."""
-    found = map(cv2.boundingRect, (_mnist()[0][:, 0] > 0.3).astype(np.uint8))
-    return np.array([(x, y, x + wide, y + tall) for x, y, wide, tall in found])
+    inked = (_mnist()[0][:, 0] > 0.3).astype(np.uint8)
+    boxes = []
+    for digit in inked:
+        x, y, wide, tall = cv2.boundingRect(digit)
+        boxes.append((x, y, x + wide, y + tall))
+    return np.array(boxes)
+
+
+def _places(
+    corners: np.ndarray,
+    sides: np.ndarray,
+) -> Float[np.ndarray, "n m 4"]:
+    """A box xyxy for each digit, one after another: of its possible corners (n, m,
+    tries, 2) the one where it covers least of the earlier ones."""
+    n, most, _, _ = corners.shape
+    boxes = np.zeros((n, most, 4), np.float32)
+    for j in range(most):
+        ends = corners[:, j] + sides[:, j, None]
+        tries = np.concatenate([corners[:, j], ends], -1)[:, :, None]
+        earlier = boxes[:, None, :j]
+        low = np.maximum(tries[..., :2], earlier[..., :2])
+        high = np.minimum(tries[..., 2:], earlier[..., 2:])
+        shared = (high - low).clip(0).prod(-1).sum(-1)
+        boxes[:, j] = tries[np.arange(n), shared.argmin(1), 0]
+    return boxes
 
 
 def scenes(
-    n: int,
-    size: int,
+    n: SupportsIndex,
+    size: SupportsIndex,
     generator: torch.Generator,
     *,
     train: bool = True,
@@ -75,14 +106,14 @@ def scenes(
 
     Args:
         n: how many images; image i does not depend on ``n``.
-        size: side of an image in pixels.
-        generator: CPU generator.
+        size: side of an image in pixels, at least 16.
+        generator: CPU generator; the same seed gives the same scenes on every machine.
         train: take the digits from ``mnist5k``'s training part, else from its test
             part.
-        objects: fewest and most digits in an image.
-        height: smallest and largest digit, in units of the image's side. Each is
-            stretched a little, and narrow ones until they are 0.4 times as wide as
-            tall.
+        objects: fewest and most digits in an image, from 1 to 20.
+        height: smallest and largest digit, in units of the image's side, from 0.05 to
+            0.6. Each is stretched a little, and narrow ones until they are 0.4 times as
+            wide as tall.
 
     Returns:
         ``images`` (n, 3, size, size), ``boxes`` (n, m, 4) around the ink, ``labels``
@@ -94,58 +125,46 @@ def scenes(
             a wrong generator.
     """
     draws = Draws.start(n, generator)
-    check_size(size)
-    check_range("objects", objects, 1, 20)
+    side = check_size(size)
+    check_range("objects", objects, 1, 20, whole=True)
     check_range("height", height, 0.05, 0.6)
     pixels, labels, training = _mnist()
     pool = np.flatnonzero(training == train)
     most, tries = objects[1], 12
-    valid = torch.arange(most) < draws.integers(objects[0], objects[1] + 1, 1)
+    valid = torch.arange(most) < draws.integers(objects[0], most + 1, 1)
     which = pool[draws.integers(0, len(pool), most).numpy()]  # (n, m)
     ink = _ink()[which].astype(np.float32)
     own = ink[..., 2:] - ink[..., :2]
-    tall = draws.uniform(*height, most).numpy() * size
-    ratio = own[..., 0] / own[..., 1] * draws.uniform(0.85, 1.2, most).numpy()
-    sides = tall[..., None] * np.stack([ratio.clip(0.4, 1.1), np.ones_like(ratio)], -1)
-    corners = draws.uniform(0, 1, most, tries, 2).numpy() * (size - sides)[:, :, None]
-    boxes = np.zeros((n, most, 4), np.float32)
-    # of its possible places, where it covers least of the earlier ones
-    for j in range(most):
-        # (n, tries, 1, 4)
-        places = np.concatenate([corners[:, j], corners[:, j] + sides[:, j, None]], -1)[
-            :, :, None
-        ]
-        earlier = boxes[:, None, :j]
-        shared = np.minimum(places[..., 2:], earlier[..., 2:]) - np.maximum(
-            places[..., :2], earlier[..., :2]
-        )
-        best = shared.clip(0).prod(-1).sum(-1).argmin(1)
-        boxes[:, j] = places[np.arange(n), best, 0]
-    dark, faint = (
-        draws.integers(0, 2, 1, 1, 1).bool().numpy(),
-        draws.uniform(0.4, 0.6, 1, 1, 1).numpy(),
-    )
-    ground = (
-        photos.crops(photos.NAMES, draws.uniform(0, 1, 4), size).astype(np.float32)
-        / 255
-    )
-    ground = np.where(dark, 0.55, 0) + faint * ground
-    colours = draws.uniform(0, 1, most, 3).numpy() * 0.4 + np.where(
-        dark[..., 0], 0.0, 0.6
-    )
+    tall = draws.uniform(*height, most).numpy() * side
+    stretch = draws.uniform(0.85, 1.2, most).numpy()
+    ratio = own[..., 0] / own[..., 1] * stretch
+    wide = ratio.clip(0.4, 1.1)
+    shape = np.stack([wide, np.ones_like(wide)], -1)
+    sides = tall[..., None] * shape
+    room = (side - sides)[:, :, None]
+    corners = draws.uniform(0, 1, most, tries, 2).numpy() * room
+    boxes = _places(corners, sides)
+
+    dark = draws.integers(0, 2, 1, 1, 1).bool().numpy()
+    faint = draws.uniform(0.4, 0.6, 1, 1, 1).numpy()
+    crops = photos.crops(photos.NAMES, draws.uniform(0, 1, 4), side)
+    pale = faint * (crops.astype(np.float32) / 255)
+    ground = np.where(dark, 0.55, 0) + pale
+    light = np.where(dark[..., 0], 0.0, 0.6)
+    colours = draws.uniform(0, 1, most, 3).numpy() * 0.4 + light
     scale = sides / own
     # OpenCV puts pixel centres at integers
     shift = boxes[..., :2] - ink[..., :2] * scale + 0.5 * scale - 0.5
-    for i, j in valid.nonzero().tolist():
-        matrix = np.column_stack([np.diag(scale[i, j]), shift[i, j]]).astype(np.float32)
-        opacity = cv2.warpAffine(
-            pixels[which[i, j], 0], matrix, (size, size), flags=cv2.INTER_LINEAR
-        )[..., None]
-        ground[i] += opacity * (colours[i, j] - ground[i])
+    with one_thread():
+        for i, j in valid.nonzero().tolist():
+            matrix = np.column_stack([np.diag(scale[i, j]), shift[i, j]])
+            digit = pixels[which[i, j], 0]
+            opacity = cv2.warpAffine(digit, matrix.astype(np.float32), (side, side))
+            ground[i] += opacity[..., None] * (colours[i, j] - ground[i])
+    images = ground.transpose(0, 3, 1, 2).clip(0, 1)
+    images = images.astype(np.float32)
     return {
-        "images": torch.from_numpy(
-            ground.transpose(0, 3, 1, 2).clip(0, 1).astype(np.float32)
-        ),
+        "images": torch.from_numpy(images),
         "boxes": torch.from_numpy(boxes) * valid[..., None],
         "labels": torch.from_numpy(labels[which]) * valid,
         "valid": valid,

@@ -9,6 +9,7 @@ another hair colour: the exact answer to a translation.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import SupportsIndex
 
 import cv2
 import numpy as np
@@ -19,13 +20,12 @@ from torch import Tensor
 from papernets_lite.data import canvas, photos
 from papernets_lite.data.canvas import (
     PALETTE,
-    Camera,
     Draws,
     Range,
+    check_names,
     check_range,
     check_size,
 )
-from papernets_lite.ops.checks import expect
 
 HAIR = ("black", "red", "blond", "brown")
 STYLES = ("short", "long", "bun", "curly", "bald")
@@ -46,14 +46,18 @@ PARTS = (
     "glasses",
 )
 # Right and left are the portrayed person's; the first five are CelebA's, in its order.
-LANDMARKS: tuple[str, ...] = (
+LANDMARKS = (
     "right eye",
     "left eye",
     "nose",
     "right mouth corner",
     "left mouth corner",
+    "right brow",
+    "left brow",
+    "upper lip",
+    "lower lip",
+    "chin",
 )
-LANDMARKS += ("right brow", "left brow", "upper lip", "lower lip", "chin")
 FLIP = (1, 0, 2, 4, 3, 6, 5, 7, 8, 9)
 
 _SKIN = np.array(
@@ -87,46 +91,61 @@ _SAME = {
     "pupil": (22, 20, 26),
     "glint": (255, 255, 255),
     "lash": (44, 32, 34),
+    "teeth": (250, 248, 240),
+    "mouth": (98, 34, 42),
+    "gleam": (176, 188, 200),
 }
-_SAME |= {"teeth": (250, 248, 240), "mouth": (98, 34, 42), "gleam": (176, 188, 200)}
-# Light on a surface, from its rim to its highlight: shade is cool, light is warm. And,
-# by the same steps, how much of a piece it covers and how far it leans to the light, in
-# radii.
+# Light on a surface, from its rim to its highlight: shade is cool, light is warm.
 _LIGHT = np.array(
-    [(0.72, 0.68, 0.74), (0.86, 0.84, 0.86), (0.96, 0.95, 0.95), (1.05, 1.04, 1.01)],
+    [
+        (0.72, 0.68, 0.74),
+        (0.86, 0.84, 0.86),
+        (0.96, 0.95, 0.95),
+        (1.05, 1.04, 1.01),
+    ],
     np.float32,
 )
-_COVER, _LEAN = np.array([(1.0, 0.9, 0.78, 0.56), (0.0, 0.08, 0.18, 0.34)], np.float32)
-# Material -> its first ink; it has as many as it has steps of light.
-_INKS = {"cloth": 1, "skin": 5, "hair": 9, "beard": 13, "nose": 17, "lips": 21}
-_FLAT = "crease blush white iris pupil glint brow lash lid teeth mouth seam frame lens tinted gleam"
-_INKS |= {name: 25 + k for k, name in enumerate(_FLAT.split())}
-_PART_OF = {
+# By the same steps, how much of a piece it covers and how far it leans to the light, in
+# radii.
+_COVER = np.array([1.0, 0.9, 0.78, 0.56], np.float32)
+_LEAN = np.array([0.0, 0.08, 0.18, 0.34], np.float32)
+_STEPS = len(_LIGHT)
+# Materials that are lit, and the part that each shows: an ink for each step of light.
+_LIT = {
     "cloth": "clothes",
+    "skin": "skin",
+    "hair": "hair",
+    "beard": "beard",
+    "nose": "nose",
+    "lips": "lips",
+}
+# Those that are flat: one ink.
+_FLAT = {
     "crease": "skin",
     "blush": "skin",
-    "lid": "skin",
-    "lash": "eye",
-    "seam": "lips",
-}
-_PART_OF |= {
     "white": "eye",
     "iris": "eye",
     "pupil": "eye",
     "glint": "eye",
+    "brow": "brow",
+    "lash": "eye",
+    "lid": "skin",
     "teeth": "mouth",
-}
-_PART_OF |= {
+    "mouth": "mouth",
+    "seam": "lips",
     "frame": "glasses",
     "lens": "glasses",
     "tinted": "glasses",
     "gleam": "glasses",
 }
+_INKS: dict[str, int] = {}  # material -> its first ink; 0 is see-through
 _PARTS = np.zeros(256, np.uint8)  # ink -> part
-for _name, _ink in _INKS.items():
-    _PARTS[_ink : _ink + (4 if _ink < 25 else 1)] = PARTS.index(
-        _PART_OF.get(_name, _name)
-    )
+_next = 1
+for _materials, _count in ((_LIT, _STEPS), (_FLAT, 1)):
+    for _material, _part in _materials.items():
+        _INKS[_material] = _next
+        _PARTS[_next : _next + _count] = PARTS.index(_part)
+        _next += _count
 
 
 @dataclass(frozen=True)
@@ -167,22 +186,25 @@ def appearance(identity: Int[Tensor, " n"]) -> dict[str, Tensor]:
     """
     draws = Draws(identity)
     colours = {"skin": len(_SKIN), "iris": len(_IRIS), "frame": len(_FRAME)}
-    ranges = dict.fromkeys(("jaw", "nose", "lips"), (0.78, 1.22)) | {
+    ranges = {
+        "jaw": (0.78, 1.22),
+        "nose": (0.78, 1.22),
+        "lips": (0.78, 1.22),
         "width": (0.92, 1.08),
         "eyes": (0.85, 1.15),
-    }
-    ranges |= {
         "brows": (0.65, 1.35),
         "apart": (-0.04, 0.04),
         "high": (-0.04, 0.04),
         "parting": (-0.35, 0.35),
     }
     look = {name: draws.integers(0, count) for name, count in colours.items()}
-    return look | {name: draws.uniform(*bounds) for name, bounds in ranges.items()}
+    for name, (low, high) in ranges.items():
+        look[name] = draws.uniform(low, high)
+    return look
 
 
 def sample(
-    n: int,
+    n: SupportsIndex,
     generator: torch.Generator,
     *,
     identities: tuple[int, int] = (0, 1000),
@@ -211,60 +233,61 @@ def sample(
         age: range, within [0, 1].
         smile: range, within [-1, 1].
         opening: range of the mouth's opening, within [0, 1].
-        turn: least and most yaw to either side, radians; pitch and roll stay within a
-            third of the most.
-        scale: half of the head's height, in units of the image's side.
-        noise: standard deviation of the sensor's noise.
+        turn: least and most yaw to either side, from 0 to 0.7 radians; pitch and roll
+            stay within a third of the most.
+        scale: half of the head's height, in units of the image's side, from 0.05 to
+            0.6.
+        noise: standard deviation of the sensor's noise, from 0 to 1.
 
     Raises:
         ValueError: for an empty or inverted range, a name that does not exist, ``n <
             1`` or a wrong generator.
     """
     draws = Draws.start(n, generator)
-    check_range("identities", (identities[0], identities[1] - 1), 0)
+    check_range("identities", identities, 0, whole=True)
+    first, end = identities
+    check_range("identities", (first, end - 1), 0)
     check_range("age", age, 0, 1)
     check_range("smile", smile, -1, 1)
     check_range("opening", opening, 0, 1)
     check_range("turn", turn, 0, 0.7)
     check_range("scale", scale, 0.05, 0.6)
     check_range("noise", (0, noise), 0, 1)
+    check_names("hair", hair, HAIR)
+    check_names("styles", styles, STYLES)
+    check_names("glasses", glasses, GLASSES)
+    check_names("beards", beards, BEARDS)
+    check_names("makeup", makeup, MAKEUP)
 
-    def choice(
-        name: str, known: Sequence[str], chosen: Sequence[str]
-    ) -> Int[Tensor, " n"]:
-        expect(
-            chosen and set(chosen) <= set(known), f"{name} from {known}", tuple(chosen)
-        )
-        return torch.tensor([known.index(value) for value in chosen])[
-            draws.integers(0, len(chosen))
-        ]
-
-    yaw = draws.uniform(*turn) * (2 * draws.integers(0, 2) - 1)
+    far = draws.uniform(*turn)
+    side = 2 * draws.integers(0, 2) - 1
     tilts = draws.uniform(-turn[1] / 3, turn[1] / 3, 2)
     return Scene(
-        identity=draws.integers(*identities),
-        hair=choice("hair", HAIR, hair),
-        style=choice("styles", STYLES, styles),
-        glasses=choice("glasses", GLASSES, glasses),
-        beard=choice("beards", BEARDS, beards),
-        makeup=choice("makeup", MAKEUP, makeup),
+        identity=draws.integers(first, end),
+        hair=draws.choose(HAIR, hair),
+        style=draws.choose(STYLES, styles),
+        glasses=draws.choose(GLASSES, glasses),
+        beard=draws.choose(BEARDS, beards),
+        makeup=draws.choose(MAKEUP, makeup),
         age=draws.uniform(*age),
         smile=draws.uniform(*smile),
         opening=draws.uniform(*opening),
         gaze=draws.uniform(-1, 1, 2),
-        turn=torch.cat([yaw[:, None], tilts], 1),
+        turn=torch.cat([(far * side)[:, None], tilts], 1),
         centre=torch.tensor([0.5, 0.48]) + draws.uniform(-0.04, 0.04, 2),
         scale=draws.uniform(*scale),
         cloth=draws.integers(0, len(_CLOTH)),
         light=draws.uniform(-1, 1),
         backgrounds=draws.uniform(0, 1, 4),
         tints=draws.uniform(0, 1, 3),
-        noise=torch.full((n,), float(noise)),
+        noise=draws.constant(noise),
         grain=draws.integers(0, 64, 2),
     )
 
 
 Value = float | Float[np.ndarray, " n"]
+Disc = tuple[Value, Value, Value, Value]  # x, y, z, radius
+SIDES = (-1, 1)
 
 
 class _Head:
@@ -277,7 +300,7 @@ class _Head:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.discs: list[Sequence[Value]] = []
+        self.discs: list[Disc] = []
         # Every piece at every step of light: its ink, which step, first disc, number of
         # discs; and on which heads.
         self.layers: list[tuple[int, int, int, int]] = []
@@ -286,23 +309,23 @@ class _Head:
     def add(
         self,
         material: str,
-        *discs: Sequence[Value],
+        *discs: Disc,
         steps: int = 1,
         shown: np.ndarray | bool = True,
     ) -> None:
         """A piece, in ``steps`` steps of light."""
-        self.layers += [
-            (_INKS[material] + k, k, len(self.discs), len(discs)) for k in range(steps)
-        ]
-        self.shown += [np.broadcast_to(shown, len(self.scene))] * steps
+        first, count = len(self.discs), len(discs)
+        for step in range(steps):
+            self.layers.append((_INKS[material] + step, step, first, count))
+            self.shown.append(np.broadcast_to(shown, len(self.scene)))
         self.discs += discs
 
     def chain(
         self,
         material: str,
-        *discs: Sequence[Value],
-        shown: np.ndarray | bool = True,
+        *discs: Disc,
         steps: int = 1,
+        shown: np.ndarray | bool = True,
     ) -> None:
         """A curved stroke through discs."""
         for start, end in pairwise(discs):
@@ -310,296 +333,282 @@ class _Head:
 
     def project(self) -> tuple[Float[np.ndarray, "n d 2"], Float[np.ndarray, "n d"]]:
         """All discs: centres and radii in units of the image's side."""
-        table = [
-            [np.broadcast_to(value, len(self.scene)) for value in disc]
-            for disc in self.discs
-        ]
-        (x, y, z, radii), scale = (
-            np.array(table, np.float32).swapaxes(0, 1),
-            self.scene.scale.numpy(),
-        )
+        n = len(self.scene)
+        table = np.empty((4, len(self.discs), n), np.float32)
+        for k, disc in enumerate(self.discs):
+            for axis, value in enumerate(disc):
+                table[axis, k] = value
+        x, y, z, radii = table
+        scale = self.scene.scale.numpy()
         yaw, pitch, roll = self.scene.turn.numpy().T
-        x, z = x * np.cos(yaw) + z * np.sin(yaw), z * np.cos(yaw) - x * np.sin(yaw)
-        y = y * np.cos(pitch) + z * np.sin(pitch)
-        turned = np.stack(
-            [x * np.cos(roll) - y * np.sin(roll), x * np.sin(roll) + y * np.cos(roll)]
-        )
-        return (turned * scale).transpose(2, 1, 0) + self.scene.centre.numpy()[
-            :, None
-        ], (radii * scale).T
+        across = x * np.cos(yaw) + z * np.sin(yaw)
+        ahead = z * np.cos(yaw) - x * np.sin(yaw)
+        down = y * np.cos(pitch) + ahead * np.sin(pitch)
+        rolled_x = across * np.cos(roll) - down * np.sin(roll)
+        rolled_y = across * np.sin(roll) + down * np.cos(roll)
+        turned = np.stack([rolled_x, rolled_y]) * scale
+        centres = turned.transpose(2, 1, 0) + self.scene.centre.numpy()[:, None]
+        return centres, (radii * scale).T
+
+
+class _Face:
+    """The numbers that the pieces of n heads are placed by."""
+
+    def __init__(self, scene: Scene) -> None:
+        appeared = appearance(scene.identity).items()
+        look = {name: values.numpy() for name, values in appeared}
+        style = scene.style.numpy()
+        self.bald = style == STYLES.index("bald")
+        self.long = style == STYLES.index("long")
+        self.curly = style == STYLES.index("curly")
+        self.bun = style == STYLES.index("bun")
+        self.short = style == STYLES.index("short")
+        self.glasses = scene.glasses.numpy()
+        self.beard = scene.beard.numpy()
+        self.smile = scene.smile.numpy()
+        self.opening = scene.opening.numpy()
+        self.painted = scene.makeup.numpy() > 0
+        self.fold = np.clip((scene.age.numpy() - 0.3) / 0.7, 0, 1)  # of wrinkles
+        self.wide = look["width"]
+        self.jaw = look["jaw"]
+        self.parting = look["parting"]
+        self.brows = look["brows"]
+        # Eyes, nose and mouth: where they are and how large.
+        self.eye_x = 0.32 + look["apart"]
+        self.eye_y = 0.02 + look["high"]
+        self.eye_size = look["eyes"]
+        self.gaze_x, self.gaze_y = (0.035 * scene.gaze.numpy()).T
+        self.nose_x = 0.085 * look["nose"]
+        self.nose_y = 0.31 + 0.5 * look["high"]
+        self.mouth_y = 0.6 + look["high"]
+        self.lips = look["lips"]
 
 
 def _build(scene: Scene) -> _Head:
     """All pieces of the heads; the last ten discs belong to none, they are the
     landmarks."""
-    head = _Head(scene)
-    add, chain = head.add, head.chain
-    look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
-    style, glasses, beard = (
-        scene.style.numpy(),
-        scene.glasses.numpy(),
-        scene.beard.numpy(),
-    )
-    smile, opening, painted = (
-        scene.smile.numpy(),
-        scene.opening.numpy(),
-        scene.makeup.numpy() > 0,
-    )
-    w, j, fold = (
-        look["width"],
-        look["jaw"],
-        np.clip((scene.age.numpy() - 0.3) / 0.7, 0, 1),
-    )
-    is_style = {name: style == k for k, name in enumerate(STYLES)}
-    part, hairy = look["parting"], ~is_style["bald"]
-
-    # Behind the face: hair, neck, clothes, ears.
-    mane = is_style["long"]
-    add(
-        "hair",
-        (-0.6, 0.9, -0.25, 0.36),
-        (0.6, 0.9, -0.25, 0.36),
-        (0, -0.3, -0.1, 0.86),
-        steps=3,
-        shown=mane,
-    )
-    for a, b, r in ((0.72, 0.1, 0.3), (0.74, -0.35, 0.36), (0.5, -0.78, 0.38)):
-        for s in (-1, 1):
-            add("hair", (s * a, b, -0.2, r), steps=3, shown=is_style["curly"])
-    add("hair", (0, -1.1, -0.15, 0.3), steps=3, shown=is_style["bun"])
-    add("hair", (0, -0.28, -0.1, 0.84), steps=3, shown=hairy)
-    add("skin", (0, 0.8, -0.25, 0.33), (0, 1.25, -0.3, 0.36), steps=2)
-    add(
-        "cloth",
-        (-0.85, 1.75, -0.3, 0.4),
-        (0.85, 1.75, -0.3, 0.4),
-        (0, 1.52, -0.3, 0.36),
-        steps=3,
-    )
-    add("skin", (0, 1.05, -0.15, 0.28), (0, 1.15, -0.15, 0.24), steps=2)
-    for s in (-1, 1):
-        add(
-            "skin",
-            (s * 0.76 * w, 0.02, -0.05, 0.15),
-            (s * 0.72 * w, 0.2, -0.05, 0.1),
-            steps=3,
-            shown=~mane,
-        )
-
-    # The face, what age and make-up do to it, the beard.
-    cheeks = [(s * 0.34 * w, 0.3, 0.12, 0.36 * w) for s in (-1, 1)]
-    add(
-        "skin",
-        (0, -0.24, 0, 0.72 * w),
-        *cheeks,
-        *((s * 0.14 * j, 0.64, 0.28, 0.26) for s in (-1, 1)),
-        steps=4,
-    )
-    for s in (-1, 1):
-        add("blush", (s * 0.42 * w, 0.33, 0.5, 0.13), shown=painted)
-        chain(
-            "beard",
-            (s * 0.66 * w, 0.1, 0.1, 0.09),
-            (s * 0.58 * w, 0.45, 0.2, 0.16),
-            shown=beard == 2,
-            steps=2,
-        )
-        add(
-            "crease",
-            (s * 0.2, 0.33, 0.74, 0.024 * fold),
-            (s * 0.36, 0.6, 0.62, 0.014 * fold),
-            shown=fold > 0,
-        )
-        for y in (-0.06, 0.06):
-            add(
-                "crease",
-                (s * 0.54, 0, 0.5, 0.014 * fold),
-                (s * 0.64, y, 0.4, 0.014 * fold),
-                shown=fold > 0.1,
-            )
-    for y in (-0.42, -0.54):
-        ends = [(s * 0.26, y + 0.02, 0.6, 0.02 * fold) for s in (-1, 1)]
-        chain(
-            "crease", ends[0], (0, y - 0.02, 0.66, 0.02 * fold), ends[1], shown=fold > 0
-        )
-    jaw = [(s * 0.4 * w, 0.56, 0.35, 0.24) for s in (-1, 1)]
-    add(
-        "beard",
-        *jaw,
-        *((s * 0.14 * j, 0.78, 0.4, 0.22) for s in (-1, 1)),
-        steps=3,
-        shown=beard == 2,
-    )
-
-    # Eyes, under spectacles: a frame, its glass, then the eye on it.
-    eye_x, eye_y, big = 0.32 + look["apart"], 0.02 + look["high"], look["eyes"]
-    squint = 1 - 0.22 * np.clip(smile, 0, 1)
-    gaze_x, gaze_y = (0.035 * scene.gaze.numpy()).T
-    for s in (-1, 1):
-        add(
-            "frame", (s * (eye_x + 0.01), eye_y + 0.02, 0.66, 0.265), shown=glasses == 1
-        )
-        add("lens", (s * (eye_x + 0.01), eye_y + 0.02, 0.66, 0.215), shown=glasses == 1)
-    for s in (-1, 1):
-        x, h = s * eye_x, 0.088 * big * squint
-        corners = [(x + a * 0.085 * big, eye_y + 0.01, 0.62, 0.7 * h) for a in (-1, 1)]
-        add(
-            "lid",
-            *((x + a * 0.09, eye_y - 0.06, 0.63, 0.1) for a in (-1, 1)),
-            shown=painted,
-        )
-        add("white", *corners, (x, eye_y, 0.62, h))
-        add("iris", (x + gaze_x, eye_y + 0.5 * gaze_y, 0.64, 0.95 * h))
-        add("pupil", (x + gaze_x, eye_y + 0.5 * gaze_y, 0.64, 0.5 * h))
-        add("glint", (x + gaze_x + 0.03, eye_y + 0.5 * gaze_y - 0.035, 0.64, 0.025))
-        lashes = [(x + a * 0.15 * big, eye_y + 0.01, 0.61, 0.018) for a in (-s, s)]
-        chain("lash", lashes[0], (x, eye_y - 1.05 * h, 0.63, 0.026), lashes[1])
-        inner = (
-            s * 0.17,
-            eye_y - 0.2 + 0.07 * np.clip(-smile, 0, 1),
-            0.68,
-            0.036 * look["brows"],
-        )
-        arch = (x, eye_y - 0.27 - 0.04 * opening, 0.66, 0.042 * look["brows"])
-        chain(
-            "brow",
-            inner,
-            arch,
-            (s * (eye_x + 0.16), eye_y - 0.2, 0.58, 0.022 * look["brows"]),
-        )
-
-    # Nose.
-    nose_x, nose_y = 0.085 * look["nose"], 0.31 + 0.5 * look["high"]
-    chain("nose", (0, eye_y + 0.02, 0.66, 0.045), (0, nose_y, 0.86, 0.06), steps=3)
-    add(
-        "nose",
-        *((s * nose_x, nose_y + 0.02, 0.8, 0.055) for s in (-1, 1)),
-        (0, nose_y, 0.88, 0.085),
-        steps=4,
-    )
-    for s in (-1, 1):
-        add("crease", (s * 0.7 * nose_x, nose_y + 0.065, 0.82, 0.022))
-
-    # Mouth: corners rise with a smile; an open mouth has a straight upper lip.
-    mouth_y, thick = 0.6 + look["high"], look["lips"]
-    half = 0.24 + 0.06 * smile
-    corner_y, middle_y = mouth_y - 0.09 * smile, mouth_y + 0.045 * smile * (1 - opening)
-    t = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-    across = [
-        (half * a, middle_y + (corner_y - middle_y) * a * a, 0.68 - 0.1 * a * a)
-        for a in t
-    ]
-    gap = [
-        (x, y + 0.3 * opening * (1 - a * a), z, 0.02)
-        for (x, y, z), a in zip(across, t, strict=True)
-    ]
-    upper = [
-        (x, y - 0.018, z, 0.036 * thick * (1.15 - 0.6 * a * a))
-        for (x, y, z), a in zip(across, t, strict=True)
-    ]
-    lower = [
-        (x, y + 0.018, z, 0.05 * thick * (1.1 - 0.7 * a * a))
-        for (x, y, z, _), a in zip(gap, t, strict=True)
-    ]
-    for s in (-1, 1):
-        whisker = (
-            (0.03 * s, nose_y + 0.15, 0.8, 0.06),
-            (0.27 * s, mouth_y - 0.04, 0.66, 0.05),
-        )
-        chain("beard", *whisker, shown=beard > 0, steps=3)
-    chain("lips", *lower, steps=2)
-    chain("lips", *upper)
-    apart = opening > 0.12
-    add(
-        "mouth",
-        *gap[1:4],
-        *((x, y, z, 0.015) for x, y, z in (across[0], across[4])),
-        shown=apart,
-    )
-    add(
-        "teeth",
-        *((x, y + 0.02, z, 0.034) for x, y, z in (across[1], across[3])),
-        shown=opening > 0.3,
-    )
-    chain("seam", *((x, y, z, 0.014) for x, y, z in across), shown=~apart)
-
-    # Spectacles' bridge and temples, dark glasses, and the hair over the forehead.
-    for s in (-1, 1):
-        add(
-            "tinted",
-            *((s * (eye_x + a), eye_y + 0.03, 0.66, 0.2) for a in (-0.04, 0.06)),
-            shown=glasses == 2,
-        )
-        add(
-            "gleam",
-            *((s * eye_x - 0.08 + a, eye_y + 0.03 - a, 0.66, 0.022) for a in (0, 0.07)),
-            shown=glasses == 2,
-        )
-        temple = (
-            (s * (eye_x + 0.24), eye_y, 0.58, 0.024),
-            (s * 0.78 * w, eye_y - 0.02, 0, 0.024),
-        )
-        add("frame", *temple, shown=glasses > 0)
-    add(
-        "frame",
-        *((s * 0.1, eye_y - 0.01, 0.78, 0.026) for s in (-1, 1)),
-        shown=glasses > 0,
-    )
-    swept, tidy = (
-        (0.4 * part / 0.35, -0.62, 0.5, 0.16),
-        is_style["short"] | is_style["bun"],
-    )
-    add(
-        "hair",
-        *((s * 0.4 * w, -0.66, 0.1, 0.24) for s in (-1, 1)),
-        (0, -0.84, 0.1, 0.24),
-        steps=1,
-        shown=hairy,
-    )
-    for s in (-1, 1):
-        add(
-            "hair",
-            (s * 0.6 * w, -0.5, 0.25, 0.15),
-            swept,
-            (0, -0.86, 0.2, 0.2),
-            steps=3,
-            shown=tidy,
-        )
-    for s in (-1, 1):
-        lock = (
-            (part, -0.84, 0.4, 0.17),
-            (s * 0.55 * w, -0.5, 0.35, 0.17),
-            (s * 0.72 * w, 0.1, 0.1, 0.12),
-        )
-        chain("hair", *lock, steps=3, shown=mane)
-        for a, b in ((0.6, -0.5), (0.36, -0.7), (0.1, -0.78)):
-            add("hair", (s * a * w, b, 0.4, 0.2), steps=3, shown=is_style["curly"])
-
-    eyes = [(s * eye_x, eye_y, 0.62) for s in (-1, 1)]
-    brows = [(s * eye_x, eye_y - 0.27 - 0.04 * opening, 0.66) for s in (-1, 1)]
-    places = [
-        *eyes,
-        (0, nose_y, 0.9),
-        across[0],
-        across[4],
-        *brows,
-        upper[2][:3],
-        lower[2][:3],
-        (0, 0.9, 0.3),
-    ]
-    head.discs += [(*place, 0) for place in places]
+    head, face = _Head(scene), _Face(scene)
+    _add_behind(head, face)
+    _add_face(head, face)
+    for side in SIDES:
+        _add_clear_glasses(head, face, side)
+    for side in SIDES:
+        _add_eye(head, face, side)
+    _add_nose(head, face)
+    mouth = _mouth(face)
+    _add_mouth(head, face, mouth)
+    _add_spectacles(head, face)
+    _add_forehead(head, face)
+    head.discs += _landmarks(face, mouth)
     return head
 
 
+def _add_behind(head: _Head, face: _Face) -> None:
+    """Behind the face: hair, neck, clothes, ears."""
+    left, right = (-0.6, 0.9, -0.25, 0.36), (0.6, 0.9, -0.25, 0.36)
+    head.add("hair", left, right, (0, -0.3, -0.1, 0.86), steps=3, shown=face.long)
+    for x, y, radius in ((0.72, 0.1, 0.3), (0.74, -0.35, 0.36), (0.5, -0.78, 0.38)):
+        for s in SIDES:
+            head.add("hair", (s * x, y, -0.2, radius), steps=3, shown=face.curly)
+    head.add("hair", (0, -1.1, -0.15, 0.3), steps=3, shown=face.bun)
+    head.add("hair", (0, -0.28, -0.1, 0.84), steps=3, shown=~face.bald)
+    head.add("skin", (0, 0.8, -0.25, 0.33), (0, 1.25, -0.3, 0.36), steps=2)
+    right, left = (-0.85, 1.75, -0.3, 0.4), (0.85, 1.75, -0.3, 0.4)
+    head.add("cloth", right, left, (0, 1.52, -0.3, 0.36), steps=3)
+    head.add("skin", (0, 1.05, -0.15, 0.28), (0, 1.15, -0.15, 0.24), steps=2)
+    for s in SIDES:
+        upper = (s * 0.76 * face.wide, 0.02, -0.05, 0.15)
+        lower = (s * 0.72 * face.wide, 0.2, -0.05, 0.1)
+        head.add("skin", upper, lower, steps=3, shown=~face.long)
+
+
+def _add_face(head: _Head, face: _Face) -> None:
+    """The face, what age and make-up do to it, the beard."""
+    wide, jaw, fold = face.wide, face.jaw, face.fold
+    full = face.beard == BEARDS.index("full")
+    skull = (0, -0.24, 0, 0.72 * wide)
+    cheeks: list[Disc] = [(s * 0.34 * wide, 0.3, 0.12, 0.36 * wide) for s in SIDES]
+    chin = [(s * 0.14 * jaw, 0.64, 0.28, 0.26) for s in SIDES]
+    head.add("skin", skull, *cheeks, *chin, steps=4)
+    for s in SIDES:
+        head.add("blush", (s * 0.42 * wide, 0.33, 0.5, 0.13), shown=face.painted)
+        temple = (s * 0.66 * wide, 0.1, 0.1, 0.09)
+        cheek = (s * 0.58 * wide, 0.45, 0.2, 0.16)
+        head.chain("beard", temple, cheek, shown=full, steps=2)
+        upper = (s * 0.2, 0.33, 0.74, 0.024 * fold)
+        lower = (s * 0.36, 0.6, 0.62, 0.014 * fold)
+        head.add("crease", upper, lower, shown=fold > 0)
+        for y in (-0.06, 0.06):
+            inner = (s * 0.54, 0, 0.5, 0.014 * fold)
+            outer = (s * 0.64, y, 0.4, 0.014 * fold)
+            head.add("crease", inner, outer, shown=fold > 0.1)
+    for y in (-0.42, -0.54):
+        right, left = ((s * 0.26, y + 0.02, 0.6, 0.02 * fold) for s in SIDES)
+        middle = (0, y - 0.02, 0.66, 0.02 * fold)
+        head.chain("crease", right, middle, left, shown=fold > 0)
+    cheeks = [(s * 0.4 * wide, 0.56, 0.35, 0.24) for s in SIDES]
+    chin = [(s * 0.14 * jaw, 0.78, 0.4, 0.22) for s in SIDES]
+    head.add("beard", *cheeks, *chin, steps=3, shown=full)
+
+
+def _add_clear_glasses(head: _Head, face: _Face, side: int) -> None:
+    """A frame and its glass; the eye lies on it."""
+    clear = face.glasses == GLASSES.index("clear")
+    x, y = side * (face.eye_x + 0.01), face.eye_y + 0.02
+    head.add("frame", (x, y, 0.66, 0.265), shown=clear)
+    head.add("lens", (x, y, 0.66, 0.215), shown=clear)
+
+
+def _add_eye(head: _Head, face: _Face, side: int) -> None:
+    """Lid, eye, lashes and brow."""
+    x, y, size = side * face.eye_x, face.eye_y, face.eye_size
+    squint = 1 - 0.22 * np.clip(face.smile, 0, 1)
+    tall = 0.088 * size * squint
+    lid = [(x + s * 0.09, y - 0.06, 0.63, 0.1) for s in SIDES]
+    head.add("lid", *lid, shown=face.painted)
+    corners = [(x + s * 0.085 * size, y + 0.01, 0.62, 0.7 * tall) for s in SIDES]
+    head.add("white", *corners, (x, y, 0.62, tall))
+    look_x, look_y = x + face.gaze_x, y + 0.5 * face.gaze_y
+    head.add("iris", (look_x, look_y, 0.64, 0.95 * tall))
+    head.add("pupil", (look_x, look_y, 0.64, 0.5 * tall))
+    head.add("glint", (look_x + 0.03, look_y - 0.035, 0.64, 0.025))
+    start = (x - side * 0.15 * size, y + 0.01, 0.61, 0.018)
+    end = (x + side * 0.15 * size, y + 0.01, 0.61, 0.018)
+    head.chain("lash", start, (x, y - 1.05 * tall, 0.63, 0.026), end)
+    frown = 0.07 * np.clip(-face.smile, 0, 1)
+    inner = (side * 0.17, y - 0.2 + frown, 0.68, 0.036 * face.brows)
+    arch = (x, y - 0.27 - 0.04 * face.opening, 0.66, 0.042 * face.brows)
+    outer = (side * (face.eye_x + 0.16), y - 0.2, 0.58, 0.022 * face.brows)
+    head.chain("brow", inner, arch, outer)
+
+
+def _add_nose(head: _Head, face: _Face) -> None:
+    x, y = face.nose_x, face.nose_y
+    root = (0, face.eye_y + 0.02, 0.66, 0.045)
+    head.chain("nose", root, (0, y, 0.86, 0.06), steps=3)
+    wings = [(s * x, y + 0.02, 0.8, 0.055) for s in SIDES]
+    head.add("nose", *wings, (0, y, 0.88, 0.085), steps=4)
+    for s in SIDES:
+        head.add("crease", (s * 0.7 * x, y + 0.065, 0.82, 0.022))
+
+
+@dataclass
+class _Mouth:
+    """Five discs each, from the right corner to the left."""
+
+    between: list[Disc]  # where the lips meet
+    gap: list[Disc]  # the lower edge of what is open
+    upper: list[Disc]
+    lower: list[Disc]
+
+
+def _mouth(face: _Face) -> _Mouth:
+    """Corners rise with a smile; an open mouth has a straight upper lip."""
+    half = 0.24 + 0.06 * face.smile
+    corner = face.mouth_y - 0.09 * face.smile
+    middle = face.mouth_y + 0.045 * face.smile * (1 - face.opening)
+    mouth = _Mouth([], [], [], [])
+    for a in np.array([-1.0, -0.5, 0.0, 0.5, 1.0]):
+        x = half * a
+        y = middle + (corner - middle) * a * a
+        z = 0.68 - 0.1 * a * a
+        open_y = y + 0.3 * face.opening * (1 - a * a)
+        thin = 0.036 * face.lips * (1.15 - 0.6 * a * a)
+        thick = 0.05 * face.lips * (1.1 - 0.7 * a * a)
+        mouth.between.append((x, y, z, 0.014))
+        mouth.gap.append((x, open_y, z, 0.02))
+        mouth.upper.append((x, y - 0.018, z, thin))
+        mouth.lower.append((x, open_y + 0.018, z, thick))
+    return mouth
+
+
+def _with_radius(disc: Disc, radius: Value, down: float = 0) -> Disc:
+    x, y, z, _ = disc
+    return x, y + down, z, radius
+
+
+def _add_mouth(head: _Head, face: _Face, mouth: _Mouth) -> None:
+    for s in SIDES:
+        under_nose = (0.03 * s, face.nose_y + 0.15, 0.8, 0.06)
+        at_corner = (0.27 * s, face.mouth_y - 0.04, 0.66, 0.05)
+        head.chain("beard", under_nose, at_corner, shown=face.beard > 0, steps=3)
+    head.chain("lips", *mouth.lower, steps=2)
+    head.chain("lips", *mouth.upper)
+    right, inner_right, _, inner_left, left = mouth.between
+    corners = [_with_radius(disc, 0.015) for disc in (right, left)]
+    apart = face.opening > 0.12
+    head.add("mouth", *mouth.gap[1:4], *corners, shown=apart)
+    teeth = [_with_radius(disc, 0.034, 0.02) for disc in (inner_right, inner_left)]
+    head.add("teeth", *teeth, shown=face.opening > 0.3)
+    head.chain("seam", *mouth.between, shown=~apart)
+
+
+def _add_spectacles(head: _Head, face: _Face) -> None:
+    """Dark glasses, temples and the bridge."""
+    x, y = face.eye_x, face.eye_y
+    dark = face.glasses == GLASSES.index("dark")
+    worn = face.glasses > 0
+    for s in SIDES:
+        inner = (s * (x - 0.04), y + 0.03, 0.66, 0.2)
+        outer = (s * (x + 0.06), y + 0.03, 0.66, 0.2)
+        head.add("tinted", inner, outer, shown=dark)
+        lower = (s * x - 0.08, y + 0.03, 0.66, 0.022)
+        upper = (s * x - 0.08 + 0.07, y + 0.03 - 0.07, 0.66, 0.022)
+        head.add("gleam", lower, upper, shown=dark)
+        hinge = (s * (x + 0.24), y, 0.58, 0.024)
+        ear = (s * 0.78 * face.wide, y - 0.02, 0, 0.024)
+        head.add("frame", hinge, ear, shown=worn)
+    bridge = [(s * 0.1, y - 0.01, 0.78, 0.026) for s in SIDES]
+    head.add("frame", *bridge, shown=worn)
+
+
+def _add_forehead(head: _Head, face: _Face) -> None:
+    """The hair over the forehead."""
+    wide, parting = face.wide, face.parting
+    temples = [(s * 0.4 * wide, -0.66, 0.1, 0.24) for s in SIDES]
+    head.add("hair", *temples, (0, -0.84, 0.1, 0.24), shown=~face.bald)
+    swept = (0.4 * parting / 0.35, -0.62, 0.5, 0.16)
+    tidy = face.short | face.bun
+    for s in SIDES:
+        temple = (s * 0.6 * wide, -0.5, 0.25, 0.15)
+        head.add("hair", temple, swept, (0, -0.86, 0.2, 0.2), steps=3, shown=tidy)
+    for s in SIDES:
+        top = (parting, -0.84, 0.4, 0.17)
+        middle = (s * 0.55 * wide, -0.5, 0.35, 0.17)
+        end = (s * 0.72 * wide, 0.1, 0.1, 0.12)
+        head.chain("hair", top, middle, end, steps=3, shown=face.long)
+        for x, y in ((0.6, -0.5), (0.36, -0.7), (0.1, -0.78)):
+            curl = (s * x * wide, y, 0.4, 0.2)
+            head.add("hair", curl, steps=3, shown=face.curly)
+
+
+def _landmarks(face: _Face, mouth: _Mouth) -> list[Disc]:
+    """In the order of ``LANDMARKS``."""
+    brow_y = face.eye_y - 0.27 - 0.04 * face.opening
+    right, left = -face.eye_x, face.eye_x
+    return [
+        (right, face.eye_y, 0.62, 0),
+        (left, face.eye_y, 0.62, 0),
+        (0, face.nose_y, 0.9, 0),
+        _with_radius(mouth.between[0], 0),
+        _with_radius(mouth.between[4], 0),
+        (right, brow_y, 0.66, 0),
+        (left, brow_y, 0.66, 0),
+        _with_radius(mouth.upper[2], 0),
+        _with_radius(mouth.lower[2], 0),
+        (0, 0.9, 0.3, 0),
+    ]
+
+
 def _drawings(
-    scene: Scene, size: int
+    scene: Scene,
+    size: int,
 ) -> tuple[list[UInt8[np.ndarray, "fine fine"]], Float[np.ndarray, "n l 2"]]:
     """The maps of inks, and the landmarks in units of the image's side."""
     head = _build(scene)
     places, reach = head.project()
-    towards = np.stack(
-        [0.8 * scene.light.numpy(), np.full(len(scene), -0.6)], -1
-    ).astype(np.float32)[:, None, None]
+    light = np.stack([0.8 * scene.light.numpy(), np.full(len(scene), -0.6)], -1)
+    towards = light.astype(np.float32)[:, None, None]
     inks, level, first, count = np.array(head.layers).T
     corners = np.empty((len(scene), len(inks), canvas.CORNERS, 2), np.float32)
     for wide in np.unique(count):
@@ -608,57 +617,57 @@ def _drawings(
         radii, step = reach[:, discs], level[some, None]
         centres = places[:, discs] + towards * (radii * _LEAN[step])[..., None]
         corners[:, some] = canvas.hulls(size * centres, size * radii * _COVER[step])
-    each = zip(canvas.fixed(corners), np.stack(head.shown, 1), strict=True)
-    drawn = [
-        canvas.stamp(canvas.blank(size), polygons[on], inks[on].tolist())
-        for polygons, on in each
-    ]
+    polygons = canvas.fixed(corners)
+    shown = np.stack(head.shown, 1)
+    drawn = []
+    for i, on in enumerate(shown):
+        own = inks[on].tolist()
+        drawn.append(canvas.stamp(canvas.blank(size), polygons[i][on], own))
     return drawn, places[:, -len(LANDMARKS) :]
 
 
 def _tables(scene: Scene) -> np.ndarray:
     """The inks' colours in each portrait."""
     look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
-    age, makeup = scene.age.numpy()[:, None], scene.makeup.numpy()
+    age = scene.age.numpy()[:, None]
+    makeup = scene.makeup.numpy()
     skin = _SKIN[look["skin"]].astype(np.float32)
     grey = np.clip((age - 0.5) / 0.4, 0, 1)
     hair = (1 - grey) * _HAIR[scene.hair.numpy()] + grey * _GREY
     paint, frame = _LIPSTICK[makeup], _FRAME[look["frame"]]
-    lips = np.where(makeup[:, None] > 0, paint, skin * (0.86, 0.62, 0.62) + (14, 4, 6))
-    plain = {
-        "crease": skin * (0.74, 0.66, 0.66),
-        "blush": 0.8 * skin + 0.2 * paint,
-        "lid": 0.5 * skin + 0.5 * paint,
-    }
-    plain |= {
-        "iris": _IRIS[look["iris"]],
-        "brow": 0.72 * hair + 0.06 * skin,
-        "seam": 0.55 * lips,
-    }
-    plain |= {
-        "frame": frame,
-        "tinted": 0.3 * frame + 14,
-        "lens": 0.78 * skin + (48, 54, 56),
-    }
+    bare = skin * (0.86, 0.62, 0.62) + (14, 4, 6)
+    lips = np.where(makeup[:, None] > 0, paint, bare)
     lit = {
         "cloth": _CLOTH[scene.cloth.numpy()],
         "skin": skin,
         "hair": hair,
+        "beard": 0.74 * hair + 0.18 * skin,
+        "nose": 1.01 * skin,
         "lips": 1.1 * lips,
     }
-    lit |= {"beard": 0.74 * hair + 0.18 * skin, "nose": 1.01 * skin}
+    flat = {
+        "crease": skin * (0.74, 0.66, 0.66),
+        "blush": 0.8 * skin + 0.2 * paint,
+        "iris": _IRIS[look["iris"]],
+        "brow": 0.72 * hair + 0.06 * skin,
+        "lid": 0.5 * skin + 0.5 * paint,
+        "seam": 0.55 * lips,
+        "frame": frame,
+        "lens": 0.78 * skin + (48, 54, 56),
+        "tinted": 0.3 * frame + 14,
+        **_SAME,
+    }
     colours = np.zeros((len(scene), max(_INKS.values()) + 1, 3), np.float32)
     for name, values in lit.items():
-        colours[:, _INKS[name] : _INKS[name] + 4] = values[:, None] * _LIGHT
-    for name, values in (_SAME | plain).items():
+        first = _INKS[name]
+        colours[:, first : first + _STEPS] = values[:, None] * _LIGHT
+    for name, values in flat.items():
         colours[:, _INKS[name]] = values
     opaque = np.arange(colours.shape[1]) > 0
-    return canvas.inkwell(
-        colours, colours, np.zeros(colours.shape[:2], np.int64), opaque
-    )
+    return canvas.plain_inkwell(colours, opaque)
 
 
-def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
+def render(scene: Scene, size: SupportsIndex) -> Float[Tensor, "n 3 size size"]:
     """Draw the portraits: an unsharp background, the head from back to front, a
     camera's look."""
     return canvas.render(_draw, scene, size)
@@ -666,17 +675,13 @@ def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
 
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
     n, size = len(scene), out.shape[-1]
-    tables, (drawn, _) = _tables(scene), _drawings(scene, size)
-    paint = np.stack(
-        [canvas.colour(inks, table) for inks, table in zip(drawn, tables, strict=True)]
-    )
-    ones = torch.ones(n, 3)
-    canvas.photograph(
-        paint,
-        _grounds(scene, size),
-        Camera(ones, ones[:, 0], scene.noise, scene.grain),
-        out,
-    )
+    tables = _tables(scene)
+    drawn, _ = _drawings(scene, size)
+    paint = np.empty((n, size, size, 4), np.uint8)
+    for i in range(n):
+        paint[i] = canvas.colour(drawn[i], tables[i])
+    camera = canvas.plain_camera(scene.noise, scene.grain)
+    canvas.photograph(paint, _grounds(scene, size), camera, out)
 
 
 def _grounds(scene: Scene, size: int) -> UInt8[np.ndarray, "n size size 3"]:
@@ -685,23 +690,34 @@ def _grounds(scene: Scene, size: int) -> UInt8[np.ndarray, "n size size 3"]:
     ground = 0.5 * ground + 55 + 75 * scene.tints.numpy()[:, None, None]
     slope = np.linspace(-1, 1, 16)[:, None] * scene.light.numpy()[:, None, None, None]
     ground *= 1 + 0.22 * slope
-    soft = [
-        cv2.resize(
-            cv2.blur(image, (3, 3)), (size, size), interpolation=cv2.INTER_LINEAR
-        )
-        for image in ground
-    ]
-    return np.stack(soft).clip(0, 255).astype(np.uint8)
+    soft = np.empty((len(ground), size, size, 3), np.float32)
+    for i, image in enumerate(ground):
+        blurred = cv2.blur(image, (3, 3))
+        cv2.resize(blurred, (size, size), dst=soft[i], interpolation=cv2.INTER_LINEAR)
+    return soft.clip(0, 255).astype(np.uint8)
 
 
 # On which parts each landmark may be seen; a part of something else hides it.
-_ON = "eye eye nose {0} {0} brow brow lips|mouth lips|mouth skin|beard".format(
-    "lips|mouth|skin|beard"
-).split()
-_SEEN_ON = torch.tensor([[part in names.split("|") for part in PARTS] for names in _ON])
+_AROUND_MOUTH = ("lips", "mouth", "skin", "beard")
+_ON = {
+    "right eye": ("eye",),
+    "left eye": ("eye",),
+    "nose": ("nose",),
+    "right mouth corner": _AROUND_MOUTH,
+    "left mouth corner": _AROUND_MOUTH,
+    "right brow": ("brow",),
+    "left brow": ("brow",),
+    "upper lip": ("lips", "mouth"),
+    "lower lip": ("lips", "mouth"),
+    "chin": ("skin", "beard"),
+}
+_SEEN_ON = torch.zeros(len(LANDMARKS), len(PARTS), dtype=torch.bool)
+for _number, _landmark in enumerate(LANDMARKS):
+    for _part in _ON[_landmark]:
+        _SEEN_ON[_number, PARTS.index(_part)] = True
 
 
-def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
+def annotate(scene: Scene, size: SupportsIndex) -> dict[str, Tensor]:
     """The ground truth of ``render(scene, size)``, read from the same drawing at the
     pixels' centres.
 
@@ -711,29 +727,26 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
         ``identity``, ``hair``, ``style``, ``glasses``, ``beard``, ``makeup``, ``age``,
         ``smile``, ``opening``.
     """
-    check_size(size)
-    drawn, marks = _drawings(scene, size)
-    parts = torch.from_numpy(
-        _PARTS[np.stack([canvas.at_centres(inks) for inks in drawn])]
-    ).long()
-    landmarks = torch.from_numpy(marks.astype(np.float32)) * size
-    inside: Bool[Tensor, "n l"] = ((landmarks >= 0) & (landmarks < size)).all(-1)
-    column, row = landmarks.floor().long().clamp(0, size - 1).unbind(-1)
+    side = check_size(size)
+    drawn, marks = _drawings(scene, side)
+    inks = np.stack([canvas.at_centres(one) for one in drawn])
+    parts = torch.from_numpy(_PARTS[inks]).long()
+    landmarks = torch.from_numpy(marks.astype(np.float32)) * side
+    inside = ((landmarks >= 0) & (landmarks < side)).all(-1)
+    column, row = landmarks.floor().long().clamp(0, side - 1).unbind(-1)
     on = parts[torch.arange(len(scene))[:, None], row, column]
-    names = (
-        "identity",
-        "hair",
-        "style",
-        "glasses",
-        "beard",
-        "makeup",
-        "age",
-        "smile",
-        "opening",
-    )
+    seen = _SEEN_ON[torch.arange(len(LANDMARKS)), on]
     return {
         "landmarks": landmarks,
-        "visible": inside & _SEEN_ON[torch.arange(len(LANDMARKS)), on],
+        "visible": inside & seen,
         "part_labels": parts,
-        **{name: getattr(scene, name) for name in names},
+        "identity": scene.identity,
+        "hair": scene.hair,
+        "style": scene.style,
+        "glasses": scene.glasses,
+        "beard": scene.beard,
+        "makeup": scene.makeup,
+        "age": scene.age,
+        "smile": scene.smile,
+        "opening": scene.opening,
     }

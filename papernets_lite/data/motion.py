@@ -7,15 +7,22 @@ would stay behind when they move.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import cv2
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from papernets_lite.data import canvas, shapes
-from papernets_lite.data.canvas import Draws, Range, check_range
+from papernets_lite.data.canvas import (
+    Draws,
+    Range,
+    check_range,
+    check_size,
+    is_whole,
+    one_thread,
+)
 from papernets_lite.ops.checks import expect
 
 
@@ -34,7 +41,7 @@ class Film(canvas.Factors):
 
 
 def sample(
-    n: int,
+    n: SupportsIndex,
     generator: torch.Generator,
     *,
     frames: int = 8,
@@ -53,7 +60,7 @@ def sample(
     Args:
         n: how many films.
         generator: CPU generator; the same seed gives the same films on every machine.
-        frames: of each film.
+        frames: of each film, at least two.
         objects: fewest and most objects in a film.
         radius: smallest and largest mean radius, in units of the image's side.
         speed: slowest and fastest, in units of the side per frame; an object keeps its
@@ -81,69 +88,83 @@ def sample(
     }
     for name, bounds in ranges.items():
         check_range(name, bounds, 0, 1)
-    expect(frames >= 2, "at least two frames", frames)
-    scene = shapes.sample(
-        n, generator, objects=objects, radius=radius, textures=("plain",), **looks
-    )
+    enough = is_whole(frames) and frames >= 2
+    expect(enough, "at least two frames", frames)
+    taken = {"textures"} & looks.keys()
+    expect(not taken, "looks other than textures: objects that move are plain", taken)
+    plain = {"textures": ("plain",), **looks}
+    scene = shapes.sample(n, generator, objects=objects, radius=radius, **plain)
     # One seed for each film, from what it has drawn already: so it does not depend on
     # the others.
-    draws = Draws((scene.backgrounds[:, :2] * 2**24).long() @ torch.tensor([2**24, 1]))
-    m, time = objects[1], torch.arange(frames)[None, :, None]
+    drawn = (scene.backgrounds[:, :2] * 2**24).long()
+    draws = Draws(drawn @ torch.tensor([2**24, 1]))
+    m = objects[1]
+    time = torch.arange(frames)[None, :, None]
+
     way = draws.uniform(-math.pi, math.pi, m)
-    step = draws.uniform(*speed, m)[..., None] * torch.stack([way.cos(), way.sin()], -1)
+    direction = torch.stack([way.cos(), way.sin()], -1)
+    step = draws.uniform(*speed, m)[..., None] * direction
     passing = draws.uniform(0, 1, m) < leaving
     # when it is where ``scene`` has it, which is in view
     meet = draws.integers(0, frames, m)
-    swing = (
-        2
-        * math.pi
-        * (
-            time * draws.uniform(1 / 24, 1 / 8, m)[:, None]
-            + draws.uniform(0, 1, m)[:, None]
-        )
-    )
-    radii = scene.radii[:, None] * (
-        1 + zoom * draws.uniform(0, 1, m)[:, None] * swing.sin()
-    )
-    straight = (
-        scene.centres[:, None] + step[:, None] * (time - meet[:, None])[..., None]
-    )
-    wall = (scene.radii * (1 + zoom))[:, None, :, None].clamp(max=0.49)
-    room = 1 - 2 * wall
-    folded = wall + room - ((straight - wall).remainder(2 * room) - room).abs()
+    pace = draws.uniform(1 / 24, 1 / 8, m)[:, None]
+    phase = draws.uniform(0, 1, m)[:, None]
+    swing = 2 * math.pi * (time * pace + phase)
+    swell = zoom * draws.uniform(0, 1, m)[:, None]
+    radii = scene.radii[:, None] * (1 + swell * swing.sin())
+    since = (time - meet[:, None])[..., None]
+    straight = scene.centres[:, None] + step[:, None] * since
+    folded = _folded(straight, scene.radii * (1 + zoom))
+    turn = draws.uniform(-spin, spin, m)[:, None]
+    unsharp = draws.uniform(*blur, frames)
+    out_of_focus = draws.uniform(0, 1, frames) < unclear
     return Film(
         scene=scene,
         centres=torch.where(passing[:, None, :, None], straight, folded),
         radii=radii,
-        angles=scene.angles[:, None] + draws.uniform(-spin, spin, m)[:, None] * time,
-        blur=draws.uniform(*blur, frames) * (draws.uniform(0, 1, frames) < unclear),
+        angles=scene.angles[:, None] + turn * time,
+        blur=unsharp * out_of_focus,
         grain=draws.integers(0, 64, frames, 2),
     )
+
+
+def _folded(
+    straight: Float[Tensor, "n t m 2"],
+    reach: Float[Tensor, "n m"],
+) -> Float[Tensor, "n t m 2"]:
+    """Ways that turn back where an object of this radius meets the image's edge."""
+    wall = reach[:, None, :, None].clamp(max=0.49)
+    room = 1 - 2 * wall
+    return wall + room - ((straight - wall).remainder(2 * room) - room).abs()
 
 
 def stills(film: Film) -> shapes.Scene:
     """The frames of all films as scenes of ``shapes``, film after film."""
     frames = film.blur.shape[1]
-    moving = {
-        name: getattr(film, name).flatten(0, 1)
-        for name in ("centres", "radii", "angles", "grain")
-    }
+    every = film.scene[torch.arange(len(film)).repeat_interleave(frames)]
     return replace(
-        film.scene[torch.arange(len(film)).repeat_interleave(frames)], **moving
+        every,
+        centres=film.centres.flatten(0, 1),
+        radii=film.radii.flatten(0, 1),
+        angles=film.angles.flatten(0, 1),
+        grain=film.grain.flatten(0, 1),
     )
 
 
-def render(film: Film, size: int) -> Float[Tensor, "n t 3 size size"]:
+def render(film: Film, size: SupportsIndex) -> Float[Tensor, "n t 3 size size"]:
     """Draw the films."""
-    images = shapes.render(stills(film), size)
-    for place in film.blur.flatten().nonzero()[:, 0].tolist():
-        sigma = film.blur.flatten()[place].item() * size
-        for channel in images[place].numpy():
-            cv2.GaussianBlur(channel, (0, 0), sigma, dst=channel)
+    side = check_size(size)
+    images = shapes.render(stills(film), side)
+    blur = film.blur.flatten()
+    with one_thread():
+        for place in blur.nonzero()[:, 0].tolist():
+            sigma = blur[place].item() * side
+            for channel in images[place].numpy():
+                cv2.GaussianBlur(channel, (0, 0), sigma, dst=channel)
     return images.unflatten(0, film.blur.shape)
 
 
-def annotate(film: Film, size: int) -> dict[str, Tensor]:
+def annotate(film: Film, size: SupportsIndex) -> dict[str, Tensor]:
     """The ground truth of ``render(film, size)``.
 
     Returns:
@@ -154,43 +175,53 @@ def annotate(film: Film, size: int) -> dict[str, Tensor]:
         frame to where the same point is in the next, seen there or not; 0 for the
         ground and its shadows. An object is its place m.
     """
+    side = check_size(size)
     n, t, _ = film.radii.shape
     scene = stills(film)
-    truth = shapes.annotate(scene, size)
-    corners = shapes.outlines(scene, size)
-    turned = corners.roll(-1, 2)
-    whole = (corners[..., 0] * turned[..., 1] - corners[..., 1] * turned[..., 0]).sum(
-        2
-    ).abs() / 2
-    visible = (truth["masks"].sum((2, 3)) / whole).clamp(max=1).unflatten(0, (n, t))
-    boxes, labels, masks, areas = (
-        truth[name].unflatten(0, (n, t))
-        for name in ("boxes", "labels", "masks", "areas")
-    )
+    found = shapes.annotate(scene, side)
+    whole = _areas(shapes.outlines(scene, side))
+    seen = found["masks"].sum((2, 3))
+    truth = {name: values.unflatten(0, (n, t)) for name, values in found.items()}
+    valid = truth["areas"] > 0
+    return {
+        "boxes": truth["boxes"],
+        "labels": truth["labels"],
+        "valid": valid,
+        "visible": (seen / whole).clamp(max=1).unflatten(0, (n, t)),
+        "flow": _flow(film, truth["masks"], valid),
+    }
+
+
+def _areas(corners: Float[Tensor, "n m corners 2"]) -> Float[Tensor, "n m"]:
+    """Of the polygons, also of what lies outside the image."""
+    x, y = corners.unbind(-1)
+    next_x, next_y = x.roll(-1, 2), y.roll(-1, 2)
+    return (x * next_y - y * next_x).sum(2).abs() / 2
+
+
+def _flow(
+    film: Film,
+    masks: Bool[Tensor, "n t m h w"],
+    valid: Bool[Tensor, "n t m"],
+) -> Float[Tensor, "n s 2 h w"]:
+    """From each frame but the last to the next."""
+    size = masks.shape[-1]
     # p -> c' + r' / r R(a' - a) (p - c), written as p + M p + shift for each object.
     turn = film.angles.diff(dim=1)
     grow = film.radii[:, 1:] / film.radii[:, :-1]
-    a, b = grow * turn.cos() - 1, grow * turn.sin()
+    a = grow * turn.cos() - 1
+    b = grow * turn.sin()
     x, y = (film.centres[:, :-1] * size).unbind(-1)
-    shift = film.centres.diff(dim=1) * size - torch.stack(
-        [a * x - b * y, b * x + a * y], -1
-    )
+    of_centre = torch.stack([a * x - b * y, b * x + a * y], -1)
+    shift = film.centres.diff(dim=1) * size - of_centre
     numbers = torch.cat([a[..., None], b[..., None], shift], -1)  # (n, t - 1, m, 4)
-    flow = torch.zeros(n, t - 1, 2, size, size)
-    column, row = (
-        (torch.arange(size) + 0.5)[None, :],
-        (torch.arange(size) + 0.5)[:, None],
-    )
-    for i, j, k in (areas[:, :-1] > 0).nonzero().tolist():
-        a, b, right, down = numbers[i, j, k].tolist()
+    axis = torch.arange(size) + 0.5
+    column, row = axis[None, :], axis[:, None]
+    flow = torch.zeros(len(film), turn.shape[1], 2, size, size)
+    for i, j, k in valid[:, :-1].nonzero().tolist():
+        m11, m21, right, down = numbers[i, j, k].tolist()
+        dx = m11 * column - m21 * row + right
+        dy = m21 * column + m11 * row + down
         mask = masks[i, j, k]
-        flow[i, j][:, mask] = torch.stack(
-            [a * column - b * row + right, b * column + a * row + down]
-        )[:, mask]
-    return {
-        "boxes": boxes,
-        "labels": labels,
-        "valid": areas > 0,
-        "visible": visible,
-        "flow": flow,
-    }
+        flow[i, j][:, mask] = torch.stack([dx, dy])[:, mask]
+    return flow

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -104,3 +105,30 @@ def test_draws_of_a_seed_do_not_depend_on_the_others():
 def test_ranges_are_checked(bounds):
     with pytest.raises(ValueError, match="expected people="):
         canvas.check_range("people", bounds, 0, 10)
+
+
+def test_names_are_checked():
+    canvas.check_names("skies", ("noon",), ("noon", "grey"))
+    for wrong in ((), ("green",), ("noon", "green"), "noon"):
+        with pytest.raises(ValueError, match=r"expected skies from \('noon', 'grey'\)"):
+            canvas.check_names("skies", wrong, ("noon", "grey"))
+
+
+def test_whole_numbers_are_told_from_others():
+    canvas.check_range("people", (np.int64(1), 2), 0, 10, whole=True)
+    with pytest.raises(ValueError, match="whole numbers"):
+        canvas.check_range("people", (1.5, 2), 0, 10, whole=True)
+    assert canvas.check_size(np.int32(32)) == 32
+    assert type(canvas.check_size(np.int64(32))) is int
+    assert [canvas.is_whole(value) for value in (2, True, 2.0)] == [True, False, False]
+
+
+def test_opencv_draws_on_one_thread_and_is_left_as_it_was():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        with canvas.one_thread():
+            assert cv2.getNumThreads() == 1
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)

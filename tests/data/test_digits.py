@@ -1,5 +1,6 @@
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,8 +105,26 @@ def test_scenes_are_fast():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"objects": (3, 2)}, {"height": (0.2, 0.9)}, {"objects": (0, 2)}]
+    "wrong",
+    [
+        {"n": 0},
+        {"size": 15},
+        {"objects": (3, 2)},
+        {"height": (0.2, 0.9)},
+        {"objects": (0, 2)},
+    ],
 )
-def test_scenes_refuse_bad_ranges(wrong):
+def test_scenes_refuse_bad_requests(wrong):
+    generator = torch.Generator().manual_seed(0)
+    request = {"n": 1, "size": 64, "generator": generator, **wrong}
     with pytest.raises(ValueError, match="expected"):
-        data.digits.scenes(1, 64, torch.Generator().manual_seed(0), **wrong)
+        data.digits.scenes(**request)
+
+
+def test_numpys_whole_numbers_will_do():
+    one, other = (
+        data.digits.scenes(n, size, torch.Generator().manual_seed(0))
+        for n, size in ((2, 47), (np.int64(2), np.int64(47)))
+    )
+    for name, values in one.items():
+        assert torch.equal(values, other[name]), name

@@ -22,11 +22,13 @@ def test_colours_are_red_green_blue():
     assert cup[0] > 1.3 * cup[2]
 
 
-def test_backgrounds_are_crops_and_the_same_for_a_seed():
-    crops = photos.backgrounds(12, 48, seeded())
-    assert crops.shape == (12, 3, 48, 48)
-    assert torch.equal(crops[:5], photos.backgrounds(5, 48, seeded()))
-    assert len({tuple(crop.flatten()[:50].tolist()) for crop in crops}) == 12
+def test_crops_are_of_the_photographs_that_are_asked_for():
+    draws = torch.rand(12, 4, generator=seeded())
+    crops = photos.crops(photos.NAMES, draws, 48)
+    assert crops.shape == (12, 48, 48, 3)
+    assert len({crop.tobytes() for crop in crops}) == 12
+    grey = photos.crops(("gravel",), draws, 48).astype(int)
+    assert abs(grey[..., 0] - grey[..., 2]).max() < 3
 
 
 def test_stages_have_a_floor_below_their_horizon():
@@ -42,10 +44,19 @@ def test_stages_have_a_floor_below_their_horizon():
 def test_bad_requests_are_refused():
     with pytest.raises(ValueError, match="got 'sunset'"):
         photos.load("sunset")
-    with pytest.raises(ValueError, match="n >= 1"):
-        photos.backgrounds(0, 48, seeded())
+    draws = torch.rand(2, 4, generator=seeded())
+    with pytest.raises(ValueError, match="at least one photograph"):
+        photos.crops((), draws, 16)
+    with pytest.raises(ValueError, match="got 'sunset'"):
+        photos.crops(("sunset",), draws, 16)
+    with pytest.raises(ValueError, match=r"draws in \[0, 1\)"):
+        photos.crops(photos.NAMES, draws + 1, 16)
+    with pytest.raises(ValueError, match="at least 1 pixel"):
+        photos.crops(photos.NAMES, draws, 0)
     with pytest.raises(ValueError, match="at least 16 pixels"):
-        photos.backgrounds(1, 4, seeded())
+        photos.stages(draws, torch.full((2,), 0.5), 1)
+    with pytest.raises(ValueError, match="got 'marble'"):
+        photos.material("marble", (255, 255, 255))
 
 
 def test_load_knows_them_by_name():

@@ -156,29 +156,156 @@ def test_celeba(tmp_path, trusting):
     assert len(data.load("celeba", root=tmp_path, limit=1)["identity"]) == 1
 
 
+def write_coco(home, images, annotations, categories=None, kind="instances"):
+    """Annotations of the training part; what each picture shows is up to the caller."""
+    for folder in ("annotations", "train2017"):
+        (home / folder).mkdir(exist_ok=True)
+    content = {"images": images, "annotations": annotations}
+    if categories:
+        content["categories"] = categories
+    path = home / "annotations" / f"{kind}_train2017.json"
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
 def test_coco(tmp_path):
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "train2017").mkdir()
-    for name in ("1.jpg", "2.jpg"):
-        Image.new("RGB", (100, 50)).save(tmp_path / "train2017" / name)
     images = [{"id": 7, "file_name": "1.jpg"}, {"id": 9, "file_name": "2.jpg"}]
     person = {"image_id": 9, "bbox": [10, 20, 30, 20], "category_id": 1, "iscrowd": 0}
     nose = {"keypoints": [40, 10, 2, *[0] * 48]}
-    for kind, extra in (("instances", {}), ("person_keypoints", nose)):
-        content = {"images": images, "annotations": [{**person, **extra}]}
-        (tmp_path / "annotations" / f"{kind}_train2017.json").write_text(
-            json.dumps(content)
-        )
+    write_coco(tmp_path, images, [person])
+    write_coco(tmp_path, images, [{**person, **nose}], kind="person_keypoints")
+    for name in ("1.jpg", "2.jpg"):
+        Image.new("RGB", (100, 50)).save(tmp_path / "train2017" / name)
     got = data.load("coco", root=tmp_path, size=50)
     assert got["images"].shape == (2, 3, 50, 50)
     assert got["boxes"].tolist() == [[[0, 0, 0, 0]], [[5, 10, 20, 20]]]
     assert got["valid"].tolist() == [[False], [True]]
-    assert got["labels"].tolist() == [[0], [1]]
+    assert got["labels"].tolist() == [[0], [0]]
     assert "keypoints" not in got
     people = data.load("coco_keypoints", root=tmp_path, size=50)
     assert people["keypoints"].shape == (2, 1, 17, 2)
     assert people["keypoints"][1, 0, 0].tolist() == [20, 5]
     assert people["visible"].sum() == 1
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """One picture of 100 x 50 pixels; gives what writes its annotations."""
+    (tmp_path / "train2017").mkdir()
+    Image.new("RGB", (100, 50)).save(tmp_path / "train2017/1.jpg")
+    image = {"id": 1, "file_name": "1.jpg"}
+    thing = {"image_id": 1, "bbox": [40, 0, 10, 10], "category_id": 1}
+
+    def write(*changes, categories=None, **of_image):
+        things = [{**thing, **change} for change in changes]
+        write_coco(tmp_path, [{**image, **of_image}], things, categories)
+        return tmp_path
+
+    return write
+
+
+def test_cocos_labels_count_from_0_without_gaps(coco):
+    """COCO's ids run from 1 to 90 and name 80 categories."""
+    ids = [90, 1, 13]
+    categories = [{"id": number, "name": f"name {number} é"} for number in ids]
+    home = coco({"category_id": 90}, {"category_id": 13}, categories=categories)
+    got = data.load("coco", root=home)
+    assert got["labels"].tolist() == [[2, 1]]
+    names = public.category_names(root=home)
+    assert names == ("name 1 é", "name 13 é", "name 90 é")
+    # a file that lists no categories has those of its annotations
+    home = coco({"category_id": 90}, {"category_id": 13})
+    assert data.load("coco", root=home)["labels"].tolist() == [[1, 0]]
+    with pytest.raises(ValueError, match="names its categories"):
+        public.category_names(root=home)
+
+
+def test_crowds_are_passed_on_and_none_is_assumed(coco):
+    got = data.load("coco", root=coco({}, {"iscrowd": 1}, {"iscrowd": 0}))
+    assert got["crowd"].tolist() == [[False, True, False]]
+    assert got["valid"].all()
+
+
+def test_boxes_without_an_area_are_left_out(coco):
+    empty = [{"bbox": [1, 1, 0, 5]}, {"bbox": [1, 1, 5, 0]}]
+    got = data.load("coco", root=coco(*empty, {}), size=100)
+    assert got["boxes"].tolist() == [[[40, 0, 50, 10]]]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_id": 2}, "expected an image that is listed"),
+        ({"bbox": [0, 0, 1]}, "four finite numbers"),
+        ({"bbox": [0, 0, float("nan"), 1]}, "four finite numbers"),
+    ],
+)
+def test_wrong_annotations_are_named(coco, change, said):
+    with pytest.raises(ValueError, match=said) as error:
+        data.load("coco", root=coco(change))
+    assert "download" not in str(error.value)
+
+
+def test_other_wrong_files_of_coco_are_named(coco):
+    home = coco({"category_id": 3}, categories=[{"id": 1, "name": "person"}])
+    with pytest.raises(ValueError, match="expected a category among"):
+        data.load("coco", root=home)
+    with pytest.raises(ValueError, match=r"1\.jpg to be 30 x 30 pixels"):
+        data.load("coco", root=coco({}, width=30, height=30))
+    path = home / "annotations/instances_train2017.json"
+    path.write_text(json.dumps({"images": [], "info": {}}), encoding="utf-8")
+    with pytest.raises(ValueError, match="expected a list 'annotations'"):
+        data.load("coco", root=home)
+    path.write_text('{"images": [', encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"damaged.*images\.cocodataset\.org"):
+        data.load("coco", root=home)
+
+
+def test_a_missing_picture_of_coco_is_named(coco):
+    home = coco({}, file_name="2.jpg")
+    with pytest.raises(FileNotFoundError, match=r"lacks .*2\.jpg") as error:
+        data.load("coco", root=home)
+    assert "download=True" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [{}, {"width": 50, "height": 100}])
+def test_a_picture_is_turned_as_its_exif_orientation_says(coco, given):
+    """Stored lying, seen upright: its white corner moves from the upper left to the
+    upper right, where the box is."""
+    home = coco({"bbox": [40, 0, 10, 10]}, **given)
+    picture = Image.new("RGB", (100, 50))
+    picture.paste((255, 255, 255), (0, 0, 10, 10))
+    orientation = Image.Exif()
+    orientation[0x112] = 6
+    picture.save(home / "train2017/1.jpg", exif=orientation.tobytes(), quality=95)
+    got = data.load("coco", root=home, size=100)
+    assert got["boxes"].tolist() == [[[40, 0, 50, 10]]]
+    assert got["images"][0, :, 1:9, 41:49].min() > 0.9
+    assert got["images"][0, :, :, :38].max() < 0.1
+    # annotated as it is stored: it stays
+    lying = coco({"bbox": [0, 0, 10, 10]}, width=100, height=50)
+    got = data.load("coco", root=lying, size=100)
+    assert got["images"][0, :, 1:9, 1:9].min() > 0.9
+
+
+def test_pictures_of_voc_are_turned_where_their_labels_are(tmp_path):
+    home = tmp_path / "VOCdevkit" / "VOC2012"
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (home / folder).mkdir(parents=True)
+    (home / "ImageSets/Segmentation/train.txt").write_text("a\nb\n")
+    orientation = Image.Exif()
+    orientation[0x112] = 6
+    picture = Image.new("RGB", (80, 40))
+    picture.paste((255, 255, 255), (0, 0, 40, 40))
+    for name, shape in (("a", (40, 80)), ("b", (80, 40))):
+        path = home / f"JPEGImages/{name}.jpg"
+        picture.save(path, exif=orientation.tobytes(), quality=95)
+        Image.new("P", shape).save(home / f"SegmentationClass/{name}.png")
+    got = data.load("voc_segmentation", root=tmp_path, size=80)
+    turned, stored = got["images"].mean(1)
+    assert turned[2:38, 2:38].min() > 0.9, "white above"
+    assert turned[42:78, 2:38].max() < 0.1
+    assert stored[2:38, 2:38].min() > 0.9, "white on the left"
+    assert stored[2:38, 42:78].max() < 0.1
 
 
 @pytest.mark.parametrize("name", public.SOURCES)
@@ -187,14 +314,11 @@ def test_missing_data_says_where_it_was_looked_for_and_what_was_expected(
 ):
     with pytest.raises(FileNotFoundError) as error:
         data.load(name, root=tmp_path)
-    for part in (
-        name,
-        str(tmp_path),
-        "is not there",
-        public.SOURCES[name].expects,
-        "download=True",
-    ):
+    source = public.SOURCES[name]
+    for part in (name, str(tmp_path), "is not there", source.expects, source.hint):
         assert part in str(error.value)
+    # nobody is told to do what is refused
+    assert ("download=True" in str(error.value)) == (not name.startswith("coco"))
 
 
 def test_damaged_data_is_called_damaged(tmp_path):
@@ -229,3 +353,25 @@ def test_unknown_names_and_parts_are_refused(tmp_path):
         data.load("imagenet")
     with pytest.raises(ValueError, match="train=True or False"):
         data.load("cifar10", root=tmp_path, train=None)
+
+
+@pytest.mark.parametrize("name", ["coco", "cifar10", "mnist5k"])
+@pytest.mark.parametrize(
+    "wrong", [{"size": 0}, {"size": -8}, {"limit": 0}, {"limit": -1}]
+)
+def test_sizes_and_limits_under_one_are_refused(tmp_path, name, wrong):
+    with pytest.raises(ValueError, match="at least 1 "):
+        data.load(name, root=tmp_path, **wrong)
+
+
+def test_numpys_whole_numbers_will_do(coco):
+    got = data.load("coco", root=coco({}), size=np.int64(50), limit=np.int32(1))
+    assert got["images"].shape == (1, 3, 50, 50)
+
+
+def test_a_root_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    with pytest.raises(FileNotFoundError) as error:
+        data.load("coco", root="~/pictures")
+    assert str(tmp_path / "pictures") in str(error.value)

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from papernets_lite.data import rooms
 from tests.helpers import fastest
@@ -33,16 +34,6 @@ def room(kind: str = "table", **changes) -> rooms.Scene:
 
 
 FULL = {"valid": torch.ones(1, 1, dtype=torch.bool)}
-
-
-def test_same_seed_same_bytes_and_rooms_do_not_depend_on_their_number():
-    few, many = rooms.sample(4, seeded(3)), rooms.sample(70, seeded(3))
-    once, more = rooms.render(few, 64), rooms.render(many, 64)
-    assert torch.equal(once, rooms.render(few, 64))
-    assert torch.equal(once, more[:4])
-    for name, values in rooms.annotate(few, 64).items():
-        assert torch.equal(values, rooms.annotate(many, 64)[name][:4]), name
-    assert 0 <= once.min() < once.max() <= 1
 
 
 def test_an_empty_room_by_hand():
@@ -157,6 +148,20 @@ def test_edges_in_brightness_by_hand():
     assert torch.equal(found[0], found[7])
 
 
+def test_edges_are_those_of_pictures_from_0_to_1():
+    for wrong in (torch.full((1, 3, 8, 8), 255.0), torch.full((1, 3, 8, 8), -0.1)):
+        with pytest.raises(ValueError, match=r"images in \[0, 1\]"):
+            rooms.edges2d(wrong)
+    with pytest.raises((ValueError, TypeCheckError), match="3"):
+        rooms.edges2d(torch.zeros(2, 1, 8, 8))
+
+
+def test_each_agent_has_an_action():
+    scene = rooms.sample(2, seeded())
+    with pytest.raises((ValueError, TypeCheckError), match="actions"):
+        rooms.step(scene, torch.tensor([0]))
+
+
 def test_agents_walk_turn_and_bump():
     scene = room(**FULL)
     for _ in range(2):
@@ -217,28 +222,6 @@ def test_questions_are_answered_by_the_room():
         else:
             assert [rooms.COLOURS[c] for c in these] == [answer]
     assert torch.equal(asked["answers"], rooms.ask(scene, seeded(6))["answers"])
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"n": 0},
-        {"objects": (3, 1)},
-        {"objects": (1, 20)},
-        {"kinds": ["piano"]},
-        {"colours": []},
-        {"noise": -0.1},
-    ],
-)
-def test_bad_requests_are_refused(wrong):
-    with pytest.raises(ValueError, match="expected"):
-        rooms.sample(**{"n": 2, "generator": seeded(), **wrong})
-
-
-def test_tiny_images_are_refused():
-    for f in (rooms.render, rooms.annotate):
-        with pytest.raises(ValueError, match="at least 16 pixels"):
-            f(rooms.sample(1, seeded()), 4)
 
 
 def test_an_image_with_its_truth_takes_less_than_three_milliseconds():
