@@ -34,7 +34,7 @@ def _words(item: Any) -> str:
     """An object, or its representations by MIME type, as a reader of plain text would
     like it."""
     if isinstance(item, Mapping):
-        for kind in ("text/markdown", "text/plain"):
+        for kind in ("text/plain", "text/markdown"):
             if kind in item:
                 return str(item[kind])
     # IPython's Markdown objects keep their text here.
