@@ -300,7 +300,8 @@ def test_line_integral_refuses(changes: dict, message: str) -> None:
 
 def run_js(module: str, code: str, tmp_path: Path) -> object:
     """Evaluate an expression with a widget's module as ``m``."""
-    (tmp_path / "m.mjs").write_text((JS / module).read_text())
+    script = (JS / module).read_text(encoding="utf-8")
+    (tmp_path / "m.mjs").write_text(script, encoding="utf-8")
     (tmp_path / "run.mjs").write_text(
         f'import * as m from "./m.mjs"; console.log(JSON.stringify({code}))'
     )

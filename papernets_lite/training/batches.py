@@ -34,7 +34,7 @@ class Batches(Iterator[dict[str, Tensor]]):
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
+        tensors: Mapping[str, Any],
         batch_size: int,
         *,
         generator: Generator,

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ def _draws(loss: Loss) -> bool:
 def fit(
     model: nn.Module,
     loss: Loss,
-    tensors: Mapping[str, Tensor] | Iterator[Any],
+    tensors: Mapping[str, Any] | Iterator[Any],
     *,
     optimizer: Callable[..., Optimizer],
     steps: int,
@@ -167,7 +168,7 @@ def fit(
 
 
 def _batches(
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Any],
     batch_size: int | None,
     seed: int,
     layout: torch.memory_format | None,
@@ -235,11 +236,12 @@ def compare(
         ValueError: For no arms, losses for other arms, one checkpoint for several arms,
             and as ``fit``.
     """
+    expect(builders, "at least one arm", builders)
     if isinstance(loss, Mapping):
         fits = set(loss) == set(builders)
         expect(fits, f"a loss for each of {list(builders)}", list(loss))
-    shared = len(builders) > 1 and isinstance(options.get("checkpoint"), (str, bytes))
-    shared = shared or hasattr(options.get("checkpoint"), "__fspath__")
+    one_file = isinstance(options.get("checkpoint"), (str, Path))
+    shared = one_file and len(builders) > 1
     expect(not shared, "a checkpoint for each arm, in a dict")
     given = {"loss": loss, "tensors": tensors, **options}
     nets, histories = {}, {}
