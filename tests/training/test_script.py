@@ -93,4 +93,4 @@ def test_a_chapter_runs_in_any_locale(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.stdout == "2 0\n", done.stderr
+    assert done.stdout == "2 3\n", done.stderr
