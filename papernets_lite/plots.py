@@ -111,12 +111,16 @@ def compress(picture: Image.Image) -> tuple[str, bytes]:
         The MIME type and the bytes: a drawing as PNG of few colours, a photograph as
         JPEG.
     """
-    buffer = io.BytesIO()
+    photograph = io.BytesIO()
+    picture.save(photograph, "JPEG", quality=52, optimize=True, progressive=True)
+    size = photograph.tell()
     if drawing := flat(picture):
-        drawing.save(buffer, "PNG", optimize=True)
-        return "image/png", buffer.getvalue()
-    picture.save(buffer, "JPEG", quality=60, optimize=True, progressive=True)
-    return "image/jpeg", buffer.getvalue()
+        sharp = io.BytesIO()
+        drawing.save(sharp, "PNG", optimize=True)
+        # Some photographs have few colours too: they are many bytes as a drawing.
+        if sharp.tell() <= 1.6 * size:
+            return "image/png", sharp.getvalue()
+    return "image/jpeg", photograph.getvalue()
 
 
 def encode(figure: Figure) -> tuple[str, bytes]:

@@ -256,7 +256,7 @@ def data_url(picture: Image.Image) -> str:
         encodings = [_webp(doubled, quality=60, method=6)]
     else:
         drawing = plots.flat(picture)
-        encodings = [_webp(picture, quality=45, method=6)]
+        encodings = [_webp(picture, quality=40, method=6)]
     if drawing:
         flat = drawing.convert("RGB")
         encodings.append(_webp(flat, lossless=True, quality=90, method=5))
