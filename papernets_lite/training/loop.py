@@ -126,7 +126,7 @@ def train(
             it has one.
         checkpoint: The file to write and, if it exists, to resume from, to the bit.
         save_every: Steps between checkpoints (one is also written at the end and on
-            Ctrl-C).
+            Ctrl-C, where the batch of the step that was cut off is left out).
         live: Draws the loss curves while training: ``plots.Live(name)``.
         look: Called with the number of steps done, to look in between: to draw
             samples, to measure. Its steps are not repeated by a resumed run.
