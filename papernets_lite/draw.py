@@ -13,12 +13,18 @@ import matplotlib
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
 from papernets_lite.ops.checks import expect
 
+# Oklab's matrix from (a, b) to the cube roots of what the three cones answer.
+_CONES = (
+    (0.3963377774, 0.2158037573),
+    (-0.1055613458, -0.0638541728),
+    (-0.0894841775, -1.291485548),
+)
 # Okabe and Ito's colours, told apart by colour-blind readers too; the yellow one is
 # left out: too pale on white.
 COLOURS = (
@@ -39,19 +45,49 @@ _SHIFT = 4  # OpenCV's fixed point: 1/16 pixel
 _FAR = 1e5  # enlarged pixels; beyond it OpenCV's integers overflow
 
 
+def in_range(image: Tensor) -> Tensor:
+    """The image itself, if it is one in [0, 1].
+
+    Args:
+        image: Of any shape, floating or bool. A net's answer may lie a little outside.
+
+    Returns:
+        The image.
+
+    Raises:
+        ValueError: For integers and for values below -2 or above 3, such as pictures in
+            [0, 255].
+    """
+    wanted = "an image in [0, 1]"
+    is_number = image.is_floating_point() or image.dtype == torch.bool
+    expect(is_number, f"{wanted}, floating", image.dtype)
+    if image.numel():
+        least, most = image.detach().float().aminmax()
+        far = bool(least < -2) or bool(most > 3)
+        expect(not far, wanted, f"values from {least:.4g} to {most:.4g}")
+    return image
+
+
 def resize(
     image: Float[Tensor, "c h w"], scale: int, *, smooth: bool = False
 ) -> Float[Tensor, "c H W"]:
-    """The image ``scale`` times larger, its pixels kept as squares (or smoothed).
+    """The image enlarged, its pixels kept as squares.
+
+    Args:
+        image: In [0, 1].
+        scale: How many times larger, at least 1.
+        smooth: Whether pixels flow into each other instead.
+
+    Returns:
+        The larger image, in [0, 1].
 
     Raises:
-        ValueError: for ``scale < 1``.
+        ValueError: For ``scale < 1``.
     """
     expect(scale >= 1, "scale >= 1", scale)
     mode = "bicubic" if smooth else "nearest"
-    return functional.interpolate(image[None], scale_factor=float(scale), mode=mode)[
-        0
-    ].clamp(0, 1)
+    large = functional.interpolate(image[None], scale_factor=float(scale), mode=mode)
+    return large[0].clamp(0, 1)
 
 
 def hues(angle: np.ndarray) -> np.ndarray:
@@ -64,22 +100,16 @@ def hues(angle: np.ndarray) -> np.ndarray:
     Returns:
         Red, green and blue in [0, 1], (..., 3).
     """
-    a, b = 0.13 * np.cos(angle), 0.13 * np.sin(angle)
-    long, middle, short = (
-        (0.72 + x * a + y * b) ** 3
-        for x, y in (
-            (0.3963377774, 0.2158037573),
-            (-0.1055613458, -0.0638541728),
-            (-0.0894841775, -1.291485548),
-        )
-    )
+    a = 0.13 * np.cos(angle)
+    b = 0.13 * np.sin(angle)
+    long, middle, short = [(0.72 + x * a + y * b) ** 3 for x, y in _CONES]
     red = 4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short
     green = -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short
     blue = -0.0041960863 * long - 0.7034186147 * middle + 1.707614701 * short
     linear = np.stack([red, green, blue], -1).clip(0, 1)
-    return np.where(
-        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
-    )
+    dark = 12.92 * linear
+    light = 1.055 * linear ** (1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, dark, light)
 
 
 def boxes(
@@ -89,25 +119,28 @@ def boxes(
     scale: int = 4,
     colour: tuple[int, int, int] = (255, 220, 0),
 ) -> Float[Tensor, "3 H W"]:
-    """``boxes`` (xyxy, pixels) as outlines.
+    """Boxes as outlines.
+
+    Args:
+        image: The picture, in [0, 1].
+        boxes: xyxy, in its pixels.
+        scale: How many times larger the result is.
+        colour: Red, green and blue in 0..255.
+
+    Returns:
+        The enlarged picture with the boxes on it.
 
     Raises:
-        ValueError: for a coordinate that is not finite.
+        ValueError: For a coordinate that is not finite.
     """
     finite = boxes.isfinite().all(1)
     expect(finite.all(), "finite boxes", boxes[~finite][:3].tolist())
     canvas = _canvas(image, scale)
     for x0, y0, x1, y1 in boxes.tolist():
+        corner = _fixed((x0, y0), scale)
+        opposite = _fixed((x1, y1), scale)
         for paint, thick in ((_INK, 4), (colour, 2)):
-            cv2.rectangle(
-                canvas,
-                _fixed((x0, y0), scale),
-                _fixed((x1, y1), scale),
-                paint,
-                thick,
-                cv2.LINE_AA,
-                _SHIFT,
-            )
+            cv2.rectangle(canvas, corner, opposite, paint, thick, cv2.LINE_AA, _SHIFT)
     return _tensor(canvas)
 
 
@@ -116,7 +149,7 @@ def masks(
 ) -> Float[Tensor, "3 H W"]:
     """``masks`` as translucent colours, one each; where they overlap, the last lies on
     top."""
-    out = image.detach().float().cpu().clone()
+    out = in_range(image).detach().float().cpu().clone()
     for number, mask in enumerate(masks.cpu()):
         paint = torch.tensor(_PAINT[number % len(_PAINT)])[:, None] / 255
         out[:, mask] = 0.45 * out[:, mask] + 0.55 * paint
@@ -142,15 +175,15 @@ def heatmap(
     expect(not bad, f"a finite heat map, got {bad} values that are not")
     # colour is left to the heat
     base = 0.35 + 0.5 * _tensor(_canvas(image, scale)).mean(0, keepdim=True)
-    values = heat.detach().float().cpu()[None, None]
     values = functional.interpolate(
-        values, size=base.shape[1:], mode="bilinear", align_corners=False
-    )[0, 0].clamp(0, 1)
-    colour = (
-        torch.from_numpy(matplotlib.colormaps["inferno"](values.numpy())[..., :3])
-        .permute(2, 0, 1)
-        .float()
+        heat.detach().float().cpu()[None, None],
+        size=base.shape[1:],
+        mode="bilinear",
+        align_corners=False,
     )
+    values = values[0, 0].clamp(0, 1)
+    coloured = matplotlib.colormaps["inferno"](values.numpy())[..., :3]
+    colour = torch.from_numpy(coloured).permute(2, 0, 1).float()
     opacity = 0.65 * values.sqrt()
     return base * (1 - opacity) + colour * opacity
 
@@ -179,77 +212,97 @@ def skeleton(
             is it?).
         fade: how far the picture gives way to white, for contrast.
     """
-    canvas = _canvas(fade + (1 - fade) * image, scale)
+    canvas = _canvas(fade + (1 - fade) * in_range(image), scale)
     finite = keypoints.isfinite().all(-1)
     covered = torch.zeros_like(visible) if hidden is None else hidden & ~visible
-    rainbow = (
-        (255 * hues(2 * np.pi * np.arange(len(limbs)) / max(1, len(limbs))))
-        .round()
-        .astype(int)
-        .tolist()
-    )
-    thick = max(1, round(0.6 * scale))
-    rows = zip(
-        keypoints.tolist(),
-        (visible & finite).tolist(),
-        (covered & finite).tolist(),
-        strict=True,
-    )
-    for person, (points, shown, hollow) in enumerate(rows):
+    shown = (visible & finite).tolist()
+    hollow = (covered & finite).tolist()
+    rainbow = _rainbow(len(limbs))
+    for person, points in enumerate(keypoints.tolist()):
         for number, (a, b) in enumerate(limbs):
-            if not (shown[a] and shown[b]):
-                continue
-            paint = _PAINT[person % len(_PAINT)] if by_person else rainbow[number]
-            ends = _fixed(points[a], scale), _fixed(points[b], scale)
-            cv2.line(canvas, *ends, _INK, thick + 2, cv2.LINE_AA, _SHIFT)
-            cv2.line(canvas, *ends, paint, thick, cv2.LINE_AA, _SHIFT)
-        for point, full, empty in zip(points, shown, hollow, strict=True):
-            if full or empty:
-                for radius, paint in _DISC if full else _RING:
-                    size = round(radius * scale * (1 << _SHIFT))
-                    cv2.circle(
-                        canvas,
-                        _fixed(point, scale),
-                        size,
-                        paint,
-                        cv2.FILLED,
-                        cv2.LINE_AA,
-                        _SHIFT,
-                    )
+            if shown[person][a] and shown[person][b]:
+                paint = _PAINT[person % len(_PAINT)] if by_person else rainbow[number]
+                _limb(canvas, points[a], points[b], scale, paint)
+        for joint, point in enumerate(points):
+            if shown[person][joint]:
+                _joint(canvas, point, scale, _DISC)
+            elif hollow[person][joint]:
+                _joint(canvas, point, scale, _RING)
     return _tensor(canvas)
 
 
-def labels(image: Int[Tensor, "h w"], *, scale: int = 4) -> Float[Tensor, "3 H W"]:
-    """A label map as colours; 0 is white.
+def _rainbow(count: int) -> list[list[int]]:
+    """That many colours, evenly around the circle of hues."""
+    angles = 2 * np.pi * np.arange(count) / max(1, count)
+    return (255 * hues(angles)).round().astype(int).tolist()
+
+
+def _limb(
+    canvas: np.ndarray,
+    start: Sequence[float],
+    end: Sequence[float],
+    scale: int,
+    paint: Sequence[int],
+) -> None:
+    ends = _fixed(start, scale), _fixed(end, scale)
+    thick = max(1, round(0.6 * scale))
+    cv2.line(canvas, *ends, _INK, thick + 2, cv2.LINE_AA, _SHIFT)
+    cv2.line(canvas, *ends, paint, thick, cv2.LINE_AA, _SHIFT)
+
+
+def _joint(
+    canvas: np.ndarray, point: Sequence[float], scale: int, discs: Sequence[tuple]
+) -> None:
+    centre = _fixed(point, scale)
+    for radius, paint in discs:
+        size = round(radius * scale * (1 << _SHIFT))
+        cv2.circle(canvas, centre, size, paint, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+
+def labels(image: Integer[Tensor, "h w"], *, scale: int = 4) -> Float[Tensor, "3 H W"]:
+    """A label map as colours.
+
+    Args:
+        image: Labels from 0, of any integer type; 0 is white, and after the last colour
+            comes the first again.
+        scale: How many times larger the result is.
+
+    Returns:
+        The picture.
 
     Raises:
-        ValueError: for a negative label.
+        ValueError: For a negative label.
     """
     least = int(image.min()) if image.numel() else 0
     expect(least >= 0, "labels from 0", least)
     table = torch.tensor([_PAPER, *_PAINT]) / 255
-    index = torch.where(image > 0, (image - 1) % len(_PAINT) + 1, 0).cpu()
+    wide = image.long().cpu()  # bytes would index as a mask
+    index = torch.where(wide > 0, (wide - 1) % len(_PAINT) + 1, 0)
     return resize(table[index].permute(2, 0, 1), scale)
 
 
 def grid(
     images: Sequence[Tensor], columns: int, *, pad: int = 2
 ) -> Float[Tensor, "3 H W"]:
-    """Equally large images in rows of ``columns``, on white.
+    """Equally large images in rows, on white.
+
+    Args:
+        images: (c, h, w) of one or three channels, in [0, 1].
+        columns: How many stand in a row.
+        pad: White pixels between two.
+
+    Returns:
+        One picture of them all.
 
     Raises:
-        ValueError: for no images, images of different sizes or ``columns < 1``.
+        ValueError: For no images, images of different sizes or ``columns < 1``.
     """
-    expect(
-        len(images) and columns >= 1,
-        "at least one image and column",
-        len(images),
-        columns,
-    )
+    some = len(images) and columns >= 1
+    expect(some, "at least one image and column", len(images), columns)
     sizes = {tuple(image.shape[1:]) for image in images}
     expect(len(sizes) == 1, "images of one size", *sorted(sizes))
     tiles = torch.stack(
-        [image.detach().float().cpu().expand(3, -1, -1) for image in images]
+        [in_range(image).detach().float().cpu().expand(3, -1, -1) for image in images]
     )
     # White to the right of each tile, below it, and after the last one.
     tiles = functional.pad(
@@ -262,7 +315,9 @@ def grid(
 
 
 def _canvas(image: Tensor, scale: int) -> np.ndarray:
-    large = resize(image.detach().float().cpu().expand(3, -1, -1), scale, smooth=True)
+    large = resize(
+        in_range(image).detach().float().cpu().expand(3, -1, -1), scale, smooth=True
+    )
     return np.ascontiguousarray((255 * large.permute(1, 2, 0)).round().byte().numpy())
 
 
@@ -272,7 +327,9 @@ def _tensor(canvas: np.ndarray) -> Tensor:
 
 def _fixed(point: Sequence[float], scale: int) -> tuple[int, int]:
     """A position as OpenCV's fixed-point number, whose integers are pixel centres."""
-    x, y = (
-        min(max(float(v) * scale - 0.5, -_FAR), _FAR) * (1 << _SHIFT) for v in point
-    )
-    return round(x), round(y)
+    fixed = []
+    for value in point:
+        enlarged = min(max(float(value) * scale - 0.5, -_FAR), _FAR)
+        fixed.append(round(enlarged * (1 << _SHIFT)))
+    x, y = fixed
+    return x, y

@@ -7,13 +7,13 @@ legends which a chapter adds to a figure take it too.
 
 import io
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from cycler import cycler
-from IPython.display import display
 from jaxtyping import Float, Real
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -21,13 +21,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from papernets_lite.draw import COLOURS, hues
+from papernets_lite.display import display, in_jupyter
+from papernets_lite.draw import COLOURS, hues, in_range
 from papernets_lite.ops.checks import expect
 
 INK, MUTED, GRID = "#24292f", "#57606a", "#d8dee4"
 DPI = 110
 POINTS = 80  # of a curve: no more can be told apart
 INCH = 96  # screen pixels of an inch: how wide a figure is shown
+SHARP = 5 * INCH // 4  # dots of an inch of a drawing: dense screens show more
 # a widget draws dozens before it shows one
 plt.rc("figure", dpi=DPI, facecolor="white", max_open_warning=0)
 plt.rc("figure.constrained_layout", use=True)
@@ -60,7 +62,15 @@ def axes(
 
 
 def render(figure: Figure, dpi: int = DPI) -> Image.Image:
-    """The figure as a picture."""
+    """The figure as a picture.
+
+    Args:
+        figure: From ``axes``; it stays open.
+        dpi: Dots of an inch.
+
+    Returns:
+        The picture in RGB.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return Image.open(buffer).convert("RGB")
@@ -74,30 +84,52 @@ def tensor(figure: Figure) -> Float[Tensor, "3 h w"]:
 
 
 def flat(picture: Image.Image) -> Image.Image | None:
-    """A drawing reduced to few colours; ``None`` where that would show, as in
-    photographs."""
+    """A drawing reduced to few colours.
+
+    Args:
+        picture: In RGB.
+
+    Returns:
+        The picture with a palette; None where that would show, as in photographs.
+    """
+    before = np.asarray(picture, np.float32)
     for colours in (40, 96):
         reduced = picture.quantize(colours, dither=Image.Dither.NONE)
-        error = np.asarray(reduced.convert("RGB"), np.float32) - np.asarray(
-            picture, np.float32
-        )
-        if np.square(error).mean() < 3**2:
+        after = np.asarray(reduced.convert("RGB"), np.float32)
+        if np.square(after - before).mean() < 3**2:
             return reduced
     return None
 
 
+def compress(picture: Image.Image) -> tuple[str, bytes]:
+    """A picture in few bytes, in a format that every viewer of notebooks knows.
+
+    Args:
+        picture: In RGB.
+
+    Returns:
+        The MIME type and the bytes: a drawing as PNG of few colours, a photograph as
+        JPEG.
+    """
+    photograph = io.BytesIO()
+    picture.save(photograph, "JPEG", quality=52, optimize=True, progressive=True)
+    size = photograph.tell()
+    if drawing := flat(picture):
+        sharp = io.BytesIO()
+        drawing.save(sharp, "PNG", optimize=True)
+        # Some photographs have few colours too: they are many bytes as a drawing.
+        if sharp.tell() <= 1.6 * size:
+            return "image/png", sharp.getvalue()
+    return "image/jpeg", photograph.getvalue()
+
+
 def encode(figure: Figure) -> tuple[str, bytes]:
-    """The figure as (MIME type, bytes): drawings as a sharp PNG of few colours,
+    """The figure as MIME type and bytes: drawings as a sharp PNG of few colours,
     photographs as JPEG."""
-    if drawing := flat(render(figure, 5 * DPI // 4)):
-        buffer = io.BytesIO()
-        drawing.save(buffer, "PNG", optimize=True)
-        return "image/png", buffer.getvalue()
-    buffer = io.BytesIO()
-    render(figure, INCH).save(
-        buffer, "JPEG", quality=66, optimize=True, progressive=True
-    )
-    return "image/jpeg", buffer.getvalue()
+    kind, data = compress(render(figure, SHARP))
+    if kind == "image/png":
+        return kind, data
+    return compress(render(figure, INCH))
 
 
 def finish(figure: Figure, alt: str) -> None:
@@ -119,6 +151,46 @@ def finish(figure: Figure, alt: str) -> None:
         metadata={kind: {"alt": alt, "width": width}},
         raw=True,
     )
+
+
+class Live:
+    """Loss curves that are redrawn at most once a second while ``training.train`` runs,
+    and vanish at the end: the chapter draws the curves itself.
+
+    Args:
+        title: Written above them.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.drawn = 0.0
+        self.handle: Any = None
+        if in_jupyter():
+            from IPython.display import DisplayHandle
+
+            self.handle = DisplayHandle()
+            self.handle.display({"text/plain": ""}, raw=True)
+
+    def update(self, history: Any) -> None:
+        """Redraw, if the last drawing is old enough.
+
+        Args:
+            history: A ``training.History``.
+        """
+        if self.handle is None or time.perf_counter() - self.drawn < 1:
+            return
+        ax = Figure(figsize=(6, 2.5), layout="constrained").subplots()
+        for key, values in history.columns.items():
+            ax.plot(values, label=key)
+        ax.set(xlabel="step", title=self.title)
+        ax.legend()
+        self.handle.update(ax.figure)
+        self.drawn = time.perf_counter()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self.handle is not None:
+            self.handle.update({"text/plain": ""}, raw=True)
 
 
 def curves(
@@ -149,31 +221,29 @@ def curves(
     for number, (name, history) in enumerate(histories.items()):
         raw = history if isinstance(history, Tensor) else history[key]
         values = _finite(f"{name}/{key}", raw.detach().cpu().double().numpy())
-        expect(
-            len(values) and smooth >= 1,
-            "values and smooth >= 1",
-            f"{len(values)} of {name} and smooth {smooth}",
-        )
-        expect(
-            not log or values.min() > 0,
-            "positive values on a logarithmic axis",
-            float(values.min()),
-            name,
-        )
-        window = min(smooth, len(values))
-        seen = np.lib.stride_tricks.sliding_window_view(values, window)
-        steps = np.arange(len(seen)) + (window - 1) / 2
-        colour = COLOURS[number % len(COLOURS)]
-        some = np.linspace(0, len(seen) - 1, min(len(seen), POINTS)).round().astype(int)
-        low, high = np.quantile(seen[some], (0.1, 0.9), axis=1)
-        ax.fill_between(steps[some], low, high, color=colour, alpha=0.15, linewidth=0)
-        ax.plot(steps[some], seen[some].mean(1), color=colour, label=name)
+        got = f"{len(values)} of {name} and smooth {smooth}"
+        expect(len(values) and smooth >= 1, "values and smooth >= 1", got)
+        least = float(values.min())
+        positive = not log or least > 0
+        expect(positive, "positive values on a logarithmic axis", least, name)
+        _curve(ax, name, values, smooth, COLOURS[number % len(COLOURS)])
     ax.set(xlabel="step", ylabel=ylabel or key)
     if log:
         ax.set_yscale("log")
     if len(histories) > 1:
         ax.legend()
     return ax
+
+
+def _curve(ax: Axes, name: str, values: np.ndarray, smooth: int, colour: str) -> None:
+    """A running mean, and a band around it."""
+    window = min(smooth, len(values))
+    seen = np.lib.stride_tricks.sliding_window_view(values, window)
+    steps = np.arange(len(seen)) + (window - 1) / 2
+    some = np.linspace(0, len(seen) - 1, min(len(seen), POINTS)).round().astype(int)
+    low, high = np.quantile(seen[some], (0.1, 0.9), axis=1)
+    ax.fill_between(steps[some], low, high, color=colour, alpha=0.15, linewidth=0)
+    ax.plot(steps[some], seen[some].mean(1), color=colour, label=name)
 
 
 def bars(
@@ -325,25 +395,26 @@ def detections(
 
 
 def to_array(picture: Tensor) -> np.ndarray:
-    """(c, h, w) in [0, 1] -> (h, w, 3) uint8.
+    """A picture as matplotlib and Pillow take it.
+
+    Args:
+        picture: (c, h, w) in [0, 1], of one or three channels; what lies a little
+            outside is clipped.
+
+    Returns:
+        (h, w, 3), uint8.
 
     Raises:
-        ValueError: for another shape or values that are not finite.
+        ValueError: For another shape, values that are not finite, and pictures in
+            [0, 255].
     """
-    expect(
-        picture.ndim == 3 and len(picture) in (1, 3),
-        "an image of 1 or 3 channels, (c, h, w)",
-        picture.shape,
-    )
-    rgb = picture.detach().float().cpu()
+    is_image = picture.ndim == 3 and len(picture) in (1, 3)
+    expect(is_image, "an image of 1 or 3 channels, (c, h, w)", picture.shape)
+    rgb = in_range(picture).detach().float().cpu()
     bad = int((~rgb.isfinite()).sum())
     expect(not bad, f"a finite image, got {bad} values that are not")
-    return (
-        (255 * rgb.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0))
-        .round()
-        .byte()
-        .numpy()
-    )
+    pixels = 255 * rgb.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)
+    return pixels.round().byte().numpy()
 
 
 def quiver(
@@ -457,51 +528,53 @@ def graph(
     Raises:
         ValueError: for no nodes, or an arrow whose ends are not two of them.
     """
-    joined = all(a in nodes and b in nodes and a != b for a, b, _ in arrows)
-    expect(
-        nodes and joined,
-        "nodes and arrows between two of them",
-        list(nodes),
-        list(arrows),
-    )
+    known = all(a in nodes and b in nodes for a, b, _ in arrows)
+    joined = known and all(a != b for a, b, _ in arrows)
+    wanted = "nodes and arrows between two of them"
+    expect(nodes and joined, wanted, list(nodes), list(arrows))
     ax = ax if ax is not None else axes(width=4.6, height=3)[1]
     turn = np.pi / 2 - np.arange(len(nodes)) * 2 * np.pi / len(nodes)
-    places = dict(zip(nodes, np.stack([np.cos(turn), np.sin(turn)], 1), strict=True))
+    circle = np.stack([np.cos(turn), np.sin(turn)], 1)
+    places = dict(zip(nodes, circle, strict=True))
     look: dict[str, Any] = {
         "arrowstyle": "-|>",
         "connectionstyle": "arc3,rad=0.15",
         "color": COLOURS[1],
+        "shrinkA": 12,
+        "shrinkB": 12,
+        "mutation_scale": 12,
     }
-    look |= {"shrinkA": 12, "shrinkB": 12, "mutation_scale": 12}
     for a, b, thick in arrows:
         ax.annotate("", places[b], places[a], arrowprops=look | {"lw": thick})
-    for name, (x, y) in places.items():
-        ax.plot(
-            x,
-            y,
-            "o",
-            ms=17,
-            mec=COLOURS[0],
-            mew=1.8,
-            color=COLOURS[0] if nodes[name] else "white",
-        )
-        side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
-        height = "center" if abs(y) < 0.9 else "bottom" if y > 0 else "top"
-        away: dict[str, Any] = {
-            "textcoords": "offset points",
-            "ha": side,
-            "va": height,
-            "fontsize": 10,
-        }
-        ax.annotate(name, (x, y), (14 * x, 13 * y), **away)
+    for name, is_full in nodes.items():
+        _node(ax, name, places[name], COLOURS[0] if is_full else "white")
     ax.set(xlim=(-2.1, 2.1), ylim=(-1.4, 1.4), aspect="equal")
     ax.axis("off")
     return ax
 
 
+def _node(ax: Axes, name: str, place: np.ndarray, fill: str) -> None:
+    """A disc, and its name on the side that looks away from the circle's centre."""
+    x, y = place
+    ax.plot(x, y, "o", ms=17, mec=COLOURS[0], mew=1.8, color=fill)
+    across, up = "center", "center"
+    if abs(x) >= 0.2:
+        across = "left" if x > 0 else "right"
+    if abs(y) >= 0.9:
+        up = "bottom" if y > 0 else "top"
+    ax.annotate(
+        name,
+        (x, y),
+        (14 * x, 13 * y),
+        textcoords="offset points",
+        ha=across,
+        va=up,
+        fontsize=10,
+    )
+
+
 def _finite(name: str, values: np.ndarray) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"{name} holds {int((~np.isfinite(values)).sum())} values that are not finite"
-        )
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise ValueError(f"{name} holds {bad} values that are not finite")
     return values

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from IPython.display import Markdown, display
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
+from papernets_lite.display import display
 from papernets_lite.ops.checks import expect
+
+__all__ = ["display", "parameters", "source", "table"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,8 +20,11 @@ ROOT = Path(__file__).parent.parent
 def source(*objects: Any) -> None:
     """Print the source of functions, classes or methods as it is in the package now.
 
+    Args:
+        objects: Of the package; decorated ones are unwrapped.
+
     Raises:
-        ValueError: for an object that is not a function, class or method of the
+        ValueError: For an object that is not a function, class or method of the
             package.
     """
     for item in objects:
@@ -31,24 +37,29 @@ def source(*objects: Any) -> None:
                 f"expected functions or classes of papernets_lite, got {item!r}"
             ) from error
         code = textwrap.dedent("".join(lines)).rstrip()
-        caption = f"`papernets_lite/{path.as_posix()}`, lines {first}-{first + len(lines) - 1}"
-        display(Markdown(f"{caption}\n\n```python\n{code}\n```"))
+        last = first + len(lines) - 1
+        caption = f"`papernets_lite/{path.as_posix()}`, lines {first}-{last}"
+        listing = f"{caption}\n\n```python\n{code}\n```"
+        # A script prints the caption only: who runs one has the file.
+        display({"text/markdown": listing, "text/plain": caption}, raw=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A small table; floats are written with up to four significant digits.
 
+    Args:
+        columns: Their names.
+        rows: As many cells each; numbers, NumPy's and torch's too, or words.
+
     Raises:
-        ValueError: for a row of another length than ``columns``.
+        ValueError: For a row of another length than ``columns``.
     """
+    lines = [list(columns), ["---"] * len(columns)]
     for row in rows:
         expect(len(row) == len(columns), f"rows of {len(columns)} cells", list(row))
-    lines = [
-        list(columns),
-        ["---"] * len(columns),
-        *([_cell(cell) for cell in row] for row in rows),
-    ]
-    display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines)))
+        lines.append([_cell(cell) for cell in row])
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    display({"text/markdown": text}, raw=True)
 
 
 def parameters(module: nn.Module) -> int:
@@ -57,8 +68,12 @@ def parameters(module: nn.Module) -> int:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, (np.generic, Tensor)):
+        value = value.item()
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
         return f"{value:,}"
-    return (f"{value:.4g}" if isinstance(value, float) else str(value)).replace(
-        "|", r"\|"
-    )
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).replace("|", r"\|")

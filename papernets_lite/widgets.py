@@ -19,6 +19,7 @@ import anywidget
 import torch
 import traitlets
 from jaxtyping import Float
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -28,6 +29,7 @@ from papernets_lite.ops.checks import expect
 
 Frame = Any  # (c, h, w) tensor, PIL image or matplotlib figure
 SMALL = 160  # pictures up to this width are shown enlarged, so that every pixel counts
+STAGE = 420  # screen pixels: how wide the line integral's scene is at most
 _JS = Path(__file__).parent / "js"
 
 if "google.colab" in sys.modules:  # Colab draws anywidgets only with its custom manager
@@ -36,12 +38,42 @@ if "google.colab" in sys.modules:  # Colab draws anywidgets only with its custom
     output.enable_custom_widget_manager()
 
 
-class Frames(anywidget.AnyWidget):
-    """What ``scrubber`` and ``picker`` return; ``chosen`` (one index for each axis) may
-    be linked or set."""
+def _slim(name: str) -> str:
+    """A script or style sheet without comments and indentation: every widget of a
+    notebook stores its own copy."""
+    lines = (_JS / name).read_text(encoding="utf-8").splitlines()
+    bare = [line.strip() for line in lines]
+    return "\n".join(line for line in bare if line and not line.startswith("//"))
 
-    _esm = _JS / "frames.js"
-    _css = _JS / "frames.css"
+
+class Still(anywidget.AnyWidget):
+    """A widget whose output carries a picture too, for where its script does not run:
+    GitHub, an editor before a run, print, a page without JavaScript."""
+
+    still: tuple[str, bytes] | None = None  # MIME type and bytes
+    still_alt = ""
+    still_width = 0
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict] | None:
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is None or self.still is None:
+            return bundle
+        data, metadata = bundle
+        kind, content = self.still
+        encoded = base64.b64encode(content).decode()
+        look = {"alt": self.still_alt, "width": self.still_width}
+        return {**data, kind: encoded}, {**metadata, kind: look}
+
+
+class Frames(Still):
+    """What ``scrubber`` and ``picker`` return.
+
+    ``chosen`` (one index for each axis) may be linked or set. A frame that looks like
+    an earlier one is stored as that one's number.
+    """
+
+    _esm = _slim("frames.js")
+    _css = _slim("frames.css")
     axes: traitlets.List = traitlets.List().tag(sync=True)
     frames: traitlets.List = traitlets.List().tag(sync=True)
     alts: traitlets.List = traitlets.List().tag(sync=True)
@@ -51,10 +83,8 @@ class Frames(anywidget.AnyWidget):
     chosen: traitlets.List = traitlets.List().tag(sync=True)
 
     def __repr__(self) -> str:
-        axes = " by ".join(
-            f"{len(axis['options'])} {axis['name']}" for axis in self.axes
-        )
-        return f"interactive figure, {axes}"
+        counts = [f"{len(axis['options'])} {axis['name']}" for axis in self.axes]
+        return f"interactive figure, {' by '.join(counts)}; at first, {self.still_alt}"
 
 
 def scrubber(
@@ -65,35 +95,38 @@ def scrubber(
     alt: str | Sequence[str],
     scale: float = 1.0,
     interval: int = 700,
+    start: int = 0,
 ) -> Frames:
     """A film: a slider and a play button that choose one of ``frames``.
 
     Args:
-        frames: pictures or figures of equal size; figures are closed.
-        labels: what each shows, written beside the slider.
-        name: the slider's.
-        alt: a description, for all frames (each gets its label) or one each.
-        scale: screen pixels per picture pixel.
-        interval: milliseconds a frame when playing.
+        frames: Pictures or figures of equal size; figures are closed.
+        labels: What each shows, written beside the slider.
+        name: The slider's.
+        alt: A description, for all frames (each gets its label) or one each.
+        scale: Screen pixels per picture pixel.
+        interval: Milliseconds a frame when playing.
+        start: The frame that it opens on, counted from 0.
+
+    Returns:
+        The widget; as a cell's last line it shows itself.
 
     Raises:
-        ValueError: for no frames, another number of labels or descriptions, an empty
-            one, or frames of unequal size.
+        ValueError: For no frames, another number of labels or descriptions, an empty
+            one, frames of unequal size, or a start that is none of them.
     """
-    alts = (
-        [f"{alt}: {label}" for label in labels]
-        if isinstance(alt, str) and alt.strip()
-        else list(alt)
-    )
+    if isinstance(alt, str) and alt.strip():
+        alts = [f"{alt}: {label}" for label in labels]
+    else:
+        alts = list(alt)
     counts = (len(frames), len(labels), len(alts))
-    expect(
-        len(frames) and len(set(counts)) == 1,
-        "frames, as many labels and as many alts",
-        counts,
-    )
+    equal = len(frames) and len(set(counts)) == 1
+    expect(equal, "frames, as many labels and as many alts", counts)
     expect(interval >= 1, "interval >= 1", interval)
+    expect(0 <= start < len(frames), f"a start below {len(frames)}", start)
     axes = [{"name": name, "options": list(labels)}]
-    return _frames(frames, alts, scale, axes, interval).add_class("pn-scrubber")
+    film = _frames(frames, alts, scale, axes, [start], interval)
+    return film.add_class("pn-scrubber")
 
 
 def picker(
@@ -102,41 +135,47 @@ def picker(
     *,
     alt: str,
     scale: float = 1.0,
+    start: tuple[str, ...] | None = None,
 ) -> Frames:
     """A choice on one or more axes, each a row of buttons (up to six options) or a
     slider (more).
 
     Args:
-        frames: one for each combination of options, keyed by the options in the order
+        frames: One for each combination of options, keyed by the options in the order
             of ``names``; of equal size.
-        names: the axes.
-        alt: a description; each frame's gets its options.
-        scale: screen pixels per picture pixel.
+        names: The axes.
+        alt: A description; each frame's gets its options.
+        scale: Screen pixels per picture pixel.
+        start: The key of the frame that it opens on; the first when None.
+
+    Returns:
+        The widget; as a cell's last line it shows itself.
 
     Raises:
-        ValueError: when a combination is missing, a key has another length than
-            ``names``, the description is empty, or frames differ in size.
+        ValueError: When a combination is missing, a key has another length than
+            ``names``, the description is empty, frames differ in size, or the start is
+            none of them.
     """
     fit = all(not isinstance(key, str) and len(key) == len(names) for key in frames)
-    expect(
-        frames and fit, f"frames with keys of {len(names)} options", list(frames)[:3]
-    )
-    options = [
-        list(dict.fromkeys(key[axis] for key in frames)) for axis in range(len(names))
-    ]
+    some = list(frames)[:3]
+    expect(frames and fit, f"frames with keys of {len(names)} options", some)
+    options = []
+    for axis in range(len(names)):
+        # in the order in which they come
+        options.append(list(dict.fromkeys(key[axis] for key in frames)))
     keys = list(itertools.product(*options))
     missing = [key for key in keys if key not in frames]
-    expect(
-        not missing, f"a frame for each combination of options, missing {missing[:3]}"
-    )
+    wanted = f"a frame for each combination of options, missing {missing[:3]}"
+    expect(not missing, wanted)
+    expect(start is None or start in frames, "a start among the frames", start)
     alts = [f"{alt}: {', '.join(key)}" if alt.strip() else "" for key in keys]
-    axes = [
-        {"name": name, "options": chosen}
-        for name, chosen in zip(names, options, strict=True)
-    ]
-    return _frames([frames[key] for key in keys], alts, scale, axes).add_class(
-        "pn-picker"
-    )
+    axes = []
+    opening = []
+    for axis, name in enumerate(names):
+        axes.append({"name": name, "options": options[axis]})
+        opening.append(options[axis].index(start[axis]) if start else 0)
+    choice = _frames([frames[key] for key in keys], alts, scale, axes, opening)
+    return choice.add_class("pn-picker")
 
 
 def _frames(
@@ -144,55 +183,85 @@ def _frames(
     alts: list[str],
     scale: float,
     axes: list[dict],
+    opening: list[int],
     interval: int = 0,
 ) -> Frames:
-    expect(
-        all(alt.strip() for alt in alts), "a description of every frame (alt), got none"
-    )
+    described = all(alt.strip() for alt in alts)
+    expect(described, "a description of every frame (alt), got none")
     pictures = [_picture(frame) for frame in frames]
     sizes = {picture.size for picture in pictures}
     expect(len(sizes) == 1, "frames of one size", sorted(sizes))
-    # Figures are as wide as their inches on the screen, as those of plots.finish.
-    unit = plots.INCH / plots.DPI if isinstance(frames[0], Figure) else 1
-    return Frames(
+    width, height = pictures[0].size
+    size = [round(width * scale), round(height * scale)]
+    pixelated = scale > 1 and width <= SMALL
+    made = Frames(
         axes=axes,
-        frames=[data_url(picture) for picture in pictures],
+        frames=_without_repeats([data_url(picture) for picture in pictures]),
         alts=alts,
-        size=[round(side * scale * unit) for side in pictures[0].size],
-        pixelated=scale > 1 and pictures[0].width <= SMALL,
+        size=size,
+        pixelated=pixelated,
         interval=interval,
-        chosen=[0] * len(axes),
+        chosen=opening,
     )
+    at = 0
+    for axis, index in zip(axes, opening, strict=True):
+        at = at * len(axis["options"]) + index
+    made.still = _still(pictures[at], size if pixelated else pictures[at].size)
+    made.still_alt = alts[at]
+    made.still_width = size[0]
+    return made
+
+
+def _without_repeats(urls: list[str]) -> list[str | int]:
+    """Each URL once, and where it comes again the index of the first."""
+    first: dict[str, int] = {}
+    out: list[str | int] = []
+    for index, url in enumerate(urls):
+        out.append(first.get(url, url))
+        first.setdefault(url, index)
+    return out
+
+
+def _still(picture: Image.Image, size: Sequence[int]) -> tuple[str, bytes]:
+    """A picture as every viewer of notebooks knows it: MIME type and bytes."""
+    sharp = picture.resize((size[0], size[1]), Image.Resampling.NEAREST)
+    return plots.compress(sharp)
 
 
 def _picture(frame: Frame) -> Image.Image:
     if isinstance(frame, Figure):
-        frame = plots.tensor(frame)
-    return (
-        frame
-        if isinstance(frame, Image.Image)
-        else Image.fromarray(plots.to_array(frame))
-    ).convert("RGB")
+        # as wide as its inches on the screen, as those of plots.finish
+        picture = plots.render(frame, plots.INCH)
+        plt.close(frame)
+        return picture
+    if isinstance(frame, Image.Image):
+        return frame.convert("RGB")
+    return Image.fromarray(plots.to_array(frame))
 
 
 def data_url(picture: Image.Image) -> str:
-    """A picture as a ``data:`` URL of few bytes: WebP, without loss for drawings and
-    with some for photographs."""
-    small = picture.width <= SMALL
-    drawing = picture if small else plots.flat(picture)
-    # WebP halves the resolution of colour; doubled beforehand, a small picture keeps
-    # the colour of each pixel.
-    photograph = (
-        ImageOps.scale(picture, 2, Image.Resampling.NEAREST) if small else picture
-    )
-    encodings = [_webp(photograph, quality=60, method=6)]
+    """A picture as a ``data:`` URL of few bytes.
+
+    Args:
+        picture: In RGB.
+
+    Returns:
+        WebP, without loss for drawings and with some for photographs.
+    """
+    if picture.width <= SMALL:
+        drawing: Image.Image | None = picture
+        # WebP halves the resolution of colour; doubled beforehand, a small picture
+        # keeps the colour of each pixel.
+        doubled = ImageOps.scale(picture, 2, Image.Resampling.NEAREST)
+        encodings = [_webp(doubled, quality=60, method=6)]
+    else:
+        drawing = plots.flat(picture)
+        encodings = [_webp(picture, quality=40, method=6)]
     if drawing:
-        encodings.append(
-            _webp(drawing.convert("RGB"), lossless=True, quality=50, method=4)
-        )
-    return (
-        f"data:image/webp;base64,{base64.b64encode(min(encodings, key=len)).decode()}"
-    )
+        flat = drawing.convert("RGB")
+        encodings.append(_webp(flat, lossless=True, quality=90, method=5))
+    smallest = min(encodings, key=len)
+    return f"data:image/webp;base64,{base64.b64encode(smallest).decode()}"
 
 
 def _webp(picture: Image.Image, **options: Any) -> bytes:
@@ -201,11 +270,11 @@ def _webp(picture: Image.Image, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-class LineIntegral(anywidget.AnyWidget):
+class LineIntegral(Still):
     """What ``line_integral`` returns; every trait is sent once and read in the page."""
 
-    _esm = _JS / "line_integral.js"
-    _css = _JS / "line_integral.css"
+    _esm = _slim("line_integral.js")
+    _css = _slim("line_integral.css")
     image = traitlets.Unicode().tag(sync=True)
     size: traitlets.List = traitlets.List().tag(sync=True)
     field = traitlets.Unicode().tag(sync=True)
@@ -235,50 +304,46 @@ def line_integral(
     between them.
 
     Args:
-        image: the scene.
-        field: one vector field for each limb, components (x, y) in [-1, 1], on a grid
+        image: The scene, in [0, 1].
+        field: One vector field for each limb, components (x, y) in [-1, 1], on a grid
             that covers the image.
-        limbs: name -> (joint at its start, joint at its end), one for each field.
-        points: candidates: ``{"joint": 3, "x": 12.5, "y": 40.0, "label": "right elbow
+        limbs: By name, the joints at the limb's start and end; one for each field.
+        points: Candidates: ``{"joint": 3, "x": 12.5, "y": 40.0, "label": "right elbow
             of person 1"}``, pixels.
-        alt: a description of the scene.
-        limb: which is shown first.
-        samples: points along the line, its ends included.
+        alt: A description of the scene.
+        limb: Which is shown first.
+        samples: Points along the line, its ends included.
+
+    Returns:
+        The widget; as a cell's last line it shows itself.
 
     Raises:
-        ValueError: when fields and limbs differ in number, the grid does not divide the
+        ValueError: When fields and limbs differ in number, the grid does not divide the
             image evenly, a value is not finite, a limb has no candidate at one of its
             ends, or the description is empty.
     """
     count, _, rows, columns = field.shape
-    expect(
-        0 <= limb < count == len(limbs),
-        f"a field per limb, got {count} fields, {len(limbs)} limbs, limb {limb}",
-    )
+    complete = 0 <= limb < count == len(limbs)
+    got = f"got {count} fields, {len(limbs)} limbs, limb {limb}"
+    expect(complete, f"a field per limb, {got}")
     height, width = image.shape[-2:]
     stride = width / columns
-    expect(
-        height == rows * stride,
-        f"a grid over the image, got {rows}x{columns} over {height}x{width}",
-    )
-    expect(
-        samples >= 2 and alt.strip(),
-        "samples >= 2 and a description (alt)",
-        samples,
-        alt,
-    )
-    finite = field.isfinite().all() and all(
-        math.isfinite(point[k]) for point in points for k in ("x", "y")
-    )
+    got = f"got {rows}x{columns} over {height}x{width}"
+    expect(height == rows * stride, f"a grid over the image, {got}")
+    told = samples >= 2 and alt.strip()
+    expect(told, "samples >= 2 and a description (alt)", samples, alt)
+    places = [(point["x"], point["y"]) for point in points]
+    finite = all(math.isfinite(x) and math.isfinite(y) for x, y in places)
+    finite = finite and bool(field.isfinite().all())
     expect(finite, "a finite field and finite points, got values that are not")
     there = {point["joint"] for point in points}
     lonely = [name for name, ends in limbs.items() if not there.issuperset(ends)]
-    expect(
-        not lonely, f"candidates for both ends of every limb, got none for {lonely[:3]}"
-    )
+    wanted = f"candidates for both ends of every limb, got none for {lonely[:3]}"
+    expect(not lonely, wanted)
     levels = (127 * field.detach().cpu().clamp(-1, 1)).round().to(torch.int8)
-    return LineIntegral(
-        image=data_url(_picture(image)),
+    scene = _picture(image)
+    made = LineIntegral(
+        image=data_url(scene),
         size=[width, height],
         field=base64.b64encode(levels.numpy().tobytes()).decode(),
         shape=list(field.shape),
@@ -288,4 +353,9 @@ def line_integral(
         points=[dict(point) for point in points],
         samples=samples,
         alt=alt,
-    ).add_class("pn-line-integral")
+    )
+    factor = max(1, STAGE // width)
+    made.still = _still(scene, (factor * width, factor * height))
+    made.still_alt = alt
+    made.still_width = STAGE
+    return made.add_class("pn-line-integral")

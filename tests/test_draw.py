@@ -214,3 +214,19 @@ def test_the_first_six_colours_are_told_apart(blindness: str) -> None:
     )
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 1000 * np.eye(6)
     assert apart.min() > 12  # just noticeable: 2.3
+
+
+def test_labels_may_be_bytes() -> None:
+    few = torch.tensor([[0, 1, 255]])
+    drawn = draw.labels(few.to(torch.uint8), scale=1)
+    assert torch.equal(drawn, draw.labels(few, scale=1))
+    assert drawn[:, 0, 0].tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("most", [255.0, -255.0])
+def test_pictures_up_to_255_are_refused(most: float) -> None:
+    picture = torch.full((3, 8, 8), most)
+    with pytest.raises(ValueError, match=r"an image in \[0, 1\]"):
+        draw.grid([picture], 1)
+    with pytest.raises(ValueError, match=r"an image in \[0, 1\]"):
+        draw.boxes(picture, torch.zeros(0, 4))

@@ -40,13 +40,13 @@ def test_finish_shows_a_small_sharp_drawing_with_its_description_and_closes_it(
 ) -> None:
     figure = lines()
     full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=5 * plots.DPI // 4)
+    figure.savefig(full, format="png", dpi=plots.SHARP)
     plots.finish(figure, "a line that rises")
     (data, metadata) = shown[0]
     picture = Image.open(io.BytesIO(data["image/png"]))
     assert metadata == {"image/png": {"alt": "a line that rises", "width": 384}}
     assert data["text/plain"] == "a line that rises"
-    assert picture.size == (548, 274)  # 1.4 times what is shown, for dense screens
+    assert picture.size == (480, 240)  # 1.25 times what is shown, for dense screens
     assert picture.mode == "P"
     assert len(data["image/png"]) < 0.6 * len(full.getvalue())
     before = np.asarray(Image.open(full).convert("RGB"), float)
@@ -171,6 +171,20 @@ def test_images_stand_in_rows_with_titles() -> None:
 def test_images_refuse(pictures: object, options: dict) -> None:
     with pytest.raises(ValueError, match="expected pictures"):
         plots.images(pictures, **options)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        torch.full((3, 8, 8), 200, dtype=torch.uint8),
+        torch.full((3, 8, 8), 200.0),
+        torch.full((3, 8, 8), -200.0),
+        torch.ones(3, 8, 8, dtype=torch.long),
+    ],
+)
+def test_pictures_up_to_255_are_refused_not_shown_as_white(picture) -> None:
+    with pytest.raises(ValueError, match=r"an image in \[0, 1\]"):
+        plots.to_array(picture)
 
 
 def test_to_array_rounds_clips_and_repeats_grey() -> None:

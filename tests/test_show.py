@@ -1,5 +1,6 @@
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,12 @@ from papernets_lite import draw, plots, show, training, widgets
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The Markdown that was displayed."""
     texts: list[str] = []
-    monkeypatch.setattr(show, "display", lambda markdown: texts.append(markdown.data))
+
+    def display(data: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        texts.append(data["text/markdown"])
+
+    monkeypatch.setattr(show, "display", display)
     return texts
 
 
@@ -32,7 +38,9 @@ def test_source_shows_the_lines_that_its_caption_names(
     show.source(item)
     caption, _, fenced = shown[0].partition("\n\n```python\n")
     path, first, last = lines_of(caption)
-    written = (show.ROOT / path).read_text().splitlines()[first - 1 : last]
+    written = (
+        (show.ROOT / path).read_text(encoding="utf-8").splitlines()[first - 1 : last]
+    )
     margin = len(written[0]) - len(written[0].lstrip())
     assert fenced == "\n".join(line[margin:] for line in written) + "\n```"
     assert inspect.getdoc(item).splitlines()[0] in fenced
@@ -68,3 +76,19 @@ def test_parameters_counts_what_is_learned() -> None:
     assert show.parameters(net) == 4 * 3 * 9 + 4 + 4 + 4
     net[0].weight.requires_grad_(False)
     assert show.parameters(net) == 12
+
+
+def test_numbers_of_numpy_and_torch_are_written_alike(shown: list[str]) -> None:
+    cells = (np.float32(0.123456789), np.int64(12345), torch.tensor(0.5), np.True_)
+    show.table(list("abcd"), [cells])
+    assert shown[0].splitlines()[-1] == "| 0.1235 | 12,345 | 0.5 | True |"
+
+
+def test_a_script_prints_a_caption_and_a_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show.source(draw.resize)
+    show.table(["a"], [(1,)])
+    caption, *table = capsys.readouterr().out.splitlines()
+    assert caption.startswith("`papernets_lite/draw.py`, lines ")
+    assert table == ["| a |", "| --- |", "| 1 |"]

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from subprocess import DEVNULL
 
+import nbconvert
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -58,8 +60,8 @@ def test_scrubber_holds_its_frames_labels_and_descriptions() -> None:
 
 
 def test_picker_orders_its_frames_as_the_page_counts_them() -> None:
-    tones = {(a, b): torch.full((3, 8, 8), (3 * "xyz".index(a) + "pqr".index(b)) / 8) for a, b in
-             itertools.product("xyz", "pqr")}  # fmt: skip
+    keys = list(itertools.product("xyz", "pqr"))
+    tones = {key: torch.full((3, 8, 8), i / 8) for i, key in enumerate(keys)}
     shuffled = dict(sorted(tones.items(), key=lambda item: item[0][1]))
     choice = widgets.picker(shuffled, ["first", "second"], alt="tone")
     assert [axis["options"] for axis in choice.axes] == [
@@ -80,7 +82,7 @@ def test_frames_may_be_figures_and_pictures() -> None:
     film = widgets.scrubber([figure(1.0), figure(2.0)], ["low", "high"], alt="a line")
     assert film.size == [480, 192]  # as wide on the screen as from plots.finish
     assert not plt.get_fignums()
-    assert decoded(film.frames[0]).shape == (3, 220, 550)
+    assert decoded(film.frames[0]).shape == (3, 192, 480)
     assert film.frames[0] != film.frames[1]
     pictures = [Image.new("L", (20, 10), tone) for tone in (0, 255)]
     assert widgets.scrubber(pictures, ["a", "b"], alt="card").size == [20, 10]
@@ -125,6 +127,7 @@ def test_small_pictures_keep_the_colour_of_single_pixels() -> None:
 
 
 def test_what_is_stored_is_little_more_than_the_pictures() -> None:
+    torch.manual_seed(0)
     film = widgets.scrubber(
         [torch.rand(3, 32, 32) for _ in range(20)],
         [str(i) for i in range(20)],
@@ -138,11 +141,69 @@ def test_what_is_stored_is_little_more_than_the_pictures() -> None:
     )
 
 
-def test_the_text_form_has_no_address() -> None:
-    film = widgets.scrubber(FLAT, ["a", "b", "c"], alt="a card")
-    assert repr(film) == "interactive figure, 3 step"
-    assert film._repr_mimebundle_()[0]["text/plain"] == "interactive figure, 3 step"
+def test_the_text_form_says_what_is_seen_at_first() -> None:
+    film = widgets.scrubber(FLAT, ["a", "b", "c"], alt="a card", start=1)
+    words = "interactive figure, 3 step; at first, a card: b"
+    assert repr(film) == words
+    assert film._repr_mimebundle_()[0]["text/plain"] == words
     assert repr(integral()) == "interactive figure, two limbs"
+
+
+def opened(widget: widgets.Still) -> tuple[Image.Image, dict]:
+    """The picture beside a widget's view, and how it is shown."""
+    data, metadata = widget._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    (kind,) = metadata
+    assert kind in ("image/png", "image/jpeg")  # what every viewer knows
+    return Image.open(io.BytesIO(base64.b64decode(data[kind]))), metadata[kind]
+
+
+def test_an_output_carries_the_opening_frame_as_a_picture() -> None:
+    film = widgets.scrubber(FLAT, ["a", "b", "c"], alt="card", scale=4.0, start=2)
+    assert film.chosen == [2]
+    picture, look = opened(film)
+    assert look == {"alt": "card: c", "width": 32}
+    assert picture.size == (32, 32)
+    assert picture.convert("RGB").getpixel((16, 16)) == (255, 255, 255)
+    keys = list(itertools.product("xyz", "pq"))
+    tones = {key: torch.full((3, 8, 8), i / 5) for i, key in enumerate(keys)}
+    choice = widgets.picker(tones, ["first", "second"], alt="tone", start=("y", "q"))
+    assert choice.chosen == [1, 1]
+    picture, look = opened(choice)
+    assert look["alt"] == "tone: y, q"
+    level = picture.convert("RGB").getpixel((4, 4))[0]
+    assert level == pytest.approx(255 * 3 / 5, abs=3)
+    picture, look = opened(integral())
+    assert look == {"alt": "two limbs", "width": 420}
+    assert picture.width == 13 * 32  # whole pixels
+
+
+def test_a_notebook_without_its_scripts_shows_the_picture_and_its_sentence() -> None:
+    film = widgets.scrubber(FLAT, ["a", "b", "c"], alt="a card")
+    data, metadata = film._repr_mimebundle_()
+    output = nbformat.v4.new_output("display_data", data, metadata=metadata)
+    cell = nbformat.v4.new_code_cell("film", outputs=[output])
+    book = nbformat.v4.new_notebook(cells=[cell])
+    text, resources = nbconvert.MarkdownExporter().from_notebook_node(book)
+    assert "![" in text
+    assert len(resources["outputs"]) == 1
+
+
+@pytest.mark.parametrize("start", [-1, 3])
+def test_a_film_opens_on_one_of_its_frames(start: int) -> None:
+    with pytest.raises(ValueError, match="a start below 3"):
+        widgets.scrubber(FLAT, ["a", "b", "c"], alt="card", start=start)
+
+
+def test_a_choice_opens_on_one_of_its_frames() -> None:
+    with pytest.raises(ValueError, match="a start among the frames"):
+        widgets.picker({("a",): FLAT[0]}, ["x"], alt="card", start=("b",))
+
+
+def test_equal_frames_are_stored_once() -> None:
+    film = widgets.scrubber([FLAT[0], FLAT[1], FLAT[0]], ["a", "b", "c"], alt="card")
+    assert film.frames[2] == 0
+    assert isinstance(film.frames[1], str)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +300,8 @@ def test_line_integral_refuses(changes: dict, message: str) -> None:
 
 def run_js(module: str, code: str, tmp_path: Path) -> object:
     """Evaluate an expression with a widget's module as ``m``."""
-    (tmp_path / "m.mjs").write_text((JS / module).read_text())
+    script = (JS / module).read_text(encoding="utf-8")
+    (tmp_path / "m.mjs").write_text(script, encoding="utf-8")
     (tmp_path / "run.mjs").write_text(
         f'import * as m from "./m.mjs"; console.log(JSON.stringify({code}))'
     )
@@ -268,8 +330,9 @@ def test_the_page_integrates_as_python_does(tmp_path: Path) -> None:
             [9.0, 9.0, 9.0, 9.0],
         ]
     )
-    code = f"""{pairs.tolist()}.map(([a, b, c, d]) => [0, 1].map((limb) => m.integral(m.decode("{scene.field}", 127),
-        {scene.shape}, limb, {scene.stride}, [a, b], [c, d], 7)))"""
+    code = f"""{pairs.tolist()}.map(([a, b, c, d]) => [0, 1].map((limb) =>
+        m.integral(m.decode("{scene.field}", 127), {scene.shape}, limb, {scene.stride},
+        [a, b], [c, d], 7)))"""
     answers = run_js("line_integral.js", code, tmp_path)
     for (x0, y0, x1, y1), answer in zip(pairs.tolist(), answers, strict=True):
         u = torch.linspace(0, 1, 7)

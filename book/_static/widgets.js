@@ -1,5 +1,5 @@
 // Widgets without a kernel: loads the vendored html-manager (3.6 MB) only on pages with widgets, and only when one of
-// them comes near the viewport. Until then each shows its first picture, in the room that it will need.
+// them comes near the viewport. Until then each shows its opening picture, in the room that it will need.
 (() => {
   const vendor = new URL("../vendor/", document.currentScript.src).href;
   const kind = (name) => `script[type="application/vnd.jupyter.widget-${name}+json"]`;
@@ -20,10 +20,12 @@
     await load("embed-amd.js");
   }
 
-  // The first picture of `widgets.scrubber` and `picker`, or the scene of `line_integral`, at the size that it will have.
-  function preview({ frames, alts, image, alt, size, axes }) {
+  // The opening picture of `widgets.scrubber` and `picker`, or the scene of `line_integral`, at the size that it will have.
+  function preview({ frames, alts, image, alt, size, axes, chosen }) {
     const picture = new Image();
-    [picture.src, picture.alt] = frames ? [frames[0], alts[0]] : [image, alt];
+    const at = frames ? axes.reduce((sum, axis, k) => sum * axis.options.length + (chosen?.[k] ?? 0), 0) : 0;
+    const frame = frames && (typeof frames[at] === "number" ? frames[frames[at]] : frames[at]);
+    [picture.src, picture.alt] = frames ? [frame, alts[at]] : [image, alt];
     [picture.width, picture.height] = frames ? size : [420, (420 * size[1]) / size[0]];
     picture.style.marginTop = `${frames ? 2.5 * axes.length : 2}rem`; // where the controls come
     return picture;

@@ -79,7 +79,8 @@ function render({ model, el }) {
     const chosen = model.get("chosen");
     controls.forEach(([, set], k) => set(chosen[k]));
     const at = axes.reduce((sum, axis, k) => sum * axis.options.length + chosen[k], 0);
-    image.src = model.get("frames")[at];
+    const frame = model.get("frames")[at];
+    image.src = typeof frame === "number" ? model.get("frames")[frame] : frame; // one that was there before
     image.alt = model.get("alts")[at];
   };
   model.on("change:chosen", show);

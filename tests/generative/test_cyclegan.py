@@ -338,7 +338,7 @@ def test_without_a_cycle_the_two_games_are_strangers() -> None:
 
 
 def test_a_killed_run_resumes_to_the_bit(tmp_path) -> None:
-    def go(steps: int, path) -> tuple[dict[str, Tensor], training.History]:
+    def go(path, stop: int = 99) -> tuple[dict[str, Tensor], training.History]:
         nets = small()
         step, optimizers, buffers = trainer(nets)
         data = batches()
@@ -347,18 +347,22 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path) -> None:
             **dict(zip(("g", "d"), optimizers, strict=True)),
             **buffers,
         }
-        history = training.train(
-            lambda batch: step(({"images": batch["x"]}, {"images": batch["y"]})),
-            data,
-            steps=steps,
-            state=state,
-            checkpoint=path,
-        )
+        done = []
+
+        def update(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            if len(done) == stop:
+                raise InterruptedError
+            done.append(step(({"images": batch["x"]}, {"images": batch["y"]})))
+            return done[-1]
+
+        options = {"state": state, "checkpoint": path, "save_every": 3}
+        history = training.train(update, data, steps=6, **options)
         return nets.state_dict(), history
 
-    whole, history = go(6, tmp_path / "whole")
-    go(3, tmp_path / "parts")
-    resumed, again = go(6, tmp_path / "parts")
+    whole, history = go(tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        go(tmp_path / "parts", stop=3)
+    resumed, again = go(tmp_path / "parts")
     assert history.columns == again.columns
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
