@@ -228,9 +228,10 @@ class Measured:
         return {"text/plain": repr(self), "text/html": tables, MIME: self.records()}
 
 
-def measure(
-    slug: str, seed: SupportsInt, values: Mapping[str, tuple[SupportsFloat, SupportsFloat]]
-) -> Measured:
+Arms = tuple[SupportsFloat, SupportsFloat]  # the treatment's number, the control's
+
+
+def measure(slug: str, seed: SupportsInt, values: Mapping[str, Arms]) -> Measured:
     """This run's numbers; as the last line of a cell they are shown and collected.
 
     Args:

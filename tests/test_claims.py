@@ -99,8 +99,12 @@ def test_a_numpy_seed_and_a_tensors_number_are_plain_in_what_is_collected(book):
 
 @pytest.mark.parametrize(
     ("values", "word"),
-    [({}, "claims of one"), ({"k": (1, 2), "l": (1, 2)}, "'l'"), ({"k": (1, math.nan)}, "k")],
-)  # fmt: skip
+    [
+        ({}, "claims of one"),
+        ({"k": (1, 2), "l": (1, 2)}, "'l'"),
+        ({"k": (1, math.nan)}, "k"),
+    ],
+)
 def test_other_claims_than_the_files_are_refused(book, values, word):
     with pytest.raises(ValueError, match=f"expected .*{word}"):
         measure("one", 0, values)

@@ -1,6 +1,7 @@
 """What every paper file promises, whichever paper it is."""
 
 import ast
+import doctest
 import importlib
 import inspect
 import io
@@ -106,7 +107,10 @@ def blocks(source: str, length: int = 6) -> set[tuple[str, ...]]:
 
 
 def test_a_block_is_known_under_other_names():
-    first = "def f(a, b):\n    c = a.x + b\n    d = c * 2\n    e = d - a\n    # why\n    g = e\n    return g, 'h'\n"
+    first = (
+        "def f(a, b):\n    c = a.x + b\n    d = c * 2\n    e = d - a\n"
+        "    # why\n    g = e\n    return g, 'h'\n"
+    )
     assert len(blocks(first)) == 1
     assert not blocks(first, 7)
     assert blocks(first) == blocks(first.replace("g", "k").replace("c", "q"))
@@ -159,9 +163,8 @@ def test_public_things_are_documented(path):
             text = inspect.getdoc(item)
             assert text, f"{path}: {name} has no docstring"
             if inspect.isfunction(item) and len(inspect.signature(item).parameters) > 2:
-                assert "Args:" in text, (
-                    f"{path}: the docstring of {name} does not say what its arguments are"
-                )
+                said = f"{path}: {name}'s docstring does not say what its arguments are"
+                assert "Args:" in text, said
 
 
 @each
@@ -170,6 +173,57 @@ def test_has_loss_tiny_and_paper(path):
     adversarial = "discriminator_loss" in found  # two players, two losses
     for name in ("generator_loss" if adversarial else "loss", "tiny", "paper"):
         assert callable(found.get(name)), f"{path} has no {name}()"
+
+
+@each
+def test_the_docstrings_example_runs(path):
+    found = module(path)
+    examples = doctest.DocTestFinder(recurse=False).find(found, globs=dict(vars(found)))
+    ran = [test for test in examples if test.examples]
+    assert ran, f"{path}: the module's docstring ends with a two-line example (>>> ...)"
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    printed: list[str] = []
+    for test in ran:
+        runner.run(test, out=printed.append)
+    assert not runner.failures, "".join(printed)
+
+
+@each
+def test_the_contract_holds(path):
+    found = module(path)
+    text = found.__doc__
+    signatures = {
+        name: list(inspect.signature(item).parameters)
+        for name, item in vars(found).items()
+        if inspect.isfunction(item) and item.__module__ == found.__name__
+    }
+    if "loss" in signatures and "Contract:" not in text:
+        said = (
+            f"{path}: loss(outputs, batch, *, generator=None) -> dict, or say why not"
+        )
+        assert signatures["loss"][:2] == ["outputs", "batch"], said
+        assert "generator" in signatures["loss"], said
+    if "loss" not in signatures:
+        assert "Contract:" in text, f"{path}: its docstring says why there is no loss"
+    for name in ("loss", "decode"):
+        first = signatures.get(name, [""])[0]
+        assert first not in ("net", "nets", "model"), f"{path}: {name} takes a net"
+
+
+@each
+def test_both_scales_build_the_same_class_and_take_overrides(path):
+    found = module(path)
+    with torch.device("meta"):
+        small, large = found.tiny(), found.paper()
+    assert type(small) is type(large), f"{path}: tiny() and paper() are one class"
+    for name in ("tiny", "paper"):
+        parameters = inspect.signature(getattr(found, name)).parameters.values()
+        kinds = {parameter.kind for parameter in parameters}
+        said = f"{path}: {name}(**overrides), keyword-only"
+        assert inspect.Parameter.VAR_KEYWORD in kinds, said
+        assert inspect.Parameter.POSITIONAL_OR_KEYWORD not in kinds, said
+        with pytest.raises(TypeError):
+            getattr(found, name)(an_override_that_nobody_knows=1)
 
 
 @each

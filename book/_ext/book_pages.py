@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlparse
 
 import sphinx_thebe
@@ -25,8 +25,16 @@ import registry  # noqa: E402
 
 PARTS = registry.load(ROOT)
 COVER = 8000  # bytes of a cover; the first page shows one of every chapter
-WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Picture(NamedTuple):
+    """What an output shows."""
+
+    kind: str  # "png" or "jpeg"
+    alt: str  # its description
+    width: int | None  # on the screen, in pixels
+    data: bytes
 
 
 class Lineage(Directive):
@@ -85,35 +93,25 @@ class Lineage(Directive):
         return f'<path data-ends="{parent} {child}" d="{curve}"/>'
 
 
-def pictures(
-    cell: dict[str, Any], models: dict[str, Any]
-) -> Iterator[tuple[str, bytes]]:
-    """(description, bytes) of the pictures that a cell shows, of a widget its first
-    one."""
-    for output in cell.get("outputs", []):
-        data = output.get("data", {})
-        if VIEW in data:
-            state = models[data[VIEW]["model_id"]]["state"]
-            if "frames" in state:
-                _, _, encoded = state["frames"][0].partition(";base64,")
-                yield state["alts"][0], base64.b64decode(encoded)
-            continue
-        for kind in ("image/png", "image/jpeg"):
-            if kind in data:
-                alt = output["metadata"].get(kind, {}).get("alt", "")
-                yield alt, base64.b64decode("".join(data[kind]))
+def pictures(outputs: list[dict[str, Any]]) -> Iterator[Picture]:
+    """The pictures among outputs; a widget's is its opening frame."""
+    for output in outputs:
+        for kind in ("png", "jpeg"):
+            if encoded := output.get("data", {}).get(f"image/{kind}"):
+                words = output["metadata"].get(f"image/{kind}", {})
+                data = base64.b64decode("".join(encoded))
+                yield Picture(kind, words.get("alt", ""), words.get("width"), data)
 
 
-def cover(notebook: dict[str, Any]) -> tuple[str, bytes] | None:
+def cover(notebook: dict[str, Any]) -> Picture | None:
     """The picture that stands for a chapter: the first of the cell tagged ``cover``,
     else the first of all, if any."""
-    models = notebook["metadata"].get("widgets", {}).get(WIDGETS, {}).get("state", {})
     tagged, others = [], []
     for cell in notebook["cells"]:
         is_tagged = "cover" in cell["metadata"].get("tags", [])
         (tagged if is_tagged else others).append(cell)
     for cell in (*tagged, *others):
-        for picture in pictures(cell, models):
+        for picture in pictures(cell.get("outputs", [])):
             return picture
     return None
 
@@ -151,10 +149,9 @@ class Gallery(Directive):
             picture = cover(json.loads(source.read_text(encoding="utf-8")))
             if picture is None:  # a chapter that was never executed; the tests say so
                 continue
-            alt, data = picture
-            (folder / f"cover-{chapter.slug}.webp").write_bytes(small(data))
+            (folder / f"cover-{chapter.slug}.webp").write_bytes(small(picture.data))
             address = f"../_images/cover-{chapter.slug}.webp"
-            words = html.escape(alt, quote=True)
+            words = html.escape(picture.alt, quote=True)
             image = f'<img src="{address}" alt="{words}" loading="lazy">'
             said = f"<b>{chapter.short}</b> {html.escape(chapter.idea)}"
             link = f"{chapter.part}/{chapter.slug}.html"
@@ -245,6 +242,36 @@ def draw_icons(folder: Path, pages: dict[Path, str]) -> str | None:
     return r'<script defer src="([^"]*_static/)scripts/fontawesome.js[^"]*"></script>'
 
 
+def still_of(folder: Path, chapter: registry.Chapter) -> Iterator[str]:
+    """What a page without JavaScript shows in place of each widget, in their order: the
+    opening frame, which is written beside the other pictures."""
+    source = ROOT / chapter.notebook
+    notebook = json.loads(source.read_text(encoding="utf-8"))
+    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    views = [output for output in outputs if VIEW in output.get("data", {})]
+    for number, output in enumerate(views):
+        picture = next(pictures([output]), None)
+        if picture is None:
+            yield ""
+            continue
+        name = f"still-{chapter.slug}-{number}.{picture.kind}"
+        (folder / "_images" / name).write_bytes(picture.data)
+        alt = html.escape(picture.alt, quote=True)
+        size = f' width="{picture.width}"' if picture.width else ""
+        image = f'<img src="../../_images/{name}" alt="{alt}"{size}>'
+        yield f"<noscript>{image}</noscript>"
+
+
+def with_stills(folder: Path, path: Path, page: str) -> str:
+    """A chapter's page with a still before each widget."""
+    chapters = {chapter.slug: chapter for chapter in registry.every(PARTS)}
+    mark = f'<script type="{VIEW}">'
+    if mark not in page or path.stem not in chapters:
+        return page
+    stills = still_of(folder, chapters[path.stem])
+    return re.sub(re.escape(mark), lambda match: next(stills, "") + match[0], page)
+
+
 def finish_pages(app: Any, failure: Exception | None) -> None:
     """Light icons; names for what the theme left nameless; a theme that is known before
     anything is drawn."""
@@ -268,6 +295,7 @@ def finish_pages(app: Any, failure: Exception | None) -> None:
             page,
         )
         page = page.replace('<div class="pst-scrollable-table-container">', SCROLLS)
+        page = with_stills(folder, path, page)
         page = page.replace('role="doc-biblioentry"', 'role="listitem"')
         path.write_text(page, encoding="utf-8")
 
