@@ -23,7 +23,8 @@ Guessed:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -300,6 +301,51 @@ class ResNet(nn.Module):
         expect(len(images) > 0, "at least one image", images.shape)
         x = self.units(self.stem(images))
         return self.head(self.last(x).mean((2, 3)))
+
+
+class Stages(nn.Module):
+    """A ResNet without its classifier, cut into its stages: the trunk of nets that read
+    maps. The net's own layers are used, no new weights are drawn.
+
+    Args:
+        net: whose stem and units are taken; no layer may stand between its last unit
+            and its classifier, as in the pre-activated orderings.
+        blocks: its units per stage.
+        skip: the maps of so many first stages are not given out.
+
+    Attributes:
+        stem: the net's first layers.
+        stages: the units of each stage, the finest first.
+        channels: of the maps that are given out.
+
+    Raises:
+        ValueError: unless ``blocks`` are the units of ``net``, for a ``skip`` that
+            leaves no map, or a net with layers behind its last unit.
+    """
+
+    def __init__(self, net: ResNet, blocks: Sequence[int], *, skip: int = 0) -> None:
+        super().__init__()
+        fits = sum(blocks) == len(net.units) and all(count > 0 for count in blocks)
+        expect(fits, f"stages with {len(net.units)} units in all", blocks)
+        expect(0 <= skip < len(blocks), f"skip from 0 to {len(blocks) - 1}", skip)
+        expect(not net.last, "no layer behind the last unit", net.last)
+        self.stem, self.skip = net.stem, skip
+        self.stages = nn.ModuleList()
+        self.channels: list[int] = []
+        for start, end in pairwise([0, *accumulate(blocks)]):
+            self.stages.append(nn.Sequential(*net.units[start:end]))
+            self.channels.append(cast("Unit", net.units[end - 1]).out_channels)
+        self.channels = self.channels[skip:]
+
+    def forward(
+        self, images: Float[Tensor, "b c h w"]
+    ) -> list[Float[Tensor, "b _ _ _"]]:
+        """The map at the end of each stage, the finest first."""
+        x, maps = self.stem(images), list[Tensor]()
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps[self.skip :]
 
 
 def loss(outputs: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> dict[str, Tensor]:

@@ -182,6 +182,57 @@ def test_sizes_halve_from_stage_to_stage() -> None:
     assert sizes[::2] == [(64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
 
 
+def test_stages_give_the_map_at_the_end_of_each() -> None:
+    torch.manual_seed(0)
+    net = resnet.ResNet(blocks=(1, 2, 1), widths=(4, 8, 16)).eval()
+    x = torch.rand(2, 3, 16, 16)
+    stem = net.stem(x)
+    fine = net.units[0](stem)
+    middle = net.units[2](net.units[1](fine))
+    expected = [fine, middle, net.units[3](middle)]
+    for skip in range(3):
+        cut = resnet.Stages(net, (1, 2, 1), skip=skip)
+        found = cut(x)
+        assert cut.channels == [4, 8, 16][skip:]
+        assert len(found) == 3 - skip
+        assert all(map(torch.equal, found, expected[skip:]))
+
+
+def test_stages_take_the_nets_layers_and_draw_nothing() -> None:
+    net = resnet.tiny(20)
+    before = torch.get_rng_state()
+    cut = resnet.Stages(net, (3, 3, 3))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert cut.stem is net.stem
+    assert list(cut.stages[1]) == list(net.units[3:6])
+    names = {name.split(".branch")[0] for name in cut.state_dict() if "branch" in name}
+    assert names == {
+        f"stages.{stage}.{unit}" for stage in range(3) for unit in range(3)
+    }
+
+
+@pytest.mark.parametrize(
+    ("blocks", "settings", "message"),
+    [
+        ((1, 1), {}, r"stages with 3 units in all, got \(1, 1\)"),
+        ((1, 2, 0), {}, "stages with 3 units in all"),
+        ((1, 1, 1), {"skip": 3}, "skip from 0 to 2, got 3"),
+        ((1, 1, 1), {"skip": -1}, "skip from 0 to 2, got -1"),
+    ],
+)
+def test_wrong_cuts_are_refused(
+    blocks: tuple[int, ...], settings: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        resnet.Stages(resnet.tiny(), blocks, **settings)
+
+
+def test_a_layer_behind_the_last_unit_is_not_dropped_silently() -> None:
+    net = resnet.tiny(ordering="full pre-activation")
+    with pytest.raises(ValueError, match="no layer behind the last unit"):
+        resnet.Stages(net, (1, 1, 1))
+
+
 def test_loss_of_undecided_scores_is_the_logarithm_of_the_classes() -> None:
     outputs = torch.zeros(4, 8)
     outputs[0, 3] = 1e-4
