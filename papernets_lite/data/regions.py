@@ -66,7 +66,7 @@ def _distractors(
     count = len(valid)
     chance = torch.rand(count, most, generator=generator)
     model = chance.mul(valid.sum(1, keepdim=True)).long()
-    objects = (~valid).byte().argsort(1, stable=True)  # those that are there, first
+    objects = (~valid).byte().argsort(dim=1, stable=True)  # those that are there, first
     model = objects.gather(1, model)
     sides = (boxes[..., 2:] - boxes[..., :2]).take_along_dim(model[..., None], 1)
     corner = (size - sides) * torch.rand(count, most, 2, generator=generator)

@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 
 from papernets_lite.ops.boxes import BETWEEN, assign, check_boxes, check_truth
 from papernets_lite.ops.checks import expect
-from papernets_lite.ops.labels import NOTHING, check_flags, check_labels
+from papernets_lite.ops.labels import NOTHING, check_labels, check_mask
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: from here an object's, below this nobody's
 
@@ -60,7 +60,7 @@ def owners(
     found = torch.stack(rows) if rows else torch.zeros(boxes.shape[:2]).long()
     if there is None:
         return found
-    return found.masked_fill(~check_flags(there, found.shape, "`there`"), BETWEEN)
+    return found.masked_fill(~check_mask(there, "`there`", shape=found.shape), BETWEEN)
 
 
 def targets(
@@ -89,7 +89,7 @@ def targets(
     owned = owner >= 0
     known = owner.masked_fill(~owned, 0).long()
     count = objects.shape[1]
-    check_labels(known[owned], count, known[owned].shape, "owners")
+    check_labels(known[owned], count)
     if not count:
         objects, attributes = torch.zeros(2, len(owner), 1, dtype=torch.long)
     classes = objects.long().gather(1, known) + 1

@@ -48,4 +48,3 @@ def check_filled(tokens: Tensor) -> Bool[Tensor, "b t"]:
 def ended(tokens: Tensor) -> Tensor:
     """Which tokens end a sentence, or stand behind its end."""
     return (tokens == END) | (tokens == PAD)
-
