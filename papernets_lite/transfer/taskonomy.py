@@ -173,8 +173,19 @@ class TaskNet(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        """The map that the task asks for."""
-        return self.decoder(self.encoder(images))
+        """The map that the task asks for.
+
+        Args:
+            images: in [0, 1], of the weights' type.
+
+        Raises:
+            ValueError: for sides that are no multiples of the encoder's stride, or what
+                the encoder refuses.
+        """
+        maps = self.decoder(self.encoder(images))
+        whole = maps.shape[2:] == images.shape[2:]
+        expect(whole, f"sides such as {tuple(maps.shape[2:])}", images.shape[2:])
+        return maps
 
 
 class Transfer(nn.Module):
