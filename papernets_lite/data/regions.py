@@ -45,13 +45,15 @@ def proposals(
     expect(not empty, "at least one object in each picture", empty, "without one")
     true = boxes + jitter * torch.randn(boxes.shape, generator=generator)
     # much jitter must not turn a small box inside out
-    true[..., 2:] = torch.maximum(true[..., 2:], true[..., :2] + 1)
+    least = true[..., :2] + 1
+    true[..., 2:] = torch.maximum(true[..., 2:], least)
     others, there = _distractors(boxes, valid, distractors, size, generator)
     boxes = torch.cat([true, others], 1)
     valid = torch.cat([valid, there], 1)
     order = torch.rand(valid.shape, generator=generator).argsort(1)
     boxes = boxes.masked_fill(~valid[..., None], 0.0)
-    return boxes.take_along_dim(order[..., None], 1), valid.gather(1, order)
+    shuffled = boxes.take_along_dim(order[..., None], 1)
+    return shuffled, valid.gather(1, order)
 
 
 def _distractors(
@@ -68,8 +70,10 @@ def _distractors(
     model = chance.mul(valid.sum(1, keepdim=True)).long()
     objects = (~valid).byte().argsort(dim=1, stable=True)  # those that are there, first
     model = objects.gather(1, model)
-    sides = (boxes[..., 2:] - boxes[..., :2]).take_along_dim(model[..., None], 1)
-    corner = (size - sides) * torch.rand(count, most, 2, generator=generator)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    sides = sides.take_along_dim(model[..., None], 1)
+    place = torch.rand(count, most, 2, generator=generator)
+    corner = (size - sides) * place
     kept = torch.randint(most // 2, most + 1, (count, 1), generator=generator)
     there = torch.arange(most) < kept
     return torch.cat([corner, corner + sides], 2), there

@@ -303,7 +303,7 @@ class State:
     def take(self, rows: Int[Tensor, " n"]) -> "State":
         """Some of the batch's rows, in any order, as often as wished."""
         parts = vars(self).items()
-        taken = {name: part[rows] for name, part in parts if isinstance(part, Tensor)}
+        taken: dict = {name: x[rows] for name, x in parts if isinstance(x, Tensor)}
         return replace(self, **taken)
 
 
@@ -768,10 +768,8 @@ class UpDown(nn.Module):
         num_words: of the vocabulary.
         num_answers: that can be given.
         attention: width of the captioner's attention.
-        caption_embed: length of a word's vector in captions.
-        caption_hidden: width of the captioner.
-        answer_embed: length of a word's vector in questions.
-        answer_hidden: width of the answerer.
+        embed: length of a word's vector, in captions and in questions.
+        hidden: width of the captioner and of the answerer.
         top_down: weigh the regions, else all alike.
     """
 
@@ -782,29 +780,19 @@ class UpDown(nn.Module):
         num_words: int,
         num_answers: int,
         attention: int,
-        caption_embed: int,
-        caption_hidden: int,
-        answer_embed: int,
-        answer_hidden: int,
+        embed: tuple[int, int],
+        hidden: tuple[int, int],
         top_down: bool = True,
     ) -> None:
         super().__init__()
+        both: dict = {"num_words": num_words, "channels": features.channels}
+        both["top_down"] = top_down
         self.features = features
         self.captioner = Captioner(
-            num_words=num_words,
-            channels=features.channels,
-            embed=caption_embed,
-            hidden=caption_hidden,
-            attention=attention,
-            top_down=top_down,
+            embed=embed[0], hidden=hidden[0], attention=attention, **both
         )
         self.answerer = Answerer(
-            num_words=num_words,
-            num_answers=num_answers,
-            channels=features.channels,
-            embed=answer_embed,
-            hidden=answer_hidden,
-            top_down=top_down,
+            embed=embed[1], hidden=hidden[1], num_answers=num_answers, **both
         )
 
 
@@ -827,26 +815,10 @@ def tiny(**overrides: object) -> UpDown:
         nn.BatchNorm2d(64),
         nn.ReLU(),
     )
-    features = BottomUp(
-        trunk,
-        tail,
-        channels=64,
-        stride=2,
-        patch=6,
-        num_objects=6,
-        num_attributes=6,
-        embed=8,
-        hidden=32,
-    )
-    sizes: dict = {
-        "num_words": 28,
-        "num_answers": 17,
-        "attention": 64,
-        "caption_embed": 32,
-        "caption_hidden": 96,
-        "answer_embed": 32,
-        "answer_hidden": 96,
-    }
+    heads: dict = {"num_objects": 6, "num_attributes": 6, "embed": 8, "hidden": 32}
+    features = BottomUp(trunk, tail, channels=64, stride=2, patch=6, **heads)
+    sizes: dict = {"num_words": 28, "num_answers": 17, "attention": 64}
+    sizes |= {"embed": (32, 32), "hidden": (96, 96)}
     return UpDown(features, **(sizes | overrides))
 
 
@@ -858,27 +830,12 @@ def paper(**overrides: object) -> UpDown:
         overrides: of ``UpDown``'s sizes.
     """
     net = resnet.Stages(resnet.imagenet(101), resnet.IMAGENET[101])
-    trunk = nn.Sequential(net.stem)
+    trunk, tail = nn.Sequential(net.stem), net.stages[-1]
     for stage in net.stages[:-1]:
-        trunk.extend(stage)
-    features = BottomUp(
-        trunk,
-        net.stages[-1],
-        channels=2048,
-        stride=16,
-        patch=14,
-        num_objects=1600,
-        num_attributes=401,
-        embed=256,
-        hidden=512,
-    )
-    sizes: dict = {
-        "num_words": 10010,
-        "num_answers": 3129,
-        "attention": 512,
-        "caption_embed": 1000,
-        "caption_hidden": 1000,
-        "answer_embed": 300,
-        "answer_hidden": 512,
-    }
+        trunk.extend(stage.children())
+    heads: dict = {"num_objects": 1600, "num_attributes": 401}
+    heads |= {"embed": 256, "hidden": 512}
+    features = BottomUp(trunk, tail, channels=2048, stride=16, patch=14, **heads)
+    sizes: dict = {"num_words": 10010, "num_answers": 3129, "attention": 512}
+    sizes |= {"embed": (1000, 300), "hidden": (1000, 512)}
     return UpDown(features, **(sizes | overrides))

@@ -451,9 +451,11 @@ def test_region_loss_weighs_attributes_by_half_and_asks_only_where_there_is_one(
 
 def test_beams_of_a_state_can_be_taken():
     net, (regions, valid) = captioner(), pictures()
-    state = net.start(regions, valid).take(torch.tensor([1, 1, 0]))
+    start = net.start(regions, valid)
+    state = start.take(torch.tensor([1, 1, 0]))
     assert state.regions.shape == (3, 4, 5)
-    assert torch.equal(state.regions[0], regions[1])
+    assert torch.equal(state.regions[0], start.regions[1])
+    assert torch.equal(state.regions[2], regions[0])
 
 
 @pytest.mark.parametrize(
@@ -720,7 +722,7 @@ def test_what_cannot_be_used_is_refused(wrong, message):
 
 
 def test_both_scales_take_the_same_sizes():
-    sizes = {"num_words": 9, "num_answers": 4, "caption_hidden": 5, "answer_hidden": 6}
+    sizes = {"num_words": 9, "num_answers": 4, "hidden": (5, 6)}
     with torch.device("meta"):
         nets = [build(**sizes, top_down=False) for build in (updown.tiny, updown.paper)]
     for net in nets:
