@@ -19,20 +19,26 @@ Guessed:
     Where option A's new channels go: after the old ones. Which pixels it keeps: every
     second, from the first. With BN after the addition, a projection has none of its
     own: the shared one follows.
+
+Example:
+    >>> from papernets_lite.backbones import resnet
+    >>> resnet.tiny(depth=20, num_classes=10)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import check_images, check_labels, expect
 
 # Blocks per stage (Table 1 of the first paper), and which block.
 IMAGENET = {
@@ -60,13 +66,15 @@ class PadShortcut(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.extra, self.stride = out_channels - in_channels, stride
+        wider = out_channels >= in_channels
+        expect(wider, "no fewer channels behind option A", in_channels, out_channels)
+        self.extra = out_channels - in_channels
+        self.stride = stride
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d k l"]:
         """Subsample, then pad the channels."""
-        return functional.pad(
-            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra)
-        )
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return functional.pad(kept, (0, 0, 0, 0, 0, self.extra))
 
 
 def shortcut(
@@ -86,17 +94,15 @@ def shortcut(
     Raises:
         ValueError: for another option.
     """
-    expect(
-        option in ("A", "B", "C", "none"), "a shortcut 'A', 'B', 'C' or 'none'", option
-    )
+    known = option in ("A", "B", "C", "none")
+    expect(known, "a shortcut 'A', 'B', 'C' or 'none'", option)
     same = in_channels == out_channels and stride == 1
     if option == "none" or (same and option != "C"):
         return nn.Identity()
     if option == "A":
         return PadShortcut(in_channels, out_channels, stride)
-    return sequence(
-        ["conv", "bn"] if norm else ["conv"], [(out_channels, 1, stride)], in_channels
-    )
+    layers = ["conv", "bn"] if norm else ["conv"]
+    return sequence(layers, [(out_channels, 1, stride)], in_channels)
 
 
 def sequence(
@@ -109,26 +115,31 @@ def sequence(
         words: ``"conv"``, ``"bn"`` or ``"relu"``.
         plan: of each convolution (channels, kernel size, stride).
         in_channels: of the input.
+
+    Raises:
+        ValueError: for another word, or unequally many convolutions in ``words`` and
+            ``plan``.
     """
+    known = {"conv", "bn", "relu"}.issuperset(words)
+    expect(known, "the words 'conv', 'bn' and 'relu'", words)
+    convolutions = list(words).count("conv")
+    expect(convolutions == len(plan), f"{len(plan)} convolutions", convolutions)
     layers: list[nn.Module] = []
     convs = iter(plan)
     for word in words:
         if word == "conv":
-            channels, kernel_size, stride = next(convs)
+            channels, size, stride = next(convs)
             layers.append(
                 nn.Conv2d(
-                    in_channels,
-                    channels,
-                    kernel_size,
-                    stride,
-                    kernel_size // 2,
-                    bias=False,
+                    in_channels, channels, size, stride, padding=size // 2, bias=False
                 )
             )
             in_channels = channels
+        elif word == "bn":
+            layers.append(nn.BatchNorm2d(in_channels))
         else:
             # Not in place: in some orderings the input is also the shortcut's.
-            layers.append(nn.BatchNorm2d(in_channels) if word == "bn" else nn.ReLU())
+            layers.append(nn.ReLU())
     return nn.Sequential(*layers)
 
 
@@ -140,9 +151,10 @@ def words(ordering: str) -> tuple[list[str], list[str], list[str]]:
         ValueError: for an unknown ordering.
     """
     expect(ordering in ORDERINGS, f"an ordering from {list(ORDERINGS)}", ordering)
-    branch, after = (layers.split() for layers in ORDERINGS[ordering])
+    inside, behind = ORDERINGS[ordering]
+    branch = inside.split()
     first = branch.index("conv")
-    return branch[:first], branch[first:], after
+    return branch[:first], branch[first:], behind.split()
 
 
 class Unit(nn.Module):
@@ -175,18 +187,21 @@ class Unit(nn.Module):
         super().__init__()
         pre, branch, after = words(ordering)
         if bottleneck:
-            out, first = 4 * channels, 1 if stride_on_3x3 else stride
-            plan = [(channels, 1, first), (channels, 3, stride // first), (out, 1, 1)]
+            out = 4 * channels
+            first, second = (1, stride) if stride_on_3x3 else (stride, 1)
+            plan = [(channels, 1, first), (channels, 3, second), (out, 1, 1)]
             branch = ["conv", "bn", "relu", *branch]
         else:
-            out, plan = channels, [(channels, 3, stride), (channels, 3, 1)]
+            out = channels
+            plan = [(channels, 3, stride), (channels, 3, 1)]
         self.pre = sequence([] if activated else pre, [], in_channels)
         self.branch = sequence(branch, plan, in_channels)
         self.shortcut = shortcut(
             option, in_channels, out, stride, norm=branch[-1] != "conv"
         )
         self.after = sequence(after, [], out)
-        self.residual, self.out_channels = option != "none", out
+        self.residual = option != "none"
+        self.out_channels = out
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d k l"]:
         """The unit's output."""
@@ -209,11 +224,11 @@ def first_layers(kind: str, channels: int, stride: int = 2) -> nn.Sequential:
         channels: of the output.
         stride: of the 3x3.
     """
+    words = ["conv", "bn", "relu"]
     if kind == "imagenet":
-        return sequence(["conv", "bn", "relu"], [(channels, 7, 2)], 3).append(
-            nn.MaxPool2d(3, 2, 1)
-        )
-    return sequence(["conv", "bn", "relu"], [(channels, 3, stride)], 3)
+        layers = sequence(words, [(channels, 7, 2)], 3)
+        return layers.append(nn.MaxPool2d(3, 2, 1))
+    return sequence(words, [(channels, 3, stride)], 3)
 
 
 def stages(
@@ -232,9 +247,14 @@ def stages(
         settings: of each ``Unit``.
 
     Raises:
-        ValueError: for unequally many of them.
+        ValueError: for no stage, unequally many of them, or one that is not positive.
     """
-    units, channels = nn.Sequential(), widths[0]
+    alike = len(blocks) == len(widths) == len(strides) > 0
+    expect(alike, "as many widths and strides as stages", blocks, widths, strides)
+    positive = min(*blocks, *widths, *strides) > 0
+    expect(positive, "positive blocks, widths, strides", blocks, widths, strides)
+    units = nn.Sequential()
+    channels = widths[0]
     for count, width, first in zip(blocks, widths, strides, strict=True):
         for block in range(count):
             unit = Unit(
@@ -263,8 +283,8 @@ class ResNet(nn.Module):
         settings: ``bottleneck``, ``option`` and ``stride_on_3x3`` of each ``Unit``.
 
     Raises:
-        ValueError: for another stem, ordering or option, or unequally many ``blocks``
-            and ``widths``.
+        ValueError: for another stem, ordering or option, unequally many ``blocks`` and
+            ``widths``, or a number that is not positive.
     """
 
     def __init__(
@@ -280,6 +300,15 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         expect(stem in ("imagenet", "cifar"), "a stem 'imagenet' or 'cifar'", stem)
+        expect(blocks and widths, "at least one stage", blocks, widths)
+        positive = min(stem_stride, num_classes, *widths) > 0
+        expect(
+            positive,
+            "positive stem_stride, num_classes and widths",
+            stem_stride,
+            num_classes,
+            widths,
+        )
         # The first activation stands right after this convolution, before the paths
         # split, in every ordering; units that start with one need it again after the
         # last addition (appendix of the second paper).
@@ -296,11 +325,18 @@ class ResNet(nn.Module):
         """Class scores (logits).
 
         Raises:
-            ValueError: for a batch without images.
+            ValueError: for what are no images, see ``checks.check_images``.
         """
-        expect(len(images) > 0, "at least one image", images.shape)
-        x = self.units(self.stem(images))
-        return self.head(self.last(x).mean((2, 3)))
+        return self.head(self.features(images).mean((2, 3)))
+
+    def features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _ k l"]:
+        """The maps that are averaged for the classifier.
+
+        Raises:
+            ValueError: as ``forward``.
+        """
+        check_images(images, cast("nn.Conv2d", self.stem[0]))
+        return self.last(self.units(self.stem(images)))
 
 
 class Stages(nn.Module):
@@ -340,30 +376,46 @@ class Stages(nn.Module):
     def forward(
         self, images: Float[Tensor, "b c h w"]
     ) -> list[Float[Tensor, "b _ _ _"]]:
-        """The map at the end of each stage, the finest first."""
-        x, maps = self.stem(images), list[Tensor]()
+        """The map at the end of each stage, the finest first.
+
+        Raises:
+            ValueError: for what are no images, see ``checks.check_images``.
+        """
+        check_images(images, cast("nn.Conv2d", self.stem[0]))
+        x = self.stem(images)
+        maps: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
         return maps[self.skip :]
 
 
-def loss(outputs: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
+def loss(
+    outputs: Float[Tensor, "b k"],
+    batch: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
     """Cross-entropy, and the share of correct answers.
 
     Args:
         outputs: logits.
-        labels: the true classes.
+        batch: ``labels`` (b,), the true classes, from 0 to k - 1.
+        generator: nothing is drawn.
 
     Returns:
         ``loss`` and ``accuracy``.
+
+    Raises:
+        ValueError: for no labels, another number of them, or one that is no class.
     """
+    labels = check_labels(batch["labels"], outputs.shape[1], shape=(len(outputs),))
     accuracy = (outputs.detach().argmax(1) == labels).float().mean()
     return {"loss": functional.cross_entropy(outputs, labels), "accuracy": accuracy}
 
 
 @dataclass(frozen=True)
-class Trunk:
+class TrunkStatistics:
     """What ``trunk_statistics`` measures, one value per unit, from the first to the
     last."""
 
@@ -374,8 +426,8 @@ class Trunk:
 
 
 def trunk_statistics(
-    net: ResNet, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]
-) -> Trunk:
+    net: ResNet, images: Float[Tensor, "b c h w"], labels: Integer[Tensor, " b"]
+) -> TrunkStatistics:
     """Run one batch forwards and backwards and record what passes along the trunk.
 
     Args:
@@ -386,79 +438,120 @@ def trunk_statistics(
 
     Returns:
         The statistics, on the CPU.
+
+    Raises:
+        ValueError: what the net and ``loss`` refuse.
     """
-    trunk, branch, handles = list[Tensor](), list[Tensor](), []
+    trunk: list[Tensor] = []
+    branch: list[Tensor] = []
+    handles: list[RemovableHandle] = []
     for unit in net.units:
-        for part, outputs in ((unit, trunk), (unit.get_submodule("branch"), branch)):
-            handles.append(
-                part.register_forward_hook(
-                    lambda module, inputs, output, to=outputs: to.append(output)
-                )
-            )
+        handles.append(_kept(unit, trunk))
+        handles.append(_kept(unit.get_submodule("branch"), branch))
     try:
-        value = loss(net(images), labels)["loss"]
+        value = loss(net(images), {"labels": labels})["loss"]
     finally:
         for handle in handles:
             handle.remove()
     gradients = torch.autograd.grad(value, trunk)
-    outputs_std, changes_std = (
-        torch.stack([x.detach().std() for x in outputs]).cpu()
-        for outputs in (trunk, branch)
-    )
-    return Trunk(
-        outputs_std, changes_std, torch.stack([g.norm() for g in gradients]).cpu()
+    return TrunkStatistics(
+        trunk=torch.stack([x.detach().std() for x in trunk]).cpu(),
+        branch=torch.stack([x.detach().std() for x in branch]).cpu(),
+        gradient=torch.stack([g.norm() for g in gradients]).cpu(),
     )
 
 
-def table(depth: int) -> dict[str, Any]:
+def _kept(module: nn.Module, to: list[Tensor]) -> RemovableHandle:
+    """Let a module's outputs be appended to a list, until the handle is removed."""
+    return module.register_forward_hook(
+        lambda module, inputs, output: to.append(output)
+    )
+
+
+def imagenet_settings(depth: int) -> dict[str, Any]:
     """The settings of the ImageNet net of ``depth`` 18, 34, 50, 101 or 152 (Table 1).
 
     Raises:
         ValueError: for another depth.
     """
     expect(depth in IMAGENET, f"a depth from {list(IMAGENET)}", depth)
-    settings = {
+    return {
         "blocks": IMAGENET[depth],
         "widths": (64, 128, 256, 512),
         "bottleneck": depth >= BOTTLENECK_FROM,
+        "stem": "imagenet",
+        "num_classes": 1000,
     }
-    return {**settings, "stem": "imagenet", "num_classes": 1000}
 
 
-def imagenet(depth: int, **overrides: object) -> ResNet:
-    """The ImageNet net of ``depth`` 18, 34, 50, 101 or 152.
-
-    Raises:
-        ValueError: for another depth.
-    """
-    return ResNet(**(table(depth) | overrides))
-
-
-def cifar(depth: int, **overrides: object) -> ResNet:
-    """The CIFAR net of ``depth`` 6n + 2 (or 9n + 2 with ``bottleneck=True``).
+def cifar_settings(depth: int, *, bottleneck: bool = False) -> dict[str, Any]:
+    """The settings of the CIFAR net of ``depth`` 6n + 2, or 9n + 2 with bottlenecks
+    (Section 4.2).
 
     Raises:
         ValueError: for another depth.
     """
-    step = 9 if overrides.get("bottleneck") else 6
-    expect(
-        depth >= step + 2 and (depth - 2) % step == 0, f"a depth of {step}n + 2", depth
-    )
-    settings: dict = {
+    step = 9 if bottleneck else 6
+    fits = depth >= step + 2 and (depth - 2) % step == 0
+    expect(fits, f"a depth of {step}n + 2", depth)
+    return {
         "blocks": ((depth - 2) // step,) * 3,
         "widths": (16, 32, 64),
         "option": "A",
+        "bottleneck": bottleneck,
     }
-    return ResNet(**(settings | overrides))
 
 
-def tiny(depth: int = 8, **overrides: object) -> ResNet:
+def imagenet(depth: int, **overrides: Any) -> ResNet:
+    """The ImageNet net of ``depth`` 18, 34, 50, 101 or 152.
+
+    Args:
+        depth: layers with weights.
+        overrides: of ``ResNet``.
+
+    Raises:
+        ValueError: for another depth.
+    """
+    return ResNet(**(imagenet_settings(depth) | overrides))
+
+
+def cifar(depth: int, *, bottleneck: bool = False, **overrides: Any) -> ResNet:
+    """The CIFAR net of ``depth`` 6n + 2, or 9n + 2 with bottlenecks.
+
+    Args:
+        depth: layers with weights.
+        bottleneck: see ``Unit``.
+        overrides: of ``ResNet``.
+
+    Raises:
+        ValueError: for another depth.
+    """
+    return ResNet(**(cifar_settings(depth, bottleneck=bottleneck) | overrides))
+
+
+def tiny(*, depth: int = 8, **overrides: Any) -> ResNet:
     """The book's scale: a CIFAR net half as wide, on 32x32 images through a stem of
-    stride 2."""
+    stride 2.
+
+    Args:
+        depth: layers with weights, see ``cifar``.
+        overrides: of ``ResNet``.
+
+    Raises:
+        ValueError: for another depth.
+    """
     settings: dict = {"widths": (8, 16, 32), "stem_stride": 2, "num_classes": 8}
     return cifar(depth, **(settings | overrides))
 
 
-def paper(depth: int = 50, **overrides: object) -> ResNet:
-    """The paper's scale: an ImageNet net."""
+def paper(*, depth: int = 50, **overrides: Any) -> ResNet:
+    """The paper's scale: an ImageNet net.
+
+    Args:
+        depth: layers with weights, see ``imagenet``.
+        overrides: of ``ResNet``.
+
+    Raises:
+        ValueError: for another depth.
+    """
     return imagenet(depth, **overrides)

@@ -1,7 +1,7 @@
 """Squeeze-and-Excitation Networks.
 
-Jie Hu, Li Shen, Samuel Albanie, Gang Sun, Enhua Wu. CVPR 2018; TPAMI 2019, arXiv
-1709.01507.
+Jie Hu, Li Shen, Samuel Albanie, Gang Sun, Enhua Wu. CVPR 2018; TPAMI 2019,
+arXiv 1709.01507.
 Official code: hujie-frank/SENet (Caffe models).
 
 Idea: let one vector that describes the whole picture decide, through a small gate, how
@@ -21,19 +21,24 @@ Guessed:
     The gate's layers have biases, as the released models do; the journal version leaves
     them out in its ResNets (``bias=False``). The gates start from He's weights. In
     SE-PRE the shortcut takes the input before its gate.
+
+Example:
+    >>> from papernets_lite.backbones import senet
+    >>> senet.tiny(depth=8, num_classes=10)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import check_images, check_labels, expect
 
 REDUCTION = 16  # r, Table 10
 SQUEEZES = ("mean", "max", "none")  # Tables 11 and 16
@@ -54,7 +59,7 @@ class SqueezeExcitation(nn.Module):
         bias: of the gate's two layers.
 
     Raises:
-        ValueError: for another squeeze, or a reduction below 1.
+        ValueError: for another squeeze, or channels or a reduction below 1.
     """
 
     def __init__(
@@ -66,25 +71,26 @@ class SqueezeExcitation(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        right = squeeze in SQUEEZES and reduction >= 1
-        expect(
-            right, f"a squeeze from {SQUEEZES} and reduction >= 1", squeeze, reduction
-        )
-        self.squeeze, hidden = squeeze, max(1, channels // reduction)
+        expect(squeeze in SQUEEZES, f"a squeeze from {SQUEEZES}", squeeze)
+        positive = channels >= 1 and reduction >= 1
+        expect(positive, "channels >= 1 and reduction >= 1", channels, reduction)
+        self.squeeze = squeeze
+        hidden = max(1, channels // reduction)
         # On a map of one position a 1x1 convolution is a fully connected layer.
-        down, up = (
-            nn.Conv2d(channels, hidden, 1, bias=bias),
-            nn.Conv2d(hidden, channels, 1, bias=bias),
-        )
+        down = nn.Conv2d(channels, hidden, 1, bias=bias)
+        up = nn.Conv2d(hidden, channels, 1, bias=bias)
         self.excite = nn.Sequential(down, nn.ReLU(), up, nn.Sigmoid())
         he_init_(self)
 
     def gate(self, u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c k l"]:
         """s, between 0 and 1: one per channel (k = l = 1), without a squeeze one per
         channel and position."""
+        z = u
         if self.squeeze == "mean":
-            return self.excite(u.mean((2, 3), keepdim=True))
-        return self.excite(u.amax((2, 3), keepdim=True) if self.squeeze == "max" else u)
+            z = u.mean((2, 3), keepdim=True)
+        elif self.squeeze == "max":
+            z = u.amax((2, 3), keepdim=True)
+        return self.excite(z)
 
     def forward(self, u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The maps, scaled by their gates."""
@@ -105,10 +111,11 @@ def place(unit: resnet.Unit, where: str, **settings: Any) -> None:
         ValueError: for another place.
     """
     expect(where in PLACEMENTS, f"a place from {PLACEMENTS}", where)
-    convolutions = [layer for layer in unit.branch if isinstance(layer, nn.Conv2d)]
-    block = SqueezeExcitation(
-        convolutions[0].in_channels if where == "pre" else unit.out_channels, **settings
-    )
+    channels = unit.out_channels
+    if where == "pre":
+        convolutions = (m for m in unit.branch if isinstance(m, nn.Conv2d))
+        channels = next(convolutions).in_channels
+    block = SqueezeExcitation(channels, **settings)
     if where == "standard":
         unit.branch.append(block)
     elif where == "pre":
@@ -164,27 +171,20 @@ class SEResNet(resnet.ResNet):
     ) -> None:
         super().__init__(**settings)
         self.per_position = per_position
-        for unit in self.units if gated else ():
-            place(
-                cast("resnet.Unit", unit),
-                placement,
-                reduction=reduction,
-                squeeze=squeeze,
-                bias=bias,
-            )
+        if not gated:
+            return
+        block = {"reduction": reduction, "squeeze": squeeze, "bias": bias}
+        for unit in self.units:
+            place(cast("resnet.Unit", unit), placement, **block)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k ..."]:
         """Class scores (logits), of the picture or of every position.
 
         Raises:
-            ValueError: for a batch without images.
+            ValueError: for what are no images, see ``checks.check_images``.
         """
-        expect(len(images) > 0, "at least one image", images.shape)
-        return answer(
-            self.head,
-            self.last(self.units(self.stem(images))),
-            per_position=self.per_position,
-        )
+        features = self.features(images)
+        return answer(self.head, features, per_position=self.per_position)
 
 
 class Inception(nn.Module):
@@ -201,16 +201,15 @@ class Inception(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        expect(channels % 4 == 0, "a multiple of 4 channels", channels)
-        self.ways = nn.ModuleList()
+        quarters = channels > 0 and channels % 4 == 0
+        expect(quarters, "a multiple of 4 channels", channels)
+        ways = []
         for sizes in ((1,), (1, 3), (1, 3, 3), (1,)):
             plan = [(channels // 4, size, 1) for size in sizes]
-            self.ways.append(
-                resnet.sequence(["conv", "bn", "relu"] * len(plan), plan, in_channels)
-            )
-        cast("nn.Sequential", self.ways[3]).insert(
-            0, nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-        )
+            words = ["conv", "bn", "relu"] * len(plan)
+            ways.append(resnet.sequence(words, plan, in_channels))
+        ways[3].insert(0, nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+        self.ways = nn.ModuleList(ways)
         self.block: nn.Module = nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
@@ -229,8 +228,8 @@ class SEInception(nn.Module):
         settings: of each ``SqueezeExcitation``.
 
     Raises:
-        ValueError: for a wrong squeeze or reduction, or channels that four does not
-            divide.
+        ValueError: for a wrong squeeze or reduction, channels that four does not
+            divide, or a size that is not positive.
     """
 
     def __init__(
@@ -244,6 +243,8 @@ class SEInception(nn.Module):
         **settings: Any,
     ) -> None:
         super().__init__()
+        sizes = depth, channels, num_classes
+        expect(min(sizes) > 0, "positive depth, channels and num_classes", sizes)
         self.stem = resnet.first_layers("cifar", channels)
         self.units = nn.Sequential(
             *(Inception(channels, channels) for _ in range(depth))
@@ -252,38 +253,57 @@ class SEInception(nn.Module):
         self.per_position = per_position
         he_init_(self)
         # Last, so that a net without blocks starts from the same weights.
-        if gated:
-            self.stem.append(SqueezeExcitation(channels, **settings))
-            for unit in self.units:
-                cast("Inception", unit).block = SqueezeExcitation(channels, **settings)
+        if not gated:
+            return
+        self.stem.append(SqueezeExcitation(channels, **settings))
+        for unit in self.units:
+            cast("Inception", unit).block = SqueezeExcitation(channels, **settings)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k ..."]:
         """Class scores (logits), of the picture or of every position.
 
         Raises:
-            ValueError: for a batch without images.
+            ValueError: for what are no images, see ``checks.check_images``.
         """
-        expect(len(images) > 0, "at least one image", images.shape)
-        return answer(
-            self.head, self.units(self.stem(images)), per_position=self.per_position
-        )
+        check_images(images, cast("nn.Conv2d", self.stem[0]))
+        features = self.units(self.stem(images))
+        return answer(self.head, features, per_position=self.per_position)
 
 
 def loss(
-    outputs: Float[Tensor, "b k *s"], labels: Int[Tensor, "b *s"]
+    outputs: Float[Tensor, "b k *s"],
+    batch: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """Cross-entropy, and the share of correct answers, over what has a label.
 
     Args:
         outputs: logits, of pictures or of positions.
-        labels: the true classes; ``UNKNOWN`` (-1) has none.
+        batch: ``labels`` (b, *s), the true classes, from 0 to k - 1; ``UNKNOWN`` (-1)
+            has none.
+        generator: nothing is drawn.
 
     Returns:
-        ``loss`` and ``accuracy``.
+        ``loss`` and ``accuracy``; both are 0 where nothing has a label.
+
+    Raises:
+        ValueError: for labels of another shape, or that are no class.
     """
-    right = (outputs.detach().argmax(1) == labels)[labels != UNKNOWN]
-    value = functional.cross_entropy(outputs, labels, ignore_index=UNKNOWN)
-    return {"loss": value, "accuracy": right.float().mean()}
+    labels = check_labels(
+        batch["labels"],
+        outputs.shape[1],
+        shape=(len(outputs), *outputs.shape[2:]),
+        unknown=UNKNOWN,
+    )
+    known = labels != UNKNOWN
+    # torch's own mean over nothing is NaN.
+    count = known.sum().clamp(min=1)
+    total = functional.cross_entropy(
+        outputs, labels, ignore_index=UNKNOWN, reduction="sum"
+    )
+    right = (outputs.detach().argmax(1) == labels) & known
+    return {"loss": total / count, "accuracy": right.sum() / count}
 
 
 @torch.no_grad()
@@ -301,13 +321,12 @@ def regated(
     Returns:
         The net's outputs.
     """
-    blocks = [
-        module for module in net.modules() if isinstance(module, SqueezeExcitation)
-    ]
-    handles = [
-        block.excite.register_forward_hook(lambda module, inputs, s: change(s))
-        for block in blocks
-    ]
+    handles = []
+    for block in net.modules():
+        if isinstance(block, SqueezeExcitation):
+            handles.append(
+                block.excite.register_forward_hook(lambda module, inputs, s: change(s))
+            )
     try:
         return net(images)
     finally:
@@ -338,9 +357,36 @@ def gates(
     return found
 
 
-def tiny(depth: int = 2, **overrides: object) -> SEInception:
-    """The book's scale: ``depth`` narrow Inception units that answer at every second
-    pixel; r = 2."""
+def tiny(*, depth: int = 8, **overrides: Any) -> SEResNet:
+    """The book's scale: a CIFAR net half as wide, with a stem of stride 2 and a wide
+    gate (r = 2).
+
+    Args:
+        depth: layers with weights, see ``resnet.cifar``.
+        overrides: of ``SEResNet``.
+
+    Raises:
+        ValueError: for another depth.
+    """
+    settings: dict = {
+        "widths": (8, 16, 32),
+        "stem_stride": 2,
+        "num_classes": 8,
+        "reduction": 2,
+    }
+    bottleneck = bool(overrides.get("bottleneck"))
+    table = resnet.cifar_settings(depth, bottleneck=bottleneck)
+    return SEResNet(**(table | settings | overrides))
+
+
+def tiny_inception(*, depth: int = 2, **overrides: Any) -> SEInception:
+    """The book's scale without paths around: narrow Inception units that answer at
+    every second pixel; r = 2.
+
+    Args:
+        depth: how many units.
+        overrides: of ``SEInception``.
+    """
     settings: dict = {
         "channels": 32,
         "reduction": 2,
@@ -350,24 +396,14 @@ def tiny(depth: int = 2, **overrides: object) -> SEInception:
     return SEInception(depth=depth, **(settings | overrides))
 
 
-def tiny_residual(depth: int = 8, **overrides: object) -> SEResNet:
-    """The book's scale in residual form: a CIFAR net half as wide, with a stem of
-    stride 2 and a wide gate (r = 2)."""
-    blocks = ((depth - 2) // 6,) * 3
-    settings: dict = {
-        "blocks": blocks,
-        "widths": (8, 16, 32),
-        "option": "A",
-        "stem_stride": 2,
-        "num_classes": 8,
-    }
-    return SEResNet(**({"reduction": 2} | settings | overrides))
+def paper(*, depth: int = 50, **overrides: Any) -> SEResNet:
+    """The paper's scale: an SE-ResNet for ImageNet.
 
-
-def paper(depth: int = 50, **overrides: object) -> SEResNet:
-    """The paper's scale: SE-ResNet of ``depth`` 18, 34, 50, 101 or 152 for ImageNet.
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        overrides: of ``SEResNet``.
 
     Raises:
         ValueError: for another depth.
     """
-    return SEResNet(**(resnet.table(depth) | overrides))
+    return SEResNet(**(resnet.imagenet_settings(depth) | overrides))

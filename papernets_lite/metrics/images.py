@@ -4,16 +4,22 @@ they still tell."""
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Integer, Shaped
 from sklearn.metrics import mutual_info_score
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import (
+    check_finite,
+    check_labels,
+    check_mask,
+    check_same,
+    expect,
+)
 
 
 def mutual_information(
-    first: Int[Tensor, " n"], second: Int[Tensor, " n"], classes: int
+    first: Integer[Tensor, " n"], second: Integer[Tensor, " n"], classes: int
 ) -> float:
     r"""Bits that one labelling tells about another: :math:`\sum_{ij} p_{ij} \log_2
     \frac{p_{ij}}{p_i p_j}`.
@@ -26,44 +32,43 @@ def mutual_information(
     Raises:
         ValueError: for no or unequally many labels, or labels out of range.
     """
-    expect(
-        len(first) == len(second) > 0,
-        "as many labels of both kinds",
-        len(first),
-        len(second),
-    )
-    low, high = torch.stack([first, second]).aminmax()
-    expect(
-        low >= 0 and high < classes,
-        f"labels from 0 to {classes - 1}",
-        int(low),
-        int(high),
-    )
-    return max(
-        float(mutual_info_score(first.numpy(), second.numpy())) / math.log(2), 0.0
-    )
+    expect(first.ndim == 1, "labels (n,)", first.shape)
+    check_same(first, second, "labels of both kinds")
+    one = check_labels(first, classes).cpu().numpy()
+    other = check_labels(second, classes).cpu().numpy()
+    bits = float(mutual_info_score(one, other)) / math.log(2)
+    return max(bits, 0.0)
 
 
 def masked_l1(
     first: Float[Tensor, "b c h w"],
     second: Float[Tensor, "b c h w"],
-    masks: Bool[Tensor, "b h w"],
+    masks: Shaped[Tensor, "b h w"],
 ) -> Float[Tensor, " b"]:
-    """The mean absolute difference of each pair of pictures inside its mask; NaN where
-    the mask is empty.
+    """The mean absolute difference of each pair of pictures inside its mask.
 
     Args:
         first: pictures.
         second: the pictures that they are compared with.
-        masks: where.
+        masks: where: bool, or numbers that are all 0 or 1.
+
+    Returns:
+        One number a pair, nan where its mask is empty: there is nothing to compare, and
+        ``nanmean`` leaves it out.
+
+    Raises:
+        ValueError: for unequal shapes, or pictures that are not finite.
     """
-    return ((first - second).abs().mean(1) * masks).sum((1, 2)) / masks.sum((1, 2))
+    inside = _check_pair(first, second, masks)
+    difference = (first - second).abs().mean(1)
+    total = (difference * inside).sum((1, 2))
+    return total / inside.sum((1, 2))
 
 
 def detail_correlation(
     first: Float[Tensor, "b c h w"],
     second: Float[Tensor, "b c h w"],
-    masks: Bool[Tensor, "b h w"],
+    masks: Shaped[Tensor, "b h w"],
 ) -> float:
     """The correlation of fine detail over all masked pixels: of grey pictures minus
     their mean over 5x5.
@@ -71,18 +76,37 @@ def detail_correlation(
     Args:
         first: pictures.
         second: the pictures that they are compared with.
-        masks: where. At the border only those of the 5x5 count that lie inside.
+        masks: where: bool, or numbers that are all 0 or 1. At the border only those of
+            the 5x5 count that lie inside.
+
+    Returns:
+        From -1 to 1; nan where one of them has no detail at all.
 
     Raises:
-        ValueError: for fewer than two masked pixels.
+        ValueError: for fewer than two masked pixels, unequal shapes, or pictures that
+            are not finite.
     """
-    expect(masks.sum() >= 2, "at least two masked pixels", int(masks.sum()))
-    grey = [pictures.mean(1, keepdim=True) for pictures in (first, second)]
-    means = [avg_pool2d(g, 5, 1, 2, count_include_pad=False) for g in grey]
-    fine = torch.stack(
-        [(g - mean)[:, 0][masks] for g, mean in zip(grey, means, strict=True)]
-    )
+    inside = _check_pair(first, second, masks)
+    expect(inside.sum() >= 2, "at least two masked pixels", int(inside.sum()))
+    fine = torch.stack([_detail(first)[inside], _detail(second)[inside]])
     return float(torch.corrcoef(fine)[0, 1])
+
+
+def _detail(pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+    """Grey pictures minus their mean over 5x5."""
+    grey = pictures.mean(1, keepdim=True)
+    mean = avg_pool2d(grey, 5, 1, 2, count_include_pad=False)
+    return (grey - mean)[:, 0]
+
+
+def _check_pair(first: Tensor, second: Tensor, masks: Tensor) -> Tensor:
+    """The masks as bool; raise ``ValueError`` for what does not fit together."""
+    expect(first.ndim == 4, "pictures (b, c, h, w)", first.shape)
+    check_same(first, second, "both pictures")
+    check_finite(first, "pictures")
+    check_finite(second, "pictures")
+    batch, _, height, width = first.shape
+    return check_mask(masks, "masks", shape=(batch, height, width))
 
 
 def nearest(
@@ -97,7 +121,14 @@ def nearest(
             value of an attribute.
 
     Raises:
-        ValueError: for no images or no answers.
+        ValueError: for no images or no answers, answers of another shape, or values
+            that are not finite.
     """
-    expect(answers.shape[0] and answers.shape[1], "images and answers", answers.shape)
-    return (images[:, None] - answers).square().flatten(2).mean(2).argmin(1)
+    some = answers.ndim >= 3 and answers.numel() > 0
+    expect(some, "images and answers", answers.shape)
+    wanted = (len(answers), *answers.shape[2:])
+    expect(images.shape == wanted, f"images {wanted}", images.shape)
+    check_finite(images, "images")
+    check_finite(answers, "answers")
+    errors = (images[:, None] - answers).square()
+    return errors.flatten(2).mean(2).argmin(1)

@@ -1,41 +1,65 @@
 """Objects in segmentations: which were found, and which were melted into one."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int, Integer, Shaped
 from scipy import ndimage
 from torch import Tensor
 
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import check_mask, check_objects, check_same, expect
 
 
-def components(mask: Bool[Tensor, "*b h w"]) -> Int[Tensor, "*b h w"]:
+def components(mask: Shaped[Tensor, "*b h w"]) -> Int[Tensor, "*b h w"]:
     """Connected pieces of each mask, numbered from 1 on; pixels are connected by their
-    sides, not their corners."""
-    flat = mask.detach().cpu().numpy().reshape(-1, *mask.shape[-2:])
-    pieces = [ndimage.label(one)[0] for one in flat]
-    return torch.from_numpy(np.stack(pieces).reshape(mask.shape).astype(np.int64))
+    sides, not their corners.
+
+    Args:
+        mask: bool, or numbers that are all 0 or 1.
+
+    Returns:
+        The pieces' numbers, on the CPU; 0 outside.
+
+    Raises:
+        ValueError: for fewer than two dimensions, or another number.
+    """
+    expect(mask.ndim >= 2, "a mask (..., h, w)", mask.shape)
+    inside = check_mask(mask).detach().cpu()
+    pieces = np.zeros(mask.shape, dtype=np.int64)
+    for place in np.ndindex(mask.shape[:-2]):
+        pieces[place] = ndimage.label(inside[place].numpy())[0]
+    return torch.from_numpy(pieces)
 
 
 def overlaps(
-    found: Int[Tensor, "h w"], truth: Int[Tensor, "h w"]
+    found: Integer[Tensor, "h w"], truth: Integer[Tensor, "h w"]
 ) -> Int[np.ndarray, "f t"]:
     """Pixels that found object i shares with true object j; row and column 0 are the
-    background's."""
-    rows, columns = int(found.max()) + 1, int(truth.max()) + 1
-    both = found.cpu().long() * columns + truth.cpu().long()
-    return (
-        torch.bincount(both.flatten(), minlength=rows * columns)
-        .reshape(rows, columns)
-        .numpy()
-    )
+    background's.
+
+    Args:
+        found: numbers of objects, from 0 on: the table has a row for each up to the
+            largest.
+        truth: the true ones, of the same size.
+
+    Raises:
+        ValueError: for unequal sizes, no pixels, fractions, or negative numbers.
+    """
+    check_same(found, truth, "label maps")
+    mine = check_objects(found, dims=2).cpu()
+    true = check_objects(truth, dims=2).cpu()
+    rows = int(mine.max()) + 1
+    columns = int(true.max()) + 1
+    pairs = (mine * columns + true).flatten()
+    counts = torch.bincount(pairs, minlength=rows * columns)
+    return counts.reshape(rows, columns).numpy()
 
 
 def object_scores(
-    found: Sequence[Int[Tensor, "h w"]] | Int[Tensor, "n h w"],
-    truth: Sequence[Int[Tensor, "h w"]] | Int[Tensor, "n h w"],
+    found: Sequence[Integer[Tensor, "h w"]] | Integer[Tensor, "n h w"],
+    truth: Sequence[Integer[Tensor, "h w"]] | Integer[Tensor, "n h w"],
     *,
     iou: float = 0.5,
     least: int = 1,
@@ -58,35 +82,55 @@ def object_scores(
         count.
 
     Raises:
-        ValueError: for another number of images, images of unequal size, or ``iou``
-            outside [0.5, 1).
+        ValueError: for another number of images, images of unequal size or without a
+            pixel, negative numbers or fractions, or ``iou`` outside [0.5, 1).
     """
-    alike = [a.shape for a in found] == [b.shape for b in truth]
+    sizes = [one.shape for one in found]
+    alike = sizes == [other.shape for other in truth]
     expect(alike, "as many images of the same sizes", len(found), len(truth))
     expect(0.5 <= iou < 1, "0.5 <= iou < 1", iou)
-    hits = wrong = true = melted = both = either = 0
+    total: Counter[str] = Counter()
     for one, other in zip(found, truth, strict=True):
-        table = overlaps(one, other)
-        both, either = (
-            both + int(table[1:, 1:].sum()),
-            either + int(table.sum() - table[0, 0]),
-        )
-        areas, sizes = table.sum(1)[1:], table.sum(0)[1:]
-        shared, counts = table[1:, 1:], sizes >= least
-        match = shared > iou * (areas[:, None] + sizes - shared)
-        hits += int((match.any(0) & counts).sum())
-        wrong += int((~match.any(1) & (areas >= least)).sum())
-        true += int(counts.sum())
-        belongs = (2 * shared > sizes) & counts
-        melted += int(belongs[belongs.sum(1) > 1].sum())
+        table = overlaps(_without_gaps(one), _without_gaps(other))
+        total.update(_count(table, iou=iou, least=least))
+    hits, wrong, true = total["hits"], total["wrong"], total["true"]
     return {
-        "f1": _share(2 * hits, hits + wrong + true),
-        "precision": _share(hits, hits + wrong),
-        "recall": _share(hits, true),
-        "merged": _share(melted, true),
-        "iou": _share(both, either),
+        "f1": share(2 * hits, hits + wrong + true),
+        "precision": share(hits, hits + wrong),
+        "recall": share(hits, true),
+        "merged": share(total["melted"], true),
+        "iou": share(total["both"], total["either"]),
     }
 
 
-def _share(part: int, whole: int) -> float:
+def share(part: int, whole: int) -> float:
+    """``part / whole``, nan where there is nothing to count."""
     return part / whole if whole else float("nan")
+
+
+def _count(table: Int[np.ndarray, "f t"], *, iou: float, least: int) -> dict[str, int]:
+    """Objects and pixels of one image, from its overlaps."""
+    shared = table[1:, 1:]
+    areas = table.sum(1)[1:]
+    sizes = table.sum(0)[1:]
+    large = sizes >= least
+    match = shared > iou * (areas[:, None] + sizes - shared)
+    belongs = (2 * shared > sizes) & large
+    several = belongs.sum(1) > 1
+    return {
+        "hits": int((match.any(0) & large).sum()),
+        "wrong": int((~match.any(1) & (areas >= least)).sum()),
+        "true": int(large.sum()),
+        "melted": int(belongs[several].sum()),
+        "both": int(shared.sum()),
+        "either": int(table.sum() - table[0, 0]),
+    }
+
+
+def _without_gaps(objects: Integer[Tensor, "h w"]) -> Int[Tensor, "h w"]:
+    """The same objects, numbered 1, 2, 3, ...: a table of numbers such as 26001 would
+    hold nothing but gaps."""
+    numbers = check_objects(objects, dims=2)
+    background = numbers.new_zeros(1)
+    known = torch.cat([background, numbers.flatten()]).unique()
+    return torch.searchsorted(known, numbers.contiguous())

@@ -11,10 +11,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from papernets_lite.ops.checks import check_finite, check_images, expect
 from papernets_lite.ops.heatmaps import cell_centres
 
 Mode = Literal["bilinear", "nearest", "bicubic"]
 Outside = Literal["zeros", "border", "reflection"]
+
+
+def _single(x: Tensor) -> Tensor:
+    """At least single precision: half precision tells no pixel from the next beyond
+    position 2048, bfloat16 beyond 256."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def read(
@@ -32,13 +39,28 @@ def read(
         mode: of the interpolation; ``"nearest"`` keeps labels whole.
         outside: what lies beyond the border: nothing, the border's pixels, or the
             mirror image.
+
+    Returns:
+        The values, in the maps' type.
+
+    Raises:
+        ValueError: for maps without a pixel, positions that are not (b, k, l, 2), one
+            grid for each map, or not finite.
     """
+    check_images(maps)
+    fits = positions.ndim == 4 and positions.shape[-1] == 2
+    expect(fits, "positions (b, k, l, 2)", positions.shape)
+    alike = len(maps) == len(positions)
+    expect(alike, "positions for each map", maps.shape, positions.shape)
+    check_finite(positions, "positions")
     height, width = maps.shape[-2:]
-    x, y = positions.unbind(-1)
-    normalised = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
-    return functional.grid_sample(
-        maps, normalised, mode, padding_mode=outside, align_corners=False
+    x, y = _single(positions).unbind(-1)
+    where = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
+    kind = torch.promote_types(maps.dtype, where.dtype)
+    values = functional.grid_sample(
+        maps.to(kind), where.to(kind), mode, padding_mode=outside, align_corners=False
     )
+    return values.to(maps.dtype)
 
 
 def warp_flow(
@@ -52,13 +74,20 @@ def warp_flow(
 
     Args:
         maps: what is moved.
-        flow: (dx, dy) in pixels.
+        flow: (dx, dy) in pixels, of the maps' size.
         mode: see ``read``.
         outside: see ``read``.
+
+    Raises:
+        ValueError: for a flow of another shape, and what ``read`` refuses.
     """
+    check_images(maps)
+    wanted = (len(maps), 2, *maps.shape[-2:])
+    expect(flow.shape == wanted, f"a flow {wanted}", flow.shape)
     height, width = maps.shape[-2:]
-    x = cell_centres(width, 1.0).to(flow) + flow[:, 0]
-    y = cell_centres(height, 1.0).to(flow)[:, None] + flow[:, 1]
+    dx, dy = _single(flow).unbind(1)
+    x = cell_centres(width, 1.0).to(dx) + dx
+    y = cell_centres(height, 1.0).to(dy)[:, None] + dy
     return read(maps, torch.stack([x, y], -1), mode=mode, outside=outside)
 
 
@@ -71,10 +100,17 @@ def warp_affine(
         maps: what is moved.
         matrices: M of each map, from positions in the answer to positions in the maps,
             in pixels.
+
+    Raises:
+        ValueError: for matrices of another shape, and what ``read`` refuses.
     """
+    check_images(maps)
+    wanted = (len(maps), 2, 3)
+    expect(matrices.shape == wanted, f"matrices {wanted}", matrices.shape)
     height, width = maps.shape[-2:]
-    x = cell_centres(width, 1.0).to(maps)
-    y = cell_centres(height, 1.0).to(maps)[:, None]
-    rows = matrices[..., None, None].unbind(1)
-    from_x, from_y = (row[:, 0] * x + row[:, 1] * y + row[:, 2] for row in rows)
+    across, down = _single(matrices)[..., None, None].unbind(1)
+    x = cell_centres(width, 1.0).to(across)
+    y = cell_centres(height, 1.0).to(down)[:, None]
+    from_x = across[:, 0] * x + across[:, 1] * y + across[:, 2]
+    from_y = down[:, 0] * x + down[:, 1] * y + down[:, 2]
     return read(maps, torch.stack([from_x, from_y], -1))

@@ -21,16 +21,31 @@ Guessed:
     Keys' with a = -0.75, torch's. The class balance: every class weighs the same in an
     image, and a pixel 1 on average. The border term is zero inside cells, where "the
     nearest cell" would be the pixel's own.
+
+Example:
+    >>> from papernets_lite.segmentation import unet
+    >>> unet.tiny(padding=1, num_classes=3)(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 3, 64, 64])
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops import warps
+from papernets_lite.ops.checks import (
+    check_images,
+    check_labels,
+    check_objects,
+    check_same,
+    expect,
+)
 
 WIDTHS = (64, 128, 256, 512, 1024)  # channels of each level, Fig. 1
 W0, SIGMA = 10.0, 5.0  # Eq. 2, sigma in pixels
@@ -46,22 +61,28 @@ def block(in_channels: int, out_channels: int, padding: int) -> nn.Sequential:
         padding: zeros around the maps; without, a convolution takes a pixel off each
             side.
     """
-    layers: list[nn.Module] = []
-    for channels in (in_channels, out_channels):
-        layers += [
-            nn.Conv2d(channels, out_channels, 3, padding=padding),
-            nn.ReLU(inplace=True),
-        ]
-    return nn.Sequential(*layers)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=padding),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(out_channels, out_channels, 3, padding=padding),
+        nn.ReLU(inplace=True),
+    )
 
 
 def crop(maps: Tensor, size: Sequence[int]) -> Tensor:
     """The middle of ``maps`` (..., h, w), of rows and columns ``size``: as much goes on
-    one side as on the other."""
-    top, left = (
-        (have - want) // 2 for have, want in zip(maps.shape[-2:], size, strict=True)
-    )
-    return maps[..., top : top + size[0], left : left + size[1]]
+    one side as on the other.
+
+    Raises:
+        ValueError: for maps that are smaller, or larger by an odd number of pixels.
+    """
+    height, width = maps.shape[-2:]
+    rows, columns = size
+    down, across = height - rows, width - columns
+    even = down >= 0 and across >= 0 and down % 2 == across % 2 == 0
+    expect(even, f"{rows} x {columns} pixels and as many on each side", maps.shape)
+    top, left = down // 2, across // 2
+    return maps[..., top : top + rows, left : left + columns]
 
 
 def margin(depth: int) -> int:
@@ -83,7 +104,8 @@ class UNet(nn.Module):
         dropout: rate after the two lowest blocks of the contracting path.
 
     Raises:
-        ValueError: for fewer than two levels or another padding.
+        ValueError: for fewer than two levels, a number of channels or classes that is
+            not positive, another padding, or a rate outside [0, 1].
     """
 
     def __init__(
@@ -96,24 +118,26 @@ class UNet(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        expect(
-            len(widths) >= 2 and padding in (0, 1),
-            "two widths or more and padding 0 or 1",
-            widths,
-            padding,
-        )
-        self.depth, self.padding = len(widths) - 1, padding
-        levels = list(zip([in_channels, *widths[:-1]], widths, strict=True))
-        self.down = nn.ModuleList(
-            block(above, width, padding) for above, width in levels
-        )
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(low, width, 2, stride=2)
-            for width, low in reversed(levels[1:])
-        )
-        self.merge = nn.ModuleList(
-            block(2 * width, width, padding) for width in reversed(widths[:-1])
-        )
+        fits = len(widths) >= 2 and padding in (0, 1)
+        expect(fits, "two widths or more and padding 0 or 1", widths, padding)
+        channels = (in_channels, *widths, num_classes)
+        expect(min(channels) > 0, "positive numbers of channels and classes", channels)
+        expect(0 <= dropout <= 1, "a dropout from 0 to 1", dropout)
+        self.depth = len(widths) - 1
+        self.padding = padding
+        self.down = nn.ModuleList()
+        above = in_channels
+        for width in widths:
+            self.down.append(block(above, width, padding))
+            above = width
+        # From the lowest level up.
+        pairs = list(pairwise(reversed(widths)))
+        self.up = nn.ModuleList()
+        for low, width in pairs:
+            self.up.append(nn.ConvTranspose2d(low, width, 2, stride=2))
+        self.merge = nn.ModuleList()
+        for _, width in pairs:
+            self.merge.append(block(2 * width, width, padding))
         self.head = nn.Conv2d(widths[0], num_classes, 1)
         self.dropout = nn.Dropout(dropout)
         for layer in self.modules():
@@ -121,18 +145,19 @@ class UNet(nn.Module):
                 # sqrt(2 / N), N the values that meet in one output: an up-convolution's
                 # kernels do not overlap.
                 taps = layer.kernel_size[0] ** 2 if isinstance(layer, nn.Conv2d) else 1
-                nn.init.normal_(
-                    layer.weight, std=(2 / (taps * layer.in_channels)) ** 0.5
-                )
+                std = (2 / (taps * layer.in_channels)) ** 0.5
+                nn.init.normal_(layer.weight, std=std)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def check(self, size: Sequence[int]) -> None:
         """Raise ``ValueError`` unless every pooling of an image of ``size`` sees an
         even size, and a pixel is left."""
         fold = 2**self.depth
-        least, rest = (
-            (fold, 0) if self.padding else (2 * margin(self.depth) + 1, -4 % fold)
-        )
+        if self.padding:
+            least, rest = fold, 0
+        else:
+            least = 2 * margin(self.depth) + 1
+            rest = -4 % fold
         fits = all(side >= least and side % fold == rest for side in size)
         expect(fits, f"sides of {rest} + k {fold} and at least {least}", tuple(size))
 
@@ -140,76 +165,103 @@ class UNet(nn.Module):
         """Class scores (logits) of the pixels in the middle of ``images``.
 
         Raises:
-            ValueError: for a batch without images, or images of a size that does not
-                fit, see ``check``.
+            ValueError: for what are no images, see ``checks.check_images``, or images
+                of a size that does not fit, see ``check``.
         """
-        expect(len(images) > 0, "at least one image", images.shape)
+        check_images(images, cast("nn.Conv2d", self.down.get_submodule("0.0")))
         self.check(images.shape[-2:])
-        x, skips = images, []
+        x = images
+        skips = []
         for level, down in enumerate(self.down):
-            x = down(functional.max_pool2d(x, 2) if level else x)
+            if level > 0:
+                x = functional.max_pool2d(x, 2)
+            x = down(x)
             if level > self.depth - 2:
                 x = self.dropout(x)
             skips.append(x)
         skips.pop()  # the lowest has nothing to skip
         for up, merge in zip(self.up, self.merge, strict=True):
             x = up(x)
-            x = merge(torch.cat([crop(skips.pop(), x.shape[-2:]), x], 1))
+            fine = crop(skips.pop(), x.shape[-2:])
+            x = merge(torch.cat([fine, x], 1))
         return self.head(x)
 
 
 def loss(
     outputs: Float[Tensor, "b k h w"],
-    labels: Int[Tensor, "b H W"],
-    weights: Float[Tensor, "b H W"] | None = None,
+    batch: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     r"""The energy, Eq. 1 with its sign turned: the mean of :math:`-w(x) \log
     p_{\ell(x)}(x)`.
 
     Args:
         outputs: logits :math:`a_k(x)`; the softmax over k makes them :math:`p_k(x)`.
-        labels: the true class of each pixel; where they are larger than the outputs,
-            their middle counts.
-        weights: :math:`w(x)`, of the labels' size; none stands for 1 everywhere.
+        batch: ``labels`` (b, H, W), the true class of each pixel, from 0 to k - 1;
+            where they are larger than the outputs, their middle counts. ``weights``,
+            :math:`w(x)`, of the labels' size and not negative; none stands for 1
+            everywhere.
+        generator: nothing is drawn.
 
     Returns:
         ``loss``, and ``accuracy``, the share of pixels that are right.
+
+    Raises:
+        ValueError: for labels or weights of another shape, labels that are no class, or
+            weights that are negative or not finite.
     """
-    labels = crop(labels, outputs.shape[-2:])
-    energy = functional.cross_entropy(outputs, labels, reduction="none")
+    labels = check_labels(batch["labels"], outputs.shape[1])
+    alike = labels.ndim == 3 and len(labels) == len(outputs)
+    expect(alike, f"labels ({len(outputs)}, h, w)", labels.shape)
+    weights = batch.get("weights")
+    true = crop(labels, outputs.shape[-2:])
+    energy = functional.cross_entropy(outputs, true, reduction="none")
     if weights is not None:
+        check_same(labels, weights, "labels and weights")
+        sound = (weights >= 0) & weights.isfinite()
+        expect(sound.all(), "finite weights >= 0")
         energy = crop(weights, outputs.shape[-2:]) * energy
-    return {
-        "loss": energy.mean(),
-        "accuracy": (outputs.detach().argmax(1) == labels).to(energy.dtype).mean(),
-    }
+    right = outputs.detach().argmax(1) == true
+    return {"loss": energy.mean(), "accuracy": right.to(energy.dtype).mean()}
 
 
-def separate(instances: Int[Tensor, "b h w"]) -> Int[Tensor, "b h w"]:
+def separate(instances: Integer[Tensor, "b h w"]) -> Integer[Tensor, "b h w"]:
     """Make way between cells that touch: where two meet in a pixel's 3x3 neighbourhood,
-    it becomes background (0)."""
+    it becomes background (0).
+
+    Raises:
+        ValueError: for no pixels, or a negative number.
+    """
+    check_objects(instances, dims=3)
     number = instances[:, None].double()
     many = number.max() + 1
+    # Numbers turned round, background left at 0: the maximum is the lowest number.
+    turned = torch.where(number > 0, many - number, 0)
     highest = functional.max_pool2d(number, 3, stride=1, padding=1)
-    lowest = many - functional.max_pool2d(
-        torch.where(number > 0, many - number, 0), 3, stride=1, padding=1
-    )
+    lowest = many - functional.max_pool2d(turned, 3, stride=1, padding=1)
     return torch.where((highest == lowest)[:, 0], instances, 0)
 
 
-def class_balance(labels: Int[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+def class_balance(labels: Integer[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
     """w_c: background and cells get the same total weight in each image, and a pixel 1
     on average.
 
     Args:
-        labels: 0 for background; everything else counts as cell.
+        labels: 0 for background; everything above counts as cell.
+
+    Raises:
+        ValueError: for no pixels, or a negative label.
     """
-    share = (labels > 0).float().mean((1, 2), keepdim=True).expand(labels.shape)
-    own = torch.where(labels > 0, share, 1 - share)
-    return torch.where((share > 0) & (share < 1), 0.5 / own, 1.0)
+    check_objects(labels, dims=3)
+    cell = labels > 0
+    share = cell.float().mean((1, 2), keepdim=True).expand(labels.shape)
+    own = torch.where(cell, share, 1 - share)
+    both = (share > 0) & (share < 1)
+    return torch.where(both, 0.5 / own, 1.0)
 
 
-def nearest_two(instances: Int[Tensor, "h w"]) -> Float[Tensor, "2 h w"]:
+def nearest_two(instances: Integer[Tensor, "h w"]) -> Float[Tensor, "2 h w"]:
     """d_1 and d_2: from each background pixel to the nearest and the second nearest
     cell, in pixels.
 
@@ -219,27 +271,38 @@ def nearest_two(instances: Int[Tensor, "h w"]) -> Float[Tensor, "2 h w"]:
     Returns:
         Distances between centres of pixels; 0 inside cells, infinite where there is no
         such cell.
+
+    Raises:
+        ValueError: for no pixels, or a negative number.
     """
-    free = instances == 0
-    here = free.nonzero().float()
-    distances = [here.new_full((len(here),), float("inf")) for _ in range(2)]
-    for number in instances[~free].unique():
-        cell = instances == number
-        # The nearest pixel of a cell is always one at its rim, where not all around is
-        # cell.
-        rim = cell & (functional.max_pool2d(1 - cell[None].float(), 3, 1, 1)[0] > 0)
-        distances.append(
-            torch.cdist(
-                here, rim.nonzero().float(), compute_mode="donot_use_mm_for_euclid_dist"
-            ).amin(1)
-        )
+    check_objects(instances, dims=2)
     out = torch.zeros(2, *instances.shape, device=instances.device)
+    free = instances == 0
+    if not free.any():
+        return out
+    here = free.nonzero().float()
+    nowhere = here.new_full((len(here),), float("inf"))
+    distances = [nowhere, nowhere]
+    for number in instances[~free].unique():
+        distances.append(_distance(here, instances == number))
     out[:, free] = torch.stack(distances).topk(2, dim=0, largest=False).values
     return out
 
 
+def _distance(
+    here: Float[Tensor, "n 2"], cell: Bool[Tensor, "h w"]
+) -> Float[Tensor, " n"]:
+    """From places (row, column) outside a cell to its nearest pixel: always one at its
+    rim, where not all around is cell."""
+    outside = functional.max_pool2d(1 - cell[None].float(), 3, 1, 1)[0] > 0
+    rim = (cell & outside).nonzero().float()
+    # By differences: the faster way with products loses digits.
+    mode = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(here, rim, compute_mode=mode).amin(1)
+
+
 def weight_map(
-    instances: Int[Tensor, "b h w"], w0: float = W0, sigma: float = SIGMA
+    instances: Integer[Tensor, "b h w"], w0: float = W0, sigma: float = SIGMA
 ) -> Float[Tensor, "b h w"]:
     r"""Eq. 2: :math:`w(x) = w_c(x) + w_0 \exp(-(d_1(x) + d_2(x))^2 / 2 \sigma^2)`, the
     second term outside cells.
@@ -250,12 +313,15 @@ def weight_map(
         sigma: reach, in pixels.
 
     Raises:
-        ValueError: unless ``sigma > 0``.
+        ValueError: unless ``sigma > 0`` and ``w0 >= 0``, both finite; for no pixels, or
+            a negative number.
     """
-    expect(sigma > 0, "sigma > 0", sigma)
+    expect(0 < sigma < math.inf, "sigma > 0, finite", sigma)
+    expect(0 <= w0 < math.inf, "a finite w0 >= 0", w0)
+    balance = class_balance(instances)
     reach = torch.stack([nearest_two(image).sum(0) for image in instances])
     border = w0 * torch.exp(-(reach**2) / (2 * sigma**2))
-    return class_balance(instances) + torch.where(instances == 0, border, 0)
+    return balance + torch.where(instances == 0, border, 0)
 
 
 def displacements(
@@ -278,7 +344,14 @@ def displacements(
 
     Returns:
         (dx, dy) in pixels.
+
+    Raises:
+        ValueError: unless ``n``, ``size`` and ``grid`` are positive, and ``std`` is
+            finite and at least 0.
     """
+    positive = min(n, *size, grid) > 0
+    expect(positive, "positive n, sides and grid", n, tuple(size), grid)
+    expect(0 <= std < math.inf, "a finite std >= 0", std)
     vectors = std * torch.randn(n, 2, grid, grid, generator=generator)
     return functional.interpolate(
         vectors, size=list(size), mode="bicubic", align_corners=True
@@ -288,7 +361,7 @@ def displacements(
 def deform(
     maps: Float[Tensor, "b c h w"],
     field: Float[Tensor, "b 2 h w"],
-    mode: str = "bilinear",
+    mode: warps.Mode = "bilinear",
 ) -> Float[Tensor, "b c h w"]:
     """What is at x + field(x) moves to x; beyond the image's border its mirror image is
     read.
@@ -297,51 +370,60 @@ def deform(
         maps: pictures, or labels and weights as pictures.
         field: (dx, dy) in pixels.
         mode: ``"bilinear"``, or ``"nearest"`` for labels.
+
+    Raises:
+        ValueError: for a field of another shape, or that is not finite.
     """
-    height, width = maps.shape[-2:]
-    x = torch.arange(width).to(field) + 0.5 + field[:, 0]
-    y = torch.arange(height).to(field)[:, None] + 0.5 + field[:, 1]
-    where = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
-    return functional.grid_sample(
-        maps, where, mode, padding_mode="reflection", align_corners=False
-    )
+    return warps.warp_flow(maps, field, mode=mode, outside="reflection")
 
 
 def jacobian(field: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b h-1 w-1"]:
     """How much ``x + field(x)`` enlarges areas; where it is negative, the field
-    folds."""
-    across, down = (
-        field[..., :-1, 1:] - field[..., :-1, :-1],
-        field[..., 1:, :-1] - field[..., :-1, :-1],
-    )
+    folds.
+
+    Raises:
+        ValueError: for a field without two rows and columns.
+    """
+    fits = field.ndim == 4 and field.shape[1] == 2 and min(field.shape[-2:]) >= 2
+    expect(fits, "a field (b, 2, h, w) of at least two rows and columns", field.shape)
+    corner = field[..., :-1, :-1]
+    across = field[..., :-1, 1:] - corner
+    down = field[..., 1:, :-1] - corner
     return (1 + across[:, 0]) * (1 + down[:, 1]) - across[:, 1] * down[:, 0]
 
 
 def augment(
-    batch: dict[str, Tensor], generator: torch.Generator, *, std: float
-) -> dict[str, Tensor]:
+    batch: Mapping[str, Tensor], generator: torch.Generator, *, std: float
+) -> Mapping[str, Tensor]:
     """Deform pictures, labels and weights alike.
 
     Args:
-        batch: ``images`` (b, c, h, w), ``labels`` and ``weights`` (b, h, w).
+        batch: ``images`` (b, c, h, w), ``labels`` (b, h, w) and perhaps ``weights``
+            (b, h, w).
         generator: CPU generator; it is used alike for every ``std``, zero included.
         std: see ``displacements``.
+
+    Returns:
+        What ``batch`` has of these, deformed; ``batch`` itself for ``std`` 0.
+
+    Raises:
+        ValueError: for labels or weights of another size than the images.
     """
-    images, sharp = (
-        batch["images"],
-        torch.stack([batch["labels"].float(), batch["weights"]], 1),
-    )
-    field = displacements(len(images), images.shape[-2:], generator, std=std).to(
-        images.device
-    )
+    images = batch["images"]
+    check_images(images)
+    size = images.shape[-2:]
+    sharp = {name: batch[name] for name in ("labels", "weights") if name in batch}
+    for name, maps in sharp.items():
+        wanted = (len(images), *size)
+        expect(maps.shape == wanted, f"{name} {wanted}", maps.shape)
+    field = displacements(len(images), size, generator, std=std).to(images.device)
     if std == 0:
         return batch
-    labels, weights = deform(sharp, field, "nearest").unbind(1)
-    return {
-        "images": deform(images, field),
-        "labels": labels.long(),
-        "weights": weights,
-    }
+    out = {"images": deform(images, field)}
+    for name, maps in sharp.items():
+        moved = deform(maps[:, None].float(), field, "nearest")[:, 0]
+        out[name] = moved.long() if name == "labels" else moved
+    return out
 
 
 def mirror(maps: Tensor, before: int, after: int) -> Tensor:
@@ -352,15 +434,20 @@ def mirror(maps: Tensor, before: int, after: int) -> Tensor:
         maps: of any type.
         before: rows above and columns left.
         after: rows below and columns right.
+
+    Raises:
+        ValueError: for maps without a pixel, or negative margins.
     """
+    filled = maps.ndim >= 2 and min(maps.shape[-2:]) > 0
+    expect(filled, "maps (..., h, w) with a pixel", maps.shape)
+    expect(min(before, after) >= 0, "margins >= 0", before, after)
     for axis in (-2, -1):
         size = maps.shape[axis]
-        place = torch.arange(-before, size + after, device=maps.device) % max(
-            2 * size - 2, 1
-        )
-        maps = maps.index_select(
-            axis, torch.minimum(place, 2 * size - 2 - place) if size > 1 else place
-        )
+        # There and back: 0 1 2 3 2 1 for a size of 4.
+        period = max(2 * size - 2, 1)
+        place = torch.arange(-before, size + after, device=maps.device) % period
+        place = torch.minimum(place, period - place) if size > 1 else place
+        maps = maps.index_select(axis, place)
     return maps
 
 
@@ -378,34 +465,49 @@ def predict(
         mirrored: beyond the border, the mirrored image; zeros else.
 
     Raises:
-        ValueError: for a tile that ``net`` does not allow, or that is smaller than a
-            cell of its coarsest grid.
+        ValueError: for a net that keeps the size, a tile that it does not allow, or one
+            that is smaller than a cell of its coarsest grid.
     """
-    around, (height, width) = margin(net.depth), images.shape[-2:]
-    net.check([tile + 2 * around])
+    expect(net.padding == 0, "a net with valid convolutions, padding 0", net.padding)
+    check_images(images)
+    around = margin(net.depth)
+    whole = tile + 2 * around
+    net.check([whole])
     # the pools' grid must not shift from tile to tile
     stride = tile - tile % 2**net.depth
     expect(stride > 0, f"a tile of at least {2**net.depth} pixels", tile)
-    edges = (around, around + tile)  # before and after, along both axes
-    wide = mirror(images, *edges) if mirrored else functional.pad(images, 2 * edges)
+    before, after = around, around + tile  # along both axes
+    if mirrored:
+        wide = mirror(images, before, after)
+    else:
+        wide = functional.pad(images, (before, after, before, after))
+    height, width = images.shape[-2:]
     rows = []
     for top in range(0, height, stride):
-        side = slice(top, top + tile + 2 * around)
-        row = [
-            net(wide[:, :, side, left : left + tile + 2 * around])
-            for left in range(0, width, stride)
-        ]
-        rows.append(torch.cat([scores[..., :stride, :stride] for scores in row], 3))
+        row = []
+        for left in range(0, width, stride):
+            scores = net(wide[..., top : top + whole, left : left + whole])
+            row.append(scores[..., :stride, :stride])
+        rows.append(torch.cat(row, 3))
     return torch.cat(rows, 2)[..., :height, :width]
 
 
-def tiny(**overrides: object) -> UNet:
+def tiny(**overrides: Any) -> UNet:
     """The book's scale: two halvings, a quarter of the width, colour images, no
-    dropout."""
+    dropout.
+
+    Args:
+        overrides: of ``UNet``.
+    """
     settings: dict = {"widths": (16, 32, 64), "in_channels": 3, "dropout": 0.0}
     return UNet(**(settings | overrides))
 
 
-def paper(**overrides: object) -> UNet:
-    """The paper's scale: from 572 x 572 to 388 x 388 pixels."""
-    return UNet(**({"widths": WIDTHS} | overrides))  # type: ignore[arg-type]
+def paper(**overrides: Any) -> UNet:
+    """The paper's scale: from 572 x 572 to 388 x 388 pixels.
+
+    Args:
+        overrides: of ``UNet``.
+    """
+    settings: dict = {"widths": WIDTHS}
+    return UNet(**(settings | overrides))

@@ -86,7 +86,7 @@ def test_a_plain_net_is_the_residual_net_without_paths() -> None:
     nets = []
     for option in ("A", "none"):
         torch.manual_seed(3)
-        nets.append(resnet.tiny(20, option=option).eval())
+        nets.append(resnet.tiny(depth=20, option=option).eval())
     residual, plain = nets
     for ours, theirs in zip(residual.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -112,7 +112,7 @@ def test_on_a_clean_path_the_output_is_the_input_plus_every_change(
 ) -> None:
     """x_L = x_l + sum of F(x_i), Eq. 4 of the second paper."""
     torch.manual_seed(0)
-    net = resnet.tiny(32, ordering=ordering).eval()
+    net = resnet.tiny(depth=32, ordering=ordering).eval()
     randomise_(net, spread=0.3)
     stage = list(net.units[:5])
     changes: list[Tensor] = []
@@ -128,7 +128,7 @@ def test_on_a_clean_path_the_output_is_the_input_plus_every_change(
 
 
 def test_the_clean_path_carries_the_gradient_past_weights_that_are_zero() -> None:
-    net = resnet.tiny(20, ordering="full pre-activation")
+    net = resnet.tiny(depth=20, ordering="full pre-activation")
     for unit in net.units:
         nn.init.zeros_(unit.branch[-1].weight)
     start = net.stem(torch.rand(2, 3, 32, 32)).detach().requires_grad_()
@@ -147,7 +147,7 @@ def test_the_first_activation_follows_the_stem_and_preactivated_nets_end_with_on
     for ordering, ends in zip(
         resnet.ORDERINGS, ([], [], [], ["ReLU"], ["BatchNorm2d", "ReLU"]), strict=True
     ):
-        net = resnet.tiny(20, ordering=ordering)
+        net = resnet.tiny(depth=20, ordering=ordering)
         assert [type(m).__name__ for m in net.stem] == ["Conv2d", "BatchNorm2d", "ReLU"]
         assert len(net.units[0].pre) == 0
         assert (
@@ -199,7 +199,7 @@ def test_stages_give_the_map_at_the_end_of_each() -> None:
 
 
 def test_stages_take_the_nets_layers_and_draw_nothing() -> None:
-    net = resnet.tiny(20)
+    net = resnet.tiny(depth=20)
     before = torch.get_rng_state()
     cut = resnet.Stages(net, (3, 3, 3))
     assert torch.equal(torch.get_rng_state(), before)
@@ -236,14 +236,14 @@ def test_a_layer_behind_the_last_unit_is_not_dropped_silently() -> None:
 def test_loss_of_undecided_scores_is_the_logarithm_of_the_classes() -> None:
     outputs = torch.zeros(4, 8)
     outputs[0, 3] = 1e-4
-    found = resnet.loss(outputs, torch.tensor([3, 1, 2, 3]))
+    found = resnet.loss(outputs, {"labels": torch.tensor([3, 1, 2, 3])})
     assert found["loss"].item() == pytest.approx(math.log(8), abs=1e-4)
     assert found["accuracy"].item() == 0.25
 
 
 def test_trunk_statistics_by_hand() -> None:
     torch.manual_seed(0)
-    net = resnet.tiny(8, ordering="relu before addition")
+    net = resnet.tiny(depth=8, ordering="relu before addition")
     images, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
     found = resnet.trunk_statistics(net, images, labels)
     assert found.trunk.shape == found.branch.shape == found.gradient.shape == (3,)
@@ -259,9 +259,9 @@ def test_trunk_statistics_by_hand() -> None:
     end = x.detach().requires_grad_()
 
     def value(trunk: Tensor) -> Tensor:
-        return resnet.loss(
-            net.head(net.last(net.units[2](net.units[1](trunk))).mean((2, 3))), labels
-        )["loss"]
+        features = net.last(net.units[2](net.units[1](trunk)))
+        scores = net.head(features.mean((2, 3)))
+        return resnet.loss(scores, {"labels": labels})["loss"]
 
     (gradient,) = torch.autograd.grad(value(end), end)
     assert found.gradient[0].item() == pytest.approx(gradient.norm().item(), rel=1e-4)
@@ -273,12 +273,12 @@ def test_trunk_statistics_by_hand() -> None:
 @pytest.mark.parametrize("ordering", resnet.ORDERINGS)
 def test_a_few_steps_fit_a_few_images(ordering: str) -> None:
     torch.manual_seed(0)
-    net = resnet.tiny(8, ordering=ordering)
+    net = resnet.tiny(depth=8, ordering=ordering)
     images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 8
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     losses = []
     for _ in range(40):
-        value = resnet.loss(net(images), labels)["loss"]
+        value = resnet.loss(net(images), {"labels": labels})["loss"]
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -296,10 +296,94 @@ def test_a_few_steps_fit_a_few_images(ordering: str) -> None:
         (lambda: resnet.tiny(ordering="post"), "expected an ordering from"),
         (lambda: resnet.tiny(option="D"), "expected a shortcut"),
         (lambda: resnet.tiny(stem="vgg"), "expected a stem"),
-        (lambda: resnet.tiny(blocks=(1, 1)), "zip"),
+        (lambda: resnet.tiny(blocks=(1, 1)), "as many widths and strides as stages"),
         (lambda: resnet.tiny()(torch.zeros(0, 3, 32, 32)), "at least one image"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32])
+def test_labels_as_numpy_delivers_them(kind: torch.dtype) -> None:
+    outputs = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([3, 1, 7])
+    found = resnet.loss(outputs, {"labels": labels.to(kind)})
+    expected = resnet.loss(outputs, {"labels": labels})
+    assert found["loss"].equal(expected["loss"])
+    assert found["accuracy"].equal(expected["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 255], "labels from 0 to 7, got 0, 255"),
+        ([-1, 3], "labels from 0 to 7, got -1, 3"),
+        ([3], r"labels \(2,\), got \(1,\)"),
+        ([[3, 3]], r"labels \(2,\), got \(1, 2\)"),
+        ([3.0, 3.0], "labels of an integer type"),
+    ],
+)
+def test_labels_that_are_no_class_are_refused(labels: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resnet.loss(torch.rand(2, 8), {"labels": torch.tensor(labels)})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_classes": 0},
+        {"num_classes": -1},
+        {"stem_stride": 0},
+        {"widths": (0, 8, 16)},
+        {"blocks": (1, 0, 1)},
+        {"blocks": (), "widths": ()},
+        {"widths": (16, 8, 4)},
+    ],
+)
+def test_nets_that_would_be_nonsense_are_refused(settings: dict) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        resnet.tiny(**settings)
+
+
+def test_sequence_refuses_unknown_words_and_missing_convolutions() -> None:
+    with pytest.raises(ValueError, match="'conv', 'bn' and 'relu', got"):
+        resnet.sequence(["conv", "gelu"], [(4, 3, 1)], 3)
+    with pytest.raises(ValueError, match="expected 2 convolutions, got 1"):
+        resnet.sequence(["conv"], [(4, 3, 1), (4, 3, 1)], 3)
+
+
+def test_images_of_another_kind_are_refused_by_nets_and_by_their_stages() -> None:
+    net = resnet.tiny().eval()
+    for forward in (net, resnet.Stages(net, (1, 1, 1))):
+        for images, message in (
+            (torch.rand(2, 1, 32, 32), "3 channels"),
+            (torch.rand(2, 3, 32, 32).double(), "images of torch.float32"),
+            (torch.zeros(0, 3, 32, 32), "at least one image"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                forward(images)
+
+
+def test_odd_sizes_and_other_layouts_give_the_same_answer() -> None:
+    net = resnet.tiny().eval()
+    x = torch.rand(2, 3, 33, 19)
+    expected = net(x)
+    torch.testing.assert_close(net(x.to(memory_format=torch.channels_last)), expected)
+    strided = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    torch.testing.assert_close(net(strided), expected)
+    half = net.bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert half.isfinite().all()
+
+
+def test_every_override_reaches_the_net() -> None:
+    with torch.device("meta"):
+        for build in (resnet.tiny, resnet.paper):
+            net = build(num_classes=4, ordering="full pre-activation", option="C")
+            assert type(net) is resnet.ResNet
+            assert net.head.out_features == 4
+            assert len(net.last) == 2
+            with pytest.raises(TypeError, match="unexpected keyword"):
+                build(colour="red")

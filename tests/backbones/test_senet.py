@@ -112,7 +112,7 @@ def test_an_inception_unit_is_its_four_ways() -> None:
 
 
 def test_a_net_without_blocks_starts_from_the_same_weights() -> None:
-    for build in (senet.tiny, senet.tiny_residual):
+    for build in (senet.tiny_inception, senet.tiny):
         torch.manual_seed(3)
         gated = build().state_dict()
         torch.manual_seed(3)
@@ -124,22 +124,22 @@ def test_a_net_without_blocks_starts_from_the_same_weights() -> None:
 
 def test_the_residual_net_without_blocks_is_resnet() -> None:
     torch.manual_seed(0)
-    ours = senet.tiny_residual(gated=False).eval()
+    ours = senet.tiny(gated=False).eval()
     torch.manual_seed(0)
-    theirs = resnet.tiny(8).eval()
+    theirs = resnet.tiny(depth=8).eval()
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(ours(x), theirs(x))
 
 
 def test_with_and_without_squeeze_the_parameters_are_equal() -> None:
     assert (
-        count(senet.tiny())
-        == count(senet.tiny(squeeze="none"))
-        > count(senet.tiny(gated=False))
+        count(senet.tiny_inception())
+        == count(senet.tiny_inception(squeeze="none"))
+        > count(senet.tiny_inception(gated=False))
     )
 
 
-@pytest.mark.parametrize("build", [senet.tiny, senet.tiny_residual])
+@pytest.mark.parametrize("build", [senet.tiny_inception, senet.tiny])
 def test_answers_per_position_average_to_the_answer_per_picture(
     build: Callable[..., nn.Module],
 ) -> None:
@@ -165,8 +165,8 @@ def test_added_parameters_are_the_papers_formula(depth: int) -> None:
     with torch.device("meta"):
         plain, without, gated = (
             resnet.imagenet(depth),
-            senet.paper(depth, bias=False),
-            senet.paper(depth),
+            senet.paper(depth=depth, bias=False),
+            senet.paper(depth=depth),
         )
     assert count(without) - count(plain) == added
     assert count(gated) - count(without) == biases
@@ -176,7 +176,7 @@ def test_added_parameters_are_the_papers_formula(depth: int) -> None:
 
 def test_gates_are_those_of_the_blocks() -> None:
     torch.manual_seed(0)
-    net = senet.tiny().eval()
+    net = senet.tiny_inception().eval()
     x = torch.rand(3, 3, 32, 32)
     found = senet.gates(net, x)
     assert [s.shape for s in found] == [(3, 32)] * 3
@@ -184,7 +184,7 @@ def test_gates_are_those_of_the_blocks() -> None:
     expected = stem[-1].gate(nn.Sequential(*stem[:-1])(x)).detach()
     torch.testing.assert_close(found[0], expected[:, :, 0, 0])
     assert not any(m._forward_hooks for m in net.modules()), "a hook was left behind"
-    assert senet.gates(senet.tiny(gated=False), x) == []
+    assert senet.gates(senet.tiny_inception(gated=False), x) == []
 
 
 def test_with_other_gates_by_hand() -> None:
@@ -209,19 +209,19 @@ def test_loss_counts_only_what_has_a_label() -> None:
     outputs = torch.zeros(1, 2, 2, 2)
     outputs[0, 1, 0, 0] = 9.0
     labels = torch.tensor([[[1, 1], [-1, -1]]])
-    found = senet.loss(outputs, labels)
+    found = senet.loss(outputs, {"labels": labels})
     assert found["accuracy"].item() == 0.5
     assert found["loss"].item() == pytest.approx((1.234e-4 + 0.6931) / 2, rel=1e-3)
 
 
 def test_a_few_steps_fit_a_few_images() -> None:
     torch.manual_seed(0)
-    net = senet.tiny_residual()
+    net = senet.tiny()
     images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 8
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     losses = []
     for _ in range(40):
-        value = senet.loss(net(images), labels)["loss"]
+        value = senet.loss(net(images), {"labels": labels})["loss"]
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -237,12 +237,15 @@ def test_a_few_steps_fit_a_few_images() -> None:
             "expected a squeeze from",
         ),
         (lambda: senet.SqueezeExcitation(8, 0), "reduction >= 1"),
-        (lambda: senet.tiny_residual(placement="after"), "expected a place from"),
-        (lambda: senet.tiny(channels=30), "multiple of 4"),
-        (lambda: senet.paper(42), "expected a depth from"),
-        (lambda: senet.tiny()(torch.zeros(0, 3, 32, 32)), "at least one image"),
+        (lambda: senet.tiny(placement="after"), "expected a place from"),
+        (lambda: senet.tiny_inception(channels=30), "multiple of 4"),
+        (lambda: senet.paper(depth=42), "expected a depth from"),
         (
-            lambda: senet.tiny_residual(per_position=True)(torch.zeros(0, 3, 32, 32)),
+            lambda: senet.tiny_inception()(torch.zeros(0, 3, 32, 32)),
+            "at least one image",
+        ),
+        (
+            lambda: senet.tiny(per_position=True)(torch.zeros(0, 3, 32, 32)),
             "at least one image",
         ),
     ],
@@ -250,3 +253,78 @@ def test_a_few_steps_fit_a_few_images() -> None:
 def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4, 4)])
+def test_a_batch_without_labels_teaches_nothing(shape: tuple[int, ...]) -> None:
+    outputs = torch.rand(3, 8, *shape[1:], requires_grad=True)
+    found = senet.loss(outputs, {"labels": torch.full(shape, senet.UNKNOWN)})
+    assert found["loss"].item() == 0
+    assert found["accuracy"].item() == 0
+    found["loss"].backward()
+    assert outputs.grad is not None
+    assert outputs.grad.eq(0).all()
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4, 5)])
+def test_the_mean_over_labels_is_torchs(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(3, 8, *shape[1:], generator=generator)
+    labels = torch.randint(-1, 8, shape, generator=generator)
+    expected = nn.functional.cross_entropy(outputs, labels, ignore_index=-1)
+    assert senet.loss(outputs, {"labels": labels})["loss"].equal(expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.full((2, 4, 4), 255), "labels from 0 to 7 or -1, got 255, 255"),
+        (torch.full((2, 4, 4), -2), "labels from 0 to 7 or -1, got -2, -2"),
+        (torch.zeros(1, 4, 4).long(), r"labels \(2, 4, 4\), got \(1, 4, 4\)"),
+        (torch.zeros(2).long(), r"labels \(2, 4, 4\), got \(2,\)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        senet.loss(torch.rand(2, 8, 4, 4), {"labels": labels})
+    assert senet.loss(
+        torch.rand(2, 8, 4, 4), {"labels": torch.zeros(2, 4, 4, dtype=torch.uint8)}
+    )["loss"].isfinite()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: senet.tiny(depth=9),
+        lambda: senet.tiny(num_classes=0),
+        lambda: senet.tiny_inception(depth=0),
+        lambda: senet.tiny_inception(channels=0),
+        lambda: senet.tiny_inception(num_classes=-1),
+        lambda: senet.SqueezeExcitation(0),
+    ],
+)
+def test_nets_that_would_be_nonsense_are_refused(wrong: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        wrong()
+
+
+@pytest.mark.parametrize("build", [senet.tiny, senet.tiny_inception])
+def test_images_of_another_kind_are_refused(build: Callable[..., nn.Module]) -> None:
+    net = build().eval()
+    with pytest.raises(ValueError, match="3 channels"):
+        net(torch.rand(2, 1, 32, 32))
+    with pytest.raises(ValueError, match=r"images of torch\.float32"):
+        net(torch.rand(2, 3, 32, 32).double())
+    assert net.bfloat16()(torch.rand(2, 3, 33, 17).bfloat16()).isfinite().all()
+
+
+def test_every_override_reaches_the_net() -> None:
+    with torch.device("meta"):
+        for build in (senet.tiny, senet.paper):
+            net = build(num_classes=4, per_position=True, placement="pre", reduction=4)
+            assert type(net) is senet.SEResNet
+            assert net.head.out_features == 4
+            assert net.per_position
+            assert isinstance(net.units[0].branch[0], senet.SqueezeExcitation)
+        bottleneck = senet.tiny(depth=11, bottleneck=True)
+        assert len(bottleneck.units) == 3

@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 from torch import nn
 
@@ -34,3 +35,9 @@ def test_normal_init_sets_convolutions_and_linear_layers() -> None:
         assert math.isclose(layer.weight.std().item(), 0.02, rel_tol=0.05)
         assert layer.bias.eq(0).all()
     assert net[3].weight.eq(1).all()
+
+
+@pytest.mark.parametrize("std", [-1.0, float("nan"), float("inf")])
+def test_a_deviation_that_is_none_is_refused(std: float) -> None:
+    with pytest.raises(ValueError, match="a finite deviation >= 0"):
+        init.normal_init_(nn.Linear(2, 2), std)

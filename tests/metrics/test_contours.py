@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from papernets_lite.metrics.contours import contour_scores, dark_lines
+from tests.unchecked import unchecked
 
 
 def grid(*rows: str) -> torch.Tensor:
@@ -52,3 +53,46 @@ def test_scores_by_hand():
 def test_bad_width_is_refused():
     with pytest.raises(ValueError, match="width >= 1"):
         dark_lines(torch.rand(1, 3, 8, 8), width=0)
+
+
+def test_masks_of_zeros_and_ones_are_masks():
+    truth, found = grid("x...."), grid(".x..x")
+    expected = contour_scores(found, truth)
+    assert contour_scores(found.long(), truth.byte(), where=found | True) == expected
+    assert contour_scores(found, truth, where=(found | True).int()) == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"found": torch.ones(4, 4).bool()}, r"contours \(n, h, w\), got \(4, 4\)"),
+        ({"found": torch.ones(1, 4, 4).bool()}, r"true contours \(1, 4, 4\)"),
+        ({"where": torch.ones(1, 4, 4).bool()}, r"where \(2, 4, 4\)"),
+        ({"found": torch.full((2, 4, 4), 2)}, "of bool, or of 0 and 1"),
+        ({"tolerance": -1}, "a tolerance >= 0"),
+    ],
+)
+def test_masks_that_would_only_fit_after_broadcasting_are_refused(wrong, message):
+    masks = torch.ones(2, 4, 4).bool()
+    with unchecked(), pytest.raises(ValueError, match=message):
+        contour_scores(**({"found": masks, "truth": masks} | wrong))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        255 * torch.ones(1, 3, 8, 8),
+        torch.full((1, 3, 8, 8), float("nan")),
+        torch.ones(1, 3, 8, 8, dtype=torch.uint8),
+        torch.rand(0, 3, 8, 8),
+        torch.rand(3, 8, 8),
+    ],
+)
+def test_lines_are_looked_for_in_pictures_alone(images):
+    with unchecked(), pytest.raises(ValueError, match="expected"):
+        dark_lines(images)
+
+
+def test_no_pictures_have_nothing_to_count():
+    nothing = torch.zeros(0, 4, 4, dtype=torch.bool)
+    assert all(math.isnan(v) for v in contour_scores(nothing, nothing).values())

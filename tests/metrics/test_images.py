@@ -9,6 +9,7 @@ from papernets_lite.metrics.images import (
     mutual_information,
     nearest,
 )
+from tests.unchecked import unchecked
 
 
 def test_differences_count_inside_the_mask_alone():
@@ -74,3 +75,63 @@ def test_no_images_or_answers_are_refused() -> None:
     for shape in ((0, 2, 3), (2, 0, 3)):
         with pytest.raises(ValueError, match="expected images and answers"):
             nearest(torch.rand(shape[0], 3), torch.rand(shape))
+
+
+def test_masks_of_zeros_and_ones_are_masks() -> None:
+    first, second = torch.rand(
+        2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0)
+    )
+    masks = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5
+    for measure in (masked_l1, detail_correlation):
+        expected = torch.as_tensor(measure(first, second, masks))
+        assert torch.as_tensor(measure(first, second, masks.long())).equal(expected)
+        with pytest.raises(ValueError, match="masks of bool, or of 0 and 1"):
+            measure(first, second, 2 * masks.long())
+
+
+@pytest.mark.parametrize("measure", [masked_l1, detail_correlation])
+def test_pairs_that_do_not_fit_are_refused(measure) -> None:
+    pictures, masks = torch.rand(2, 3, 8, 8), torch.ones(2, 8, 8, dtype=torch.bool)
+    spoilt = pictures.clone()
+    spoilt[0, 0, 0, 0] = float("nan")
+    for arguments, message in (
+        ((pictures, pictures, masks[:1]), r"masks \(2, 8, 8\), got \(1, 8, 8\)"),
+        ((pictures, pictures[:1], masks), "both pictures of the same shape"),
+        ((pictures[0], pictures[0], masks), r"pictures \(b, c, h, w\)"),
+        ((spoilt, pictures, masks), "finite pictures, got '1 NaN"),
+        ((pictures, spoilt / 0, masks), "finite pictures"),
+        ((pictures.byte(), pictures.byte(), masks), "pictures of a floating type"),
+    ):
+        with unchecked(), pytest.raises(ValueError, match=message):
+            measure(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("images", "answers", "message"),
+    [
+        (torch.rand(1, 3, 4), torch.rand(2, 5, 3, 4), r"images \(2, 3, 4\), got \(1,"),
+        (torch.rand(2, 3, 4) / 0, torch.rand(2, 5, 3, 4), "finite images"),
+        (torch.rand(2, 3, 4), torch.rand(2, 5, 3, 4) / 0, "finite answers"),
+        (torch.rand(2), torch.rand(2, 5), "images and answers"),
+    ],
+)
+def test_a_judge_needs_answers_of_its_images(images, answers, message) -> None:
+    with unchecked(), pytest.raises(ValueError, match=message):
+        nearest(images, answers)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ([0, 2], [0, 1], "labels from 0 to 1, got 0, 2"),
+        ([-1, 0], [0, 1], "labels from 0 to 1, got -1, 0"),
+        ([0, 1], [0], "labels of both kinds of the same shape"),
+        ([], [], "of an integer type"),
+        ([0.0, 1.0], [0, 1], "of an integer type"),
+    ],
+)
+def test_labels_out_of_range_tell_nothing(first, second, message) -> None:
+    with unchecked(), pytest.raises(ValueError, match=message):
+        mutual_information(torch.tensor(first), torch.tensor(second), 2)
+    one = torch.tensor([0, 1], dtype=torch.uint8)
+    assert mutual_information(one, one.int(), 2) == pytest.approx(1)

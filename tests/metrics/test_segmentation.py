@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from papernets_lite.metrics.segmentation import components, object_scores, overlaps
+from tests.unchecked import unchecked
 
 
 def rows(*lines):
@@ -106,3 +107,46 @@ def test_bad_requests_are_refused(wrong):
     maps = [torch.zeros(3, 3, dtype=torch.long)]
     with pytest.raises(ValueError, match="expected"):
         object_scores(**{"found": maps, "truth": maps, **wrong})
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (2, 0, 4), (0, 0)])
+def test_nothing_has_no_pieces(shape):
+    found = components(torch.zeros(shape, dtype=torch.bool))
+    assert found.shape == shape
+    assert found.dtype == torch.int64
+
+
+def test_masks_of_zeros_and_ones_are_masks():
+    mask = rows("1100", "0010")
+    assert components(mask).equal(components(mask > 0))
+    with pytest.raises(ValueError, match="of bool, or of 0 and 1"):
+        components(2 * mask)
+    with pytest.raises(ValueError, match=r"a mask \(\.\.\., h, w\)"), unchecked():
+        components(mask[0])
+
+
+def test_large_numbers_are_numbers_like_others():
+    truth = rows("11022", "11022")
+    found = rows("11000", "11022")
+    scores = object_scores([found], [truth])
+    assert object_scores([26_000_001 * found], [24_000_001 * truth]) == scores
+    assert object_scores([found.byte()], [truth.int()]) == scores
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([rows("10") - 1], "numbers of objects from 0 on, got -1"),
+        ([rows("10").float()], "whole numbers of objects"),
+        ([rows("100")], "as many images of the same sizes"),
+        (rows("10"), "as many images of the same sizes"),
+    ],
+)
+def test_what_numbers_no_objects_is_refused(wrong, message):
+    with unchecked(), pytest.raises(ValueError, match=message):
+        object_scores(wrong, [rows("10")])
+
+
+def test_overlaps_of_unequal_maps_are_refused():
+    with unchecked(), pytest.raises(ValueError, match="label maps of the same shape"):
+        overlaps(rows("10"), rows("10", "10"))

@@ -9,4 +9,6 @@ from tests.papers import images
 
 def run(model: nn.Module, count: int, seed: int) -> Tensor:
     labels = torch.arange(count) % 8
-    return resnet.loss(model(images(count, 32, seed, model)), labels)["loss"]
+    return resnet.loss(model(images(count, 32, seed, model)), {"labels": labels})[
+        "loss"
+    ]

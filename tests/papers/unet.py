@@ -10,4 +10,4 @@ from tests.papers import images
 def run(model: nn.Module, count: int, seed: int) -> Tensor:
     outputs = model(images(count, 60, seed, model))
     labels = torch.arange(count * 400).reshape(count, 20, 20) % 2
-    return unet.loss(outputs, labels)["loss"]
+    return unet.loss(outputs, {"labels": labels})["loss"]

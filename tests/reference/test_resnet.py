@@ -40,7 +40,7 @@ def assert_same_outputs(
 @pytest.mark.parametrize("depth", resnet.IMAGENET)
 def test_imagenet_nets_have_torchvisions_parameters(depth: int) -> None:
     with torch.device("meta"):
-        assert count(resnet.paper(depth)) == count(
+        assert count(resnet.paper(depth=depth)) == count(
             getattr(torchvision.models, f"resnet{depth}")()
         )
 

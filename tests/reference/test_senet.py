@@ -91,7 +91,7 @@ def test_imagenet_nets_have_the_released_models_parameters(
 ) -> None:
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
-        assert count(senet.paper(depth)) == count(timm.create_model(name)) == expected
+        assert count(senet.paper(depth=depth)) == count(timm.create_model(name)) == expected
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_timms_weights_give_the_same_logits(name: str, stride_on_3x3: bool) -> N
         assert isinstance(theirs.pool0, nn.MaxPool2d)
         theirs.pool0 = nn.MaxPool2d(3, 2, 1)
     state = reordered(theirs.state_dict(), "downsample")
-    assert_same_outputs(senet.paper(50, stride_on_3x3=stride_on_3x3), theirs, state, 96)
+    assert_same_outputs(senet.paper(depth=50, stride_on_3x3=stride_on_3x3), theirs, state, 96)
 
 
 def test_pytorchcvs_cifar_weights_give_the_same_logits() -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from papernets_lite.data import cells
 from papernets_lite.segmentation import unet
+from tests.unchecked import unchecked
 
 
 def count(module) -> int:
@@ -106,15 +107,17 @@ def test_energy_by_hand():
     outputs = torch.tensor([[[[0.0, 2.0]], [[0.0, 0.0]]]])
     labels, weights = torch.tensor([[[1, 1]]]), torch.tensor([[[3.0, 0.5]]])
     right = math.log(2), math.log(1 + math.exp(2))
-    assert unet.loss(outputs, labels)["loss"].item() == pytest.approx(sum(right) / 2)
-    found = unet.loss(outputs, labels, weights)
+    batch = {"labels": labels, "weights": weights}
+    plain = unet.loss(outputs, {"labels": labels})["loss"].item()
+    assert plain == pytest.approx(sum(right) / 2)
+    found = unet.loss(outputs, batch)
     assert found["loss"].item() == pytest.approx((3 * right[0] + 0.5 * right[1]) / 2)
     assert found["accuracy"].item() == 0
-    wide = (
-        functional.pad(labels, (3, 3, 2, 2)),
-        functional.pad(weights, (3, 3, 2, 2), value=99.0),
-    )
-    assert unet.loss(outputs, *wide)["loss"] == found["loss"]
+    wide = {
+        "labels": functional.pad(labels, (3, 3, 2, 2)),
+        "weights": functional.pad(weights, (3, 3, 2, 2), value=99.0),
+    }
+    assert unet.loss(outputs, wide)["loss"] == found["loss"]
 
 
 def test_cells_that_touch_are_parted_by_two_pixels():
@@ -322,7 +325,7 @@ def test_a_few_steps_fit_a_picture():
     wide = unet.mirror((images - images.mean()) / images.std(), around, around)
     losses = []
     for _ in range(40):
-        value = unet.loss(net(wide), (truth > 0).long())["loss"]
+        value = unet.loss(net(wide), {"labels": (truth > 0).long()})["loss"]
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -354,3 +357,121 @@ def test_a_few_steps_fit_a_picture():
 def test_wrong_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+def labelled(**changes):
+    """Logits and a batch that fits them."""
+    batch = {
+        "labels": torch.zeros(2, 4, 4, dtype=torch.long),
+        "weights": torch.ones(2, 4, 4),
+    }
+    return torch.rand(2, 3, 4, 4), batch | changes
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32])
+def test_labels_as_numpy_delivers_them(kind):
+    outputs, batch = labelled()
+    expected = unet.loss(outputs, batch)["loss"]
+    batch["labels"] = batch["labels"].to(kind)
+    assert unet.loss(outputs, batch)["loss"].equal(expected)
+    batch["weights"] = batch["weights"].double()
+    assert unet.loss(outputs, batch)["loss"].item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": torch.full((2, 4, 4), 255)}, "labels from 0 to 2, got 255, 255"),
+        ({"labels": torch.full((2, 4, 4), -1)}, "labels from 0 to 2, got -1, -1"),
+        ({"labels": torch.zeros(2, 4, 4)}, "labels of an integer type"),
+        ({"labels": torch.zeros(1, 4, 4).long()}, r"labels \(2, h, w\), got \(1,"),
+        ({"labels": torch.zeros(2, 1, 4, 4).long()}, r"labels \(2, h, w\), got \(2, 1"),
+        ({"labels": torch.zeros(2, 3, 4).long()}, "4 x 4 pixels and as many on each"),
+        ({"labels": torch.zeros(2, 5, 6).long()}, "4 x 4 pixels and as many on each"),
+        ({"weights": torch.ones(1, 4, 4)}, "labels and weights of the same shape"),
+        ({"weights": torch.full((2, 4, 4), float("nan"))}, "finite weights >= 0"),
+        ({"weights": torch.full((2, 4, 4), float("inf"))}, "finite weights >= 0"),
+        ({"weights": -torch.ones(2, 4, 4)}, "finite weights >= 0"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        unet.loss(*labelled(**changes))
+
+
+def test_a_picture_that_is_one_cell_has_no_border():
+    full = torch.full((1, 4, 5), 7)
+    assert unet.nearest_two(full[0]).eq(0).all()
+    assert unet.weight_map(full).equal(torch.ones(1, 4, 5))
+
+
+def test_cells_may_be_counted_in_bytes_but_not_below_zero():
+    row = torch.tensor([[[0, 1, 1, 2, 2, 0]]])
+    for work in (unet.separate, unet.class_balance, unet.weight_map):
+        assert work(row.byte()).long().equal(work(row).long())
+        with pytest.raises(ValueError, match="numbers of objects from 0 on, got -1"):
+            work(row - 1)
+        with pytest.raises(ValueError, match="with a pixel"):
+            work(row[:0])
+
+
+def test_weights_need_not_be_there_to_deform_a_batch():
+    labels = torch.randint(0, 2, (2, 9, 9), generator=torch.Generator().manual_seed(0))
+    batch = {"images": torch.rand(2, 3, 9, 9), "labels": labels}
+    weighted = batch | {"weights": torch.ones(2, 9, 9)}
+    found = unet.augment(batch, torch.Generator().manual_seed(1), std=2.0)
+    with_weights = unet.augment(weighted, torch.Generator().manual_seed(1), std=2.0)
+    assert set(found) == {"images", "labels"}
+    assert all(found[name].equal(with_weights[name]) for name in found)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: unet.tiny(num_classes=0), "positive numbers of channels"),
+        (lambda: unet.tiny(widths=(0, 4)), "positive numbers of channels"),
+        (lambda: unet.tiny(dropout=float("nan")), "a dropout from 0 to 1, got nan"),
+        (lambda: unet.tiny()(torch.rand(1, 1, 60, 60)), "3 channels"),
+        (lambda: unet.tiny()(torch.rand(1, 3, 60, 60).double()), "torch.float32"),
+        (lambda: unet.mirror(torch.rand(1, 0, 4), 1, 1), "with a pixel"),
+        (lambda: unet.mirror(torch.rand(1, 4, 4), -1, 1), "margins >= 0"),
+        (lambda: unet.jacobian(torch.rand(1, 2, 1, 4)), "two rows and columns"),
+        (
+            lambda: unet.predict(unet.tiny(padding=1), torch.rand(1, 3, 30, 30), 16),
+            "valid convolutions",
+        ),
+        (
+            lambda: unet.displacements(0, (8, 8), torch.Generator()),
+            "positive n, sides and grid",
+        ),
+        (
+            lambda: unet.displacements(1, (8, 8), torch.Generator(), std=float("nan")),
+            "a finite std >= 0",
+        ),
+        (
+            lambda: unet.augment(
+                {"images": torch.rand(2, 3, 8, 8), "labels": torch.ones(2, 6, 6)},
+                torch.Generator(),
+                std=1.0,
+            ),
+            r"labels \(2, 8, 8\), got \(2, 6, 6\)",
+        ),
+        (
+            lambda: unet.deform(torch.rand(2, 3, 8, 8), torch.rand(1, 2, 8, 8)),
+            r"a flow \(2, 2, 8, 8\)",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused(wrong, message):
+    with unchecked(), pytest.raises(ValueError, match=message):
+        wrong()
+
+
+def test_every_override_reaches_the_net():
+    with torch.device("meta"):
+        for build in (unet.tiny, unet.paper):
+            net = build(num_classes=7, in_channels=2, widths=(4, 8), padding=1)
+            assert type(net) is unet.UNet
+            assert net.head.out_channels == 7
+            assert net.down[0][0].in_channels == 2
+            assert (net.depth, net.padding) == (1, 1)
