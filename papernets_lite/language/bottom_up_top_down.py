@@ -48,13 +48,14 @@ from papernets_lite.backbones import resnet
 from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops.boxes import floating
-from papernets_lite.ops.checks import expect
-from papernets_lite.ops.labels import (
-    NOTHING,
+from papernets_lite.ops.checks import (
+    check_finite,
+    check_images,
     check_labels,
     check_mask,
-    cross_entropy,
+    expect,
 )
+from papernets_lite.ops.labels import NOTHING, cross_entropy
 from papernets_lite.ops.pooling import align
 from papernets_lite.ops.tokens import PAD, START, check_filled, check_tokens, ended
 
@@ -140,9 +141,11 @@ class BottomUp(nn.Module):
             boxes: xyxy in pixels.
 
         Raises:
-            ValueError: for a batch without images or boxes, or boxes that
-                ``ops.pooling.align`` refuses.
+            ValueError: for images that ``check_images`` refuses, no boxes, or boxes
+                that ``ops.pooling.align`` refuses.
         """
+        convs = (m for m in self.trunk.modules() if isinstance(m, nn.Conv2d))
+        check_images(images, next(convs, None))
         expect(
             boxes.numel() and len(boxes) == len(images),
             "at least one image, and boxes in each",
@@ -223,6 +226,7 @@ def check_regions(
     regions: Float[Tensor, "b k d"],
     valid: Shaped[Tensor, "b k"] | None,
     channels: int,
+    like: Tensor,
 ) -> tuple[Float[Tensor, "b k d"], Bool[Tensor, "b k"]]:
     """The regions that both tasks read, with zeros where there is none.
 
@@ -230,6 +234,7 @@ def check_regions(
         regions: their vectors.
         valid: which regions are there, bool or 0 and 1; None: all.
         channels: of a vector.
+        like: weights, whose type the vectors get.
 
     Raises:
         ValueError: for a batch without pictures, a picture without regions, vectors of
@@ -242,8 +247,8 @@ def check_regions(
     valid = check_mask(valid, "`valid`", shape=regions.shape[:2])
     counts = valid.sum(1)
     expect((counts > 0).all(), "at least one region in each picture", counts.tolist())
-    regions = regions.masked_fill(~valid[..., None], 0.0)
-    expect(regions.isfinite().all(), "finite vectors of regions")
+    regions = regions.masked_fill(~valid[..., None], 0.0).to(like.dtype)
+    check_finite(regions, "vectors of regions")
     return regions, valid
 
 
@@ -354,7 +359,8 @@ class Captioner(nn.Module):
         Raises:
             ValueError: for regions that ``check_regions`` refuses.
         """
-        regions, valid = check_regions(regions, valid, self.key.in_features)
+        key = self.key
+        regions, valid = check_regions(regions, valid, key.in_features, key.weight)
         keys, mean = self.key(regions), mix(uniform(valid, regions), regions)
         zero = regions.new_zeros(len(regions), self.hidden)
         return State(regions, valid, keys, mean, zero, zero, zero, zero, self.step)
@@ -684,7 +690,9 @@ class Answerer(nn.Module):
         asked = tokens.ndim == 2 and len(tokens) and len(tokens) == len(regions)
         expect(asked, f"questions about {len(regions)} pictures", tokens.shape)
         tokens = check_tokens(tokens, self.embedding.num_embeddings)
-        regions, valid = check_regions(regions, valid, self.channels)
+        regions, valid = check_regions(
+            regions, valid, self.channels, self.answer.weight
+        )
         states, _ = self.gru(self.embedding(tokens))
         last = check_filled(tokens).sum(1) - 1
         q = states[torch.arange(len(last), device=last.device), last]

@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from papernets_lite.ops.boxes import BETWEEN, assign, check_boxes, check_truth
-from papernets_lite.ops.checks import expect
-from papernets_lite.ops.labels import NOTHING, check_labels, check_mask
+from papernets_lite.ops.checks import check_labels, check_mask, expect
+from papernets_lite.ops.labels import NOTHING
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: from here an object's, below this nobody's
 
@@ -89,7 +89,8 @@ def targets(
     owned = owner >= 0
     known = owner.masked_fill(~owned, 0).long()
     count = objects.shape[1]
-    check_labels(known[owned], count)
+    if owned.any():
+        check_labels(known[owned], count)
     if not count:
         objects, attributes = torch.zeros(2, len(owner), 1, dtype=torch.long)
     classes = objects.long().gather(1, known) + 1

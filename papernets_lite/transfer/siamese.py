@@ -42,8 +42,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.ops.boxes import floating
-from papernets_lite.ops.checks import expect
-from papernets_lite.ops.labels import check_labels, check_mask, cross_entropy
+from papernets_lite.ops.checks import (
+    check_finite,
+    check_images,
+    check_labels,
+    check_mask,
+    expect,
+)
+from papernets_lite.ops.labels import cross_entropy
 
 # The paper's net for shifted digits (its Section 3): maps and kernel sizes of C1 and
 # C3.
@@ -122,11 +128,13 @@ class Mapping(nn.Module):
         Raises:
             ValueError: for no images, or images of another size or type.
         """
-        side, kind = self.side, self.c1.weight.dtype
-        right = images.ndim == 4 and len(images) and images.shape[1:] == (1, side, side)
-        expect(right, f"images of {side}x{side} pixels, one channel", images.shape)
-        cast = torch.is_autocast_enabled(images.device.type)
-        expect(cast or images.dtype == kind, f"images of type {kind}", images.dtype)
+        check_images(images, self.c1)
+        side = self.side
+        expect(
+            images.shape[2:] == (side, side),
+            f"images of {side}x{side} pixels",
+            images.shape,
+        )
         x = self.squash(self.c1(images))
         x = self.squash(self.s2(x))
         return self.f4(self.squash(self.c3(x)).flatten(1))
@@ -478,8 +486,8 @@ def nearest(
         known.shape,
         asked.shape,
     )
-    finite = known.isfinite().all() and asked.isfinite().all()
-    expect(finite, "finite points")
+    check_finite(known, "known points")
+    check_finite(asked, "asked points")
     known = floating(known)
     return torch.cdist(floating(asked).to(known), known).argmin(2)
 

@@ -38,6 +38,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Real
@@ -49,8 +50,7 @@ from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops import programmes
 from papernets_lite.ops.boxes import floating
-from papernets_lite.ops.checks import expect
-from papernets_lite.ops.labels import check_labels
+from papernets_lite.ops.checks import check_images, check_labels, expect
 
 # The released decoder: channels of each layer, and whether it doubles the size.
 DECODER = (
@@ -110,17 +110,8 @@ class Encoder(nn.Module):
         Raises:
             ValueError: for a batch without images, or images of another shape or type.
         """
-        coloured = images.ndim == 4 and images.shape[1] == 3 and images.numel()
-        expect(coloured, "at least one image (b, 3, h, w)", images.shape)
-        _check_type(images, self)
+        check_images(images, cast("nn.Conv2d", self.stem[0]))
         return self.squeeze(self.units(self.stem(images)))
-
-
-def _check_type(x: Tensor, net: nn.Module) -> None:
-    """Refuse what has not the type of the weights; autocast converts by itself."""
-    kind = next(net.parameters()).dtype
-    cast = torch.is_autocast_enabled(x.device.type)
-    expect(cast or x.dtype == kind, f"input of type {kind}", x.dtype)
 
 
 class Decoder(nn.Module):
@@ -217,10 +208,7 @@ class Transfer(nn.Module):
         Raises:
             ValueError: for no codes, or those of another number of sources.
         """
-        channels = self.bridge[0].num_features
-        right = codes.ndim == 4 and len(codes) and codes.shape[1] == channels
-        expect(right, f"codes of {channels} channels, (b, d, k, l)", codes.shape)
-        _check_type(codes, self)
+        check_images(codes, cast("nn.Conv2d", self.bridge[1]))
         return self.decoder(self.bridge(codes))
 
 

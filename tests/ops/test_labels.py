@@ -35,8 +35,8 @@ def test_half_precision_is_computed_in_single():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (torch.tensor([0, 7]), r"labels from 0 to 6 or -100, got \[7\]"),
-        (torch.tensor([0, -1]), r"labels from 0 to 6 or -100, got \[-1\]"),
+        (torch.tensor([0, 7]), r"labels from 0 to 6 or -100, got 0, 7"),
+        (torch.tensor([0, -1]), r"labels from 0 to 6 or -100, got -1, 0"),
         (torch.tensor([0]), r"labels \(2,\), got \(1,\)"),
         (torch.tensor([0.0, 1.0]), "integer type, got torch.float32"),
     ],
@@ -44,13 +44,3 @@ def test_half_precision_is_computed_in_single():
 def test_labels_that_are_no_classes_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         labels.cross_entropy(torch.zeros(2, 7), wrong)
-
-
-def test_a_mask_is_bool_or_zeros_and_ones():
-    mask = torch.tensor([True, False])
-    for kind in (torch.bool, torch.int64, torch.float32):
-        assert torch.equal(labels.check_mask(mask.to(kind)), mask)
-    with pytest.raises(ValueError, match=r"`x` of bool, or of 0 and 1, got \[0, 2\]"):
-        labels.check_mask(torch.tensor([0, 2]), "`x`")
-    with pytest.raises(ValueError, match=r"`x` \(2, 3\), got \(1, 3\)"):
-        labels.check_mask(torch.ones(1, 3).bool(), "`x`", shape=(2, 3))

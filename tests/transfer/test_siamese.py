@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from papernets_lite.transfer import siamese
+from tests.unchecked import unchecked
 
 
 def count(module: nn.Module) -> int:
@@ -373,7 +374,7 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
         ),
         (
             lambda: siamese.loss(pairs_at(1.0), {"similar": torch.tensor([2])}),
-            r"`similar` of bool, or of 0 and 1, got \[2\]",
+            r"`similar` of bool, or of 0 and 1, got torch.int64, \[2\]",
         ),
         (
             lambda: siamese.loss(pairs_at(), told()),
@@ -389,7 +390,7 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
                 {"sample": torch.tensor([[0, 1]])},
                 labels=torch.tensor([0, 3]),
             ),
-            r"labels from 0 to 2 or -100, got \[3\]",
+            r"labels from 0 to 2 or -100, got .*3",
         ),
         (
             lambda: siamese.class_loss(
@@ -397,17 +398,17 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
                 {"sample": torch.tensor([[0, 2]])},
                 labels=torch.tensor([0, 1]),
             ),
-            r"labels from 0 to 1, got \[2\]",
+            r"labels from 0 to 1, got .*2",
         ),
         (lambda: siamese.tiny(dim=0), "positive sizes"),
         (lambda: siamese.Classifier(siamese.tiny().mapping, 0), "classes >= 1"),
         (
             lambda: siamese.tiny()(torch.zeros(1, 2, 3, 32, 32)),
-            "one channel",
+            "1 channels",
         ),
         (
             lambda: siamese.tiny()(torch.zeros(1, 2, 1, 32, 32).double()),
-            "images of type torch.float32, got torch.float64",
+            "images of torch.float32, got torch.float64",
         ),
         (
             lambda: siamese.neighbourhood(torch.full((8, 2), torch.nan)),
@@ -417,7 +418,7 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
             lambda: siamese.nearest(
                 torch.full((1, 2, 3), torch.nan), torch.zeros(1, 1, 3)
             ),
-            "finite points",
+            "finite known points",
         ),
         (lambda: siamese.view_share(torch.full((2, 2, 1), torch.inf)), "finite points"),
         (lambda: siamese.shifted(torch.zeros(1, 1, 4, 4), shifts=()), "one shift"),
@@ -432,7 +433,7 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
         (lambda: siamese.paper(side=20), "larger than the kernels, got side 20"),
         (
             lambda: siamese.tiny()(torch.zeros(0, 2, 1, 32, 32)),
-            "expected images of 32x32",
+            "expected at least one image",
         ),
         (
             lambda: siamese.tiny()(torch.zeros(1, 2, 1, 28, 28)),
@@ -475,7 +476,7 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
     ],
 )
 def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with unchecked(), pytest.raises(ValueError, match=message):
         wrong()
 
 

@@ -3,13 +3,13 @@ tasks, tournaments by hand."""
 
 import itertools
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
 
 from papernets_lite.transfer import taskonomy
 from papernets_lite.transfer.taskonomy import Edge
+from tests.unchecked import unchecked
 
 
 def count(module: nn.Module) -> int:
@@ -253,7 +253,7 @@ def test_sources_of_the_second_order():
             lambda: taskonomy.errors(
                 torch.zeros(1, 4, 2, 2), torch.full((1, 2, 2), 255)
             ),
-            r"labels from 0 to 3, got \[255\]",
+            r"labels from 0 to 3, got .*255",
         ),
         (
             lambda: taskonomy.errors(torch.zeros(2, 4, 2, 2), torch.zeros(1, 4, 2, 2)),
@@ -306,26 +306,22 @@ def test_sources_of_the_second_order():
             lambda: taskonomy.tiny_transfer(sources=0, out_channels=1),
             "sources >= 1",
         ),
-        (lambda: taskonomy.tiny()(torch.zeros(1, 1, 32, 32)), "3, h, w"),
+        (lambda: taskonomy.tiny()(torch.zeros(1, 1, 32, 32)), "3 channels"),
         (
             lambda: taskonomy.tiny()(torch.zeros(1, 3, 32, 32).double()),
-            "type torch.float32, got torch.float64",
+            "images of torch.float32, got torch.float64",
         ),
         (
             lambda: taskonomy.tiny_transfer(sources=2, out_channels=1)(
                 torch.zeros(1, 8, 8, 8)
             ),
-            "codes of 16 channels",
+            "16 channels",
         ),
     ],
 )
 def test_what_cannot_be_used_is_refused(wrong, message):
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        with pytest.raises(ValueError, match=message):
-            wrong()
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+    with unchecked(), pytest.raises(ValueError, match=message):
+        wrong()
 
 
 def test_what_numpy_counts_in_is_taken():
