@@ -39,6 +39,7 @@ def proposals(
             without objects, or a negative number.
     """
     expect(jitter >= 0 and distractors >= 0, "no less than 0", jitter, distractors)
+    expect(size >= 1, "size >= 1", size)
     truth = check_truth(truth)
     boxes, valid = truth["boxes"], truth["valid"]
     empty = (~valid.any(1)).nonzero()[:5, 0].tolist()

@@ -66,6 +66,7 @@ def encode(sentences: Sequence[str], length: int) -> Int[Tensor, "n {length}"]:
         ValueError: for a word outside the vocabulary or a sentence that is too long.
     """
     expect(not isinstance(sentences, str), "a list of sentences", sentences)
+    expect(length >= 1, "length >= 1", length)
     tokens = torch.full((len(sentences), length), PAD)
     for row, sentence in zip(tokens, sentences, strict=True):
         words = sentence.split()
@@ -83,6 +84,7 @@ def decode(tokens: Integer[Tensor, "n t"]) -> list[str]:
     Raises:
         ValueError: for a number that is no token.
     """
+    expect(tokens.ndim == 2, "tokens (n, t)", tokens.shape)
     sentences = []
     for row in check_tokens(tokens, len(WORDS)).tolist():
         end = [*row, END].index(END)

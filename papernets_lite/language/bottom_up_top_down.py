@@ -47,14 +47,9 @@ from torch.nn import functional
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
+from papernets_lite.ops import checks
 from papernets_lite.ops.boxes import floating
-from papernets_lite.ops.checks import (
-    check_finite,
-    check_images,
-    check_labels,
-    check_mask,
-    expect,
-)
+from papernets_lite.ops.checks import expect
 from papernets_lite.ops.labels import NOTHING, cross_entropy
 from papernets_lite.ops.pooling import align
 from papernets_lite.ops.tokens import PAD, START, check_filled, check_tokens, ended
@@ -118,8 +113,8 @@ class BottomUp(nn.Module):
         hidden: int,
     ) -> None:
         super().__init__()
-        there = min(num_objects, num_attributes) >= 1
-        expect(there, "objects and attributes", num_objects, num_attributes)
+        sizes = (num_objects, num_attributes, stride, patch)
+        expect(min(sizes) >= 1, "objects, attributes, a stride and a patch", sizes)
         self.trunk, self.tail = trunk, tail
         self.channels, self.stride, self.patch = channels, stride, patch
         self.objects = nn.Linear(channels, num_objects + 1)
@@ -145,7 +140,7 @@ class BottomUp(nn.Module):
                 that ``ops.pooling.align`` refuses.
         """
         convs = (m for m in self.trunk.modules() if isinstance(m, nn.Conv2d))
-        check_images(images, next(convs, None))
+        checks.check_images(images, next(convs, None))
         expect(
             boxes.numel() and len(boxes) == len(images),
             "at least one image, and boxes in each",
@@ -171,12 +166,14 @@ class BottomUp(nn.Module):
         Raises:
             ValueError: for labels that are no classes.
         """
+        fits = vectors.shape[-1] == self.channels
+        expect(fits, f"vectors of {self.channels} numbers", vectors.shape)
         objects = self.objects(vectors)
         if labels is None:
             known = objects.argmax(-1)
         else:
             shape, count = vectors.shape[:-1], objects.shape[-1]
-            labels = check_labels(labels, count, shape=shape, unknown=NOTHING)
+            labels = checks.check_labels(labels, count, shape=shape, unknown=NOTHING)
             known = labels.clamp(min=0)
         told = torch.cat([vectors, self.embedding(known)], -1)
         return Described(objects, self.attributes(told))
@@ -244,11 +241,11 @@ def check_regions(
     expect(fits, f"vectors of {channels} numbers, (b, k, d)", regions.shape)
     if valid is None:
         valid = torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
-    valid = check_mask(valid, "`valid`", shape=regions.shape[:2])
+    valid = checks.check_mask(valid, "`valid`", shape=regions.shape[:2])
     counts = valid.sum(1)
     expect((counts > 0).all(), "at least one region in each picture", counts.tolist())
     regions = regions.masked_fill(~valid[..., None], 0.0).to(like.dtype)
-    check_finite(regions, "vectors of regions")
+    checks.check_finite(regions, "vectors of regions")
     return regions, valid
 
 
@@ -381,6 +378,8 @@ class Captioner(nn.Module):
         Raises:
             ValueError: for numbers that are no words.
         """
+        count = len(state.h1)
+        expect(tokens.shape == (count,), f"{count} words", tokens.shape)
         words = self.embedding(check_tokens(tokens, self.embedding.num_embeddings))
         heard = torch.cat([state.h2, state.mean, words], 1)
         h1, c1 = self.first(heard, state.h1, state.c1)
@@ -454,10 +453,7 @@ def loss(
 
 @torch.no_grad()
 def write(
-    outputs: State,
-    *,
-    length: int,
-    generator: torch.Generator | None = None,
+    outputs: State, *, length: int, generator: torch.Generator | None = None
 ) -> tuple[Int[Tensor, "b t"], Float[Tensor, "b t k"]]:
     """A sentence, word by word: the likeliest word each time, or one drawn by chance.
 
@@ -550,10 +546,10 @@ def self_critical_loss(
     """
     same = log_probs.shape == rewards.shape and log_probs.numel()
     expect(same, "a reward for each sentence", log_probs.shape, rewards.shape)
-    expect(rewards.isfinite().all(), "finite rewards")
     ordinary = floating(rewards).mean(1, keepdim=True) if baseline is None else baseline
     single = ordinary.shape == (len(rewards), 1)
     expect(single, f"a baseline ({len(rewards)}, 1)", ordinary.shape)
+    checks.check_finite(floating(rewards) - ordinary, "rewards and baselines")
     return -((rewards - ordinary).detach() * log_probs).mean()
 
 
@@ -578,7 +574,9 @@ def draw_batch(
         generator: draws the words, on the CPU.
     """
     expect(samples >= 1, "samples >= 1", samples)
-    rows = check_labels(batch["images"], len(vectors)).repeat_interleave(samples, 0)
+    rows = checks.check_labels(batch["images"], len(vectors)).repeat_interleave(
+        samples, 0
+    )
     length = batch["tokens"].shape[1]
     start = captioner.start(vectors[rows], valid[rows])
     tokens, _ = write(start, length=length, generator=generator)
@@ -687,7 +685,7 @@ class Answerer(nn.Module):
             ValueError: for a batch without questions, an empty question, a number that
                 is no word, or regions that ``check_regions`` refuses.
         """
-        asked = tokens.ndim == 2 and len(tokens) and len(tokens) == len(regions)
+        asked = tokens.ndim == 2 and tokens.numel() and len(tokens) == len(regions)
         expect(asked, f"questions about {len(regions)} pictures", tokens.shape)
         tokens = check_tokens(tokens, self.embedding.num_embeddings)
         regions, valid = check_regions(
@@ -735,7 +733,7 @@ def answer_loss(
         expect(((truth >= 0) & (truth <= 1)).all(), "degrees in [0, 1]", truth)
         degrees = truth.to(logits)
     else:
-        numbers = check_labels(truth, num_answers, shape=(count,))
+        numbers = checks.check_labels(truth, num_answers, shape=(count,))
         degrees = functional.one_hot(numbers, num_answers).to(logits)
     total = functional.binary_cross_entropy_with_logits(
         logits, degrees, reduction="sum"
@@ -764,7 +762,7 @@ def attend_batch(
     Raises:
         ValueError: for numbers of pictures that are not there, or what the net refuses.
     """
-    rows = check_labels(batch["images"], len(vectors))
+    rows = checks.check_labels(batch["images"], len(vectors))
     return net(vectors[rows], batch["tokens"], valid[rows])
 
 

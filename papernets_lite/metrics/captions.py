@@ -50,6 +50,8 @@ def bleu(
         ValueError: for unequal numbers, a sentence without a true one, or no runs.
     """
     expect(len(found) == len(truth), f"{len(truth)} sentences", len(found))
+    listed = not any(isinstance(others, str) for others in truth)
+    expect(listed, "a list of true sentences for each", truth[:1])
     expect(all(truth), "at least one true sentence for each", list(map(len, truth)))
     expect(longest >= 1, "runs of at least one word", longest)
     common, stated = [0] * longest, [0] * longest
@@ -68,9 +70,12 @@ def bleu(
             stated[length - 1] += runs.total()
     if not min(common):
         return 0.0
-    shares = (a / b for a, b in zip(common, stated, strict=True))
-    precision = math.exp(sum(map(math.log, shares)) / longest)
-    return precision * math.exp(min(0.0, 1 - true / said))
+    total = 0.0
+    for right, all_ in zip(common, stated, strict=True):
+        total += math.log(right / all_)
+    precision = math.exp(total / longest)
+    brevity = math.exp(min(0.0, 1 - true / said))
+    return precision * brevity
 
 
 def _runs(words: Sequence[str], length: int) -> Counter[tuple[str, ...]]:

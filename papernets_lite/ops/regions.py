@@ -114,7 +114,7 @@ def windows(count: int, size: float, side: float) -> Float[Tensor, "k 4"]:
     Raises:
         ValueError: for no windows, or windows that do not fit the picture.
     """
-    expect(count >= 1, "at least one window", count)
+    expect(count >= 1 and count == int(count), "at least one window", count)
     expect(0 < side <= size, f"windows within {size} pixels", side)
     if count == 1:
         return torch.tensor([[0.0, 0.0, size, size]])

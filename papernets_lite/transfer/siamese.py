@@ -72,7 +72,9 @@ class Subsample(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c k l"]:
         """The smaller maps; rows and columns that do not fill a last cell are left
         out."""
-        means = functional.avg_pool2d(x, self.size)
+        least = self.size
+        expect(min(x.shape[2:]) >= least, f"maps of {least} cells or more", x.shape)
+        means = functional.avg_pool2d(x, least)
         return means * self.weight[:, None, None] + self.bias[:, None, None]
 
 
@@ -183,7 +185,12 @@ def distance(pairs: Float[Tensor, "b 2 d"]) -> Float[Tensor, " b"]:
 
     Args:
         pairs: points; half precision is computed in float32.
+
+    Raises:
+        ValueError: for another shape.
     """
+    whole = pairs.ndim == 3 and pairs.shape[1] == 2
+    expect(whole, "pairs of points (b, 2, d)", pairs.shape)
     points = floating(pairs)
     between = points[:, 0] - points[:, 1]
     return (between.square().sum(1) + EPSILON).sqrt()
@@ -338,11 +345,14 @@ def shifted(
     Raises:
         ValueError: when the sides differ by an odd number or the images are too large.
     """
+    expect(images.ndim == 4, "images (n, c, h, w)", images.shape)
     left, top = side - images.shape[3], side - images.shape[2]
     even = min(left, top) >= 0 and left % 2 == top % 2 == 0
     expect(even, f"images smaller than {side} by even numbers", images.shape[2:])
-    expect(len(shifts), "at least one shift", shifts)
     left, top = left // 2, top // 2
+    far = left + images.shape[3]  # out of sight
+    near = len(shifts) and max(map(abs, shifts)) < far
+    expect(near, f"shifts of less than {far} pixels", shifts)
     views = [
         functional.pad(images, (left + shift, left - shift, top, top))
         for shift in shifts
@@ -367,6 +377,7 @@ def neighbourhood(points: Real[Tensor, "n p"], k: int = 5) -> Bool[Tensor, "n n"
     Raises:
         ValueError: for fewer than ``k + 1`` points, or points that are not finite.
     """
+    expect(points.ndim == 2, "points (n, p)", points.shape)
     count = len(points)
     expect(0 < k < count, f"0 < k < {count}, the number of points", k)
     expect(points.isfinite().all(), "finite points")
@@ -406,6 +417,8 @@ class Pairs:
         same_view: bool = False,
     ) -> None:
         expect(batch_size >= 1, "batch_size >= 1", batch_size)
+        seen = views.ndim == 5 and views.shape[1]
+        expect(seen, "samples in views (n, v, c, h, w)", views.shape)
         similar = check_mask(similar, "`similar`", shape=(len(similar), len(similar)))
         counts = similar.sum(1)
         both = ((counts > 0) & (counts < len(similar))).all()
@@ -509,6 +522,7 @@ def episodes(
     Raises:
         ValueError: for fewer than two samples of a class.
     """
+    expect(count >= 1, "count >= 1", count)
     members = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
     counts = [len(m) for m in members]
     expect(min(counts, default=0) >= 2, "two samples of each class", counts)

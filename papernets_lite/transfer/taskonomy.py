@@ -151,7 +151,12 @@ class Decoder(nn.Module):
         )
 
     def forward(self, codes: Float[Tensor, "b d k l"]) -> Float[Tensor, "b c h w"]:
-        """The map."""
+        """The map.
+
+        Raises:
+            ValueError: for no codes, or codes of another number of channels or type.
+        """
+        check_images(codes, cast("nn.Conv2d", self.layers[0]))
         return self.head(self.layers(codes))
 
 
@@ -476,14 +481,19 @@ def higher_order(
         beam: how many single sources are considered.
 
     Raises:
-        ValueError: for an order above the beam.
+        ValueError: for an order above the beam, transfers that are no single ones to
+            one target, or whose losses are missing.
     """
     most = min(beam, len(singles))
     expect(1 <= order <= most, f"an order from 1 to {most}", order)
+    target = singles[0].target
+    for edge in singles:
+        single = len(edge.sources) == 1 and edge.target == target
+        expect(single, f"transfers from one task to {target}", edge)
+        expect(edge in losses, f"losses of {edge}")
     affinity = affinities([losses[edge] for edge in singles])
     best = affinity.argsort(descending=True, stable=True)[:beam].tolist()
     sources = [singles[number].sources[0] for number in best]
-    target = singles[0].target
     return [Edge(some, target) for some in itertools.combinations(sources, order)]
 
 

@@ -421,7 +421,7 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
             "finite known points",
         ),
         (lambda: siamese.view_share(torch.full((2, 2, 1), torch.inf)), "finite points"),
-        (lambda: siamese.shifted(torch.zeros(1, 1, 4, 4), shifts=()), "one shift"),
+        (lambda: siamese.shifted(torch.zeros(1, 1, 4, 4), shifts=()), "shifts of less"),
         (
             lambda: siamese.hits(
                 torch.zeros(2, 1, 3),
