@@ -12,28 +12,25 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Integer
 from torch import Tensor
 
 from papernets_lite.data import canvas, shapes
 from papernets_lite.ops.checks import expect
+from papernets_lite.ops.tokens import END, PAD, START, check_tokens
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
 COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
 COUNTS = ("two", "three", "four")
 KINDS = ("colour", "shape", "check", "count")
 ANSWERS = (*COLOURS, *SHAPES, "yes", "no", *COUNTS)
-PAD, START, END = 0, 1, 2
-SPECIAL = ("<pad>", "<start>", "<end>")
-WORDS = (
-    *SPECIAL,
-    "a",
-    "and",
-    *COLOURS,
-    *SHAPES,
-    *"what colour shape is the one how many shapes are there".split(),
+SPECIAL = {PAD: "<pad>", START: "<start>", END: "<end>"}
+JOINING = ("a", "and")
+ASKING = (
+    *("what", "colour", "shape", "is", "the", "one"),
+    *("how", "many", "shapes", "are", "there"),
 )
-_TABLES = ((SHAPES, shapes.CLASSES), (COLOURS, shapes.COLOURS))
+WORDS = (*SPECIAL.values(), *JOINING, *COLOURS, *SHAPES, *ASKING)
 CAPTION_LENGTH, QUESTION_LENGTH = 16, 6  # of the longest; a caption's includes its end
 
 
@@ -50,8 +47,6 @@ def scenes(n: int, generator: torch.Generator, **changes: object) -> shapes.Scen
         "objects": (2, len(COUNTS) + 1),
         "classes": SHAPES,
         "colours": COLOURS,
-    }
-    settings |= {
         "distinct": True,
         "apart": True,
         "radius": (0.09, 0.2),
@@ -70,47 +65,54 @@ def encode(sentences: Sequence[str], length: int) -> Int[Tensor, "n {length}"]:
     Raises:
         ValueError: for a word outside the vocabulary or a sentence that is too long.
     """
+    expect(not isinstance(sentences, str), "a list of sentences", sentences)
+    expect(length >= 1, "length >= 1", length)
     tokens = torch.full((len(sentences), length), PAD)
     for row, sentence in zip(tokens, sentences, strict=True):
         words = sentence.split()
         unknown = sorted(set(words) - set(WORDS))
         expect(not unknown, "words of the vocabulary", unknown)
         expect(len(words) <= length, f"at most {length} words", len(words), sentence)
-        row[: len(words)] = torch.tensor(
-            [WORDS.index(word) for word in words], dtype=torch.long
-        )
+        for place, word in enumerate(words):
+            row[place] = WORDS.index(word)
     return tokens
 
 
-def decode(tokens: Int[Tensor, "n t"]) -> list[str]:
+def decode(tokens: Integer[Tensor, "n t"]) -> list[str]:
     """Tokens as sentences: what stands before the first end, without padding.
 
     Raises:
         ValueError: for a number that is no token.
     """
-    known = ((tokens >= 0) & (tokens < len(WORDS))).all()
-    expect(known, f"tokens from 0 to {len(WORDS) - 1}", tokens.tolist())
-    rows = [[*row, END] for row in tokens.tolist()]
-    return [
-        " ".join(WORDS[token] for token in row[: row.index(END)] if token > END)
-        for row in rows
-    ]
+    expect(tokens.ndim == 2, "tokens (n, t)", tokens.shape)
+    sentences = []
+    for row in check_tokens(tokens, len(WORDS)).tolist():
+        end = [*row, END].index(END)
+        words = [WORDS[token] for token in row[:end] if token not in SPECIAL]
+        sentences.append(" ".join(words))
+    return sentences
 
 
 def factors(scene: shapes.Scene) -> tuple[Int[Tensor, "n m"], Int[Tensor, "n m"]]:
-    """Every object's shape and colour, as numbers into ``SHAPES`` and ``COLOURS``."""
-    tables = [[few.index(x) if x in few else -1 for x in all_] for few, all_ in _TABLES]
-    return torch.tensor(tables[0])[scene.labels], torch.tensor(tables[1])[scene.colours]
+    """Every object's shape and colour, as numbers into ``SHAPES`` and ``COLOURS``; -1
+    for others."""
+    shape, colour = _numbers(SHAPES, shapes.CLASSES), _numbers(COLOURS, shapes.COLOURS)
+    return shape[scene.labels], colour[scene.colours]
+
+
+def _numbers(few: Sequence[str], every: Sequence[str]) -> Int[Tensor, " n"]:
+    """The place among a few names of each name, -1 for those that are not there."""
+    return torch.tensor([few.index(name) if name in few else -1 for name in every])
 
 
 def names(scene: shapes.Scene) -> list[list[tuple[str, str]]]:
     """The (colour, shape) of every object of every scene, in the scene's order."""
-    objects = torch.stack([scene.colours, scene.labels], 2)[scene.valid]
-    rows = objects.split(scene.valid.sum(1).tolist())
-    return [
-        [(shapes.COLOURS[a], shapes.CLASSES[b]) for a, b in row.tolist()]
-        for row in rows
-    ]
+    found: list[list[tuple[str, str]]] = [[] for _ in range(len(scene))]
+    for row, place in scene.valid.nonzero().tolist():
+        colour = shapes.COLOURS[int(scene.colours[row, place])]
+        shape = shapes.CLASSES[int(scene.labels[row, place])]
+        found[row].append((colour, shape))
+    return found
 
 
 def pairs(sentence: str) -> set[tuple[str, str]]:
@@ -120,14 +122,16 @@ def pairs(sentence: str) -> set[tuple[str, str]]:
     return {(a, b) for a, b in pairwise(words) if a in COLOURS and b in SHAPES}
 
 
-def f1(found: Int[Tensor, "n t"], truth: Int[Tensor, "n t"]) -> Float[Tensor, " n"]:
-    """How well the pairs that each sentence states are the true one's: 2 common / (all
-    found + all true)."""
-    both = zip(
-        *([pairs(text) for text in decode(tokens)] for tokens in (found, truth)),
-        strict=True,
-    )
-    return torch.tensor([2 * len(a & b) / max(1, len(a) + len(b)) for a, b in both])
+def stated(tokens: Integer[Tensor, "n t"]) -> list[set[tuple[str, str]]]:
+    """The ``pairs`` of each sentence: what ``metrics.captions.f1`` compares.
+
+    Args:
+        tokens: the sentences.
+
+    Raises:
+        ValueError: for a number that is no token.
+    """
+    return [pairs(sentence) for sentence in decode(tokens)]
 
 
 @dataclass(frozen=True)
@@ -142,18 +146,33 @@ class Captions:
 
 def captions(scene: shapes.Scene) -> Captions:
     """ "a red circle and a blue star": all objects, in the order of the rainbow
-    (regions do not know their places)."""
-    text, objects = [], torch.full((len(scene), CAPTION_LENGTH), -1)
+    (regions do not know their places).
+
+    Args:
+        scene: from ``scenes``.
+
+    Raises:
+        ValueError: for a scene with other names or more objects than ``scenes`` has.
+    """
+    text, ending = [], []
+    objects = torch.full((len(scene), CAPTION_LENGTH), -1)
     for row, found in zip(objects, names(scene), strict=True):
+        _check_names(found)
         order = sorted(range(len(found)), key=lambda k: COLOURS.index(found[k][0]))
-        text.append(" and ".join(f"a {found[k][0]} {found[k][1]}" for k in order))
+        sentence = " and ".join("a {} {}".format(*found[k]) for k in order)
+        text.append(sentence)
+        ending.append(f"{sentence} {SPECIAL[END]}")
         for place, k in enumerate(order):
             row[4 * place : 4 * place + 3] = k
-    return Captions(
-        text,
-        encode([f"{sentence} {SPECIAL[END]}" for sentence in text], CAPTION_LENGTH),
-        objects,
-    )
+    return Captions(text, encode(ending, CAPTION_LENGTH), objects)
+
+
+def _check_names(found: Sequence[tuple[str, str]]) -> None:
+    """Refuse what no sentence has words for."""
+    others = [pair for pair in found if pair[0] not in COLOURS or pair[1] not in SHAPES]
+    expect(not others, "colours and shapes that `scenes` draws", *others[:3])
+    most = len(COUNTS) + 1
+    expect(len(found) <= most, f"at most {most} objects in a scene", len(found))
 
 
 @dataclass(frozen=True)
@@ -192,42 +211,51 @@ def questions(
         ValueError: for an unknown kind, or a scene with fewer than two objects or
             others than ``scenes`` has.
     """
-    expect(
-        each >= 1 and kinds and set(kinds) <= set(KINDS),
-        f"each >= 1 and kinds from {KINDS}",
-        each,
-        tuple(kinds),
-    )
-    fewest = int(scene.valid.sum(1).min())
+    known = each >= 1 and kinds and set(kinds) <= set(KINDS)
+    expect(known, f"each >= 1 and kinds from {KINDS}", each, tuple(kinds))
+    objects = names(scene)
+    fewest = min(map(len, objects), default=0)
     expect(fewest >= 2, "at least two objects in each scene", fewest)
-    chances = (
-        canvas.Draws.start(len(scene), generator)
-        .uniform(0, 1, each, 4)
-        .double()
-        .tolist()
-    )
-    text, facts = [], []
-    for image, (found, rows) in enumerate(zip(names(scene), chances, strict=True)):
+    draws = canvas.Draws.start(len(scene), generator)
+    chances = draws.uniform(0, 1, each, 4).double().tolist()
+    text, answers, images, asked, about = [], [], [], [], []
+    for image, (found, rows) in enumerate(zip(objects, chances, strict=True)):
+        _check_names(found)
         for which, first, second, coin in rows:
-            kind, one = kinds[int(which * len(kinds))], int(first * len(found))
+            kind = kinds[int(which * len(kinds))]
+            one = int(first * len(found))
             other = (one + 1 + int(second * (len(found) - 1))) % len(found)
-            (colour, shape), honest = found[one], coin < 0.5
-            sentence, answer = {
-                "colour": (f"what colour is the {shape}", colour),
-                "shape": (f"what shape is the {colour} one", shape),
-                "check": (
-                    f"is the {shape} {colour if honest else found[other][0]}",
-                    "yes" if honest else "no",
-                ),
-                "count": ("how many shapes are there", COUNTS[len(found) - 2]),
-            }[kind]
+            # what is not true of it is true of another object
+            said = found[one if coin < 0.5 else other][0]
+            sentence, answer = _ask(kind, found[one], said, len(found))
             text.append(sentence)
-            facts.append(
-                (
-                    ANSWERS.index(answer),
-                    image,
-                    KINDS.index(kind),
-                    -1 if kind == "count" else one,
-                )
-            )
-    return Questions(encode(text, QUESTION_LENGTH), *torch.tensor(facts).T)
+            answers.append(ANSWERS.index(answer))
+            images.append(image)
+            asked.append(KINDS.index(kind))
+            about.append(-1 if kind == "count" else one)
+    return Questions(
+        encode(text, QUESTION_LENGTH),
+        torch.tensor(answers),
+        torch.tensor(images),
+        torch.tensor(asked),
+        torch.tensor(about),
+    )
+
+
+def _ask(kind: str, pair: tuple[str, str], said: str, count: int) -> tuple[str, str]:
+    """A question and its answer.
+
+    Args:
+        kind: from ``KINDS``.
+        pair: colour and shape of the object that it is about.
+        said: the colour that a "check" asks for.
+        count: objects in the picture.
+    """
+    colour, shape = pair
+    if kind == "colour":
+        return f"what colour is the {shape}", colour
+    if kind == "shape":
+        return f"what shape is the {colour} one", shape
+    if kind == "check":
+        return f"is the {shape} {said}", "yes" if said == colour else "no"
+    return "how many shapes are there", COUNTS[count - 2]

@@ -21,27 +21,66 @@ Guessed:
     Whether res5 strides after the pooling (here it does, 14x14 to 7x7; the mean
     follows). Which states the LSTMs start from (zeros), and that the released embedding
     has no bias.
+
+Contract:
+    Three nets learn one after another, each on what the one before it gives, hence
+    three losses: ``region_loss``, ``loss`` of captions, ``answer_loss``. ``decode``
+    takes the captioner's ``start``, which knows how to take a step.
+
+Example:
+    >>> from papernets_lite.language import bottom_up_top_down as updown
+    >>> start = updown.tiny().captioner.start(torch.rand(2, 5, 64))
+    >>> updown.decode(start, length=7, beams=3)[0].shape
+    torch.Size([2, 3, 7])
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer, Real, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.backbones import resnet
-from papernets_lite.detection.faster_rcnn import align
+from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
+from papernets_lite.ops import checks
+from papernets_lite.ops.boxes import floating
 from papernets_lite.ops.checks import expect
+from papernets_lite.ops.labels import NOTHING, cross_entropy
+from papernets_lite.ops.pooling import align
+from papernets_lite.ops.tokens import PAD, START, check_filled, check_tokens, ended
 
-PAD, START, END = 0, 1, 2  # tokens
 ATTRIBUTE_WEIGHT = 0.5  # of the attribute head's loss
 FORGET_BIAS = 1.0
 CLIP = 10.0  # longest gradient
-NOTHING = -100  # a class or attribute that is not asked for
+
+Step = Callable[[Tensor, "State"], tuple[Tensor, Tensor, "State"]]
+
+
+class Described(NamedTuple):
+    """What the features say of each region, as logits."""
+
+    objects: Tensor  # (..., o), the background first
+    attributes: Tensor  # (..., a)
+
+
+class Attended(NamedTuple):
+    """What was said, as logits, and the regions' weights meanwhile; one row a word for
+    the captioner, one row in all for the answerer."""
+
+    logits: Tensor  # (b, t, w) or (b, n)
+    weights: Tensor  # (b, t, k) or (b, k)
+
+
+class Drawn(NamedTuple):
+    """Sentences that the captioner drew by chance, n for each picture."""
+
+    log_probs: Tensor  # (b, n)
+    tokens: Tensor  # (b, n, t)
 
 
 class BottomUp(nn.Module):
@@ -51,7 +90,7 @@ class BottomUp(nn.Module):
         trunk: images -> map.
         tail: applied to each patch of the map before it is averaged.
         channels: of the tail's output, a region's vector.
-        stride: of the trunk.
+        stride: of the trunk, in pixels.
         patch: side of a patch, in cells.
         num_objects: classes; class 0 of the head is the background, so that object k is
             number k + 1.
@@ -74,96 +113,151 @@ class BottomUp(nn.Module):
         hidden: int,
     ) -> None:
         super().__init__()
-        self.trunk, self.tail, self.stride, self.patch = trunk, tail, stride, patch
+        sizes = (num_objects, num_attributes, stride, patch)
+        expect(min(sizes) >= 1, "objects, attributes, a stride and a patch", sizes)
+        self.trunk, self.tail = trunk, tail
+        self.channels, self.stride, self.patch = channels, stride, patch
         self.objects = nn.Linear(channels, num_objects + 1)
         self.embedding = nn.Embedding(num_objects + 1, embed)
-        told = nn.Linear(channels + embed, hidden)
         self.attributes = nn.Sequential(
-            told, nn.ReLU(), nn.Linear(hidden, num_attributes)
+            nn.Linear(channels + embed, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, num_attributes),
         )
         he_init_(self)
 
     def forward(
-        self, images: Float[Tensor, "b 3 h w"], boxes: Float[Tensor, "b k 4"]
+        self, images: Float[Tensor, "b 3 h w"], boxes: Real[Tensor, "b k 4"]
     ) -> Float[Tensor, "b k d"]:
-        """The vector of every box (xyxy, pixels): its patch of the map, through the
-        tail, averaged.
+        """The vector of every box: its patch of the map, through the tail, averaged.
+
+        Args:
+            images: in [0, 1], of the weights' type.
+            boxes: xyxy in pixels.
 
         Raises:
-            ValueError: for a batch without images or boxes.
+            ValueError: for images that ``check_images`` refuses, no boxes, or boxes
+                that ``ops.pooling.align`` refuses.
         """
-        expect(boxes.numel(), "at least one image and box", boxes.shape[:2])
-        patches = align(
-            self.trunk(images), [*boxes], self.patch, spatial_scale=1 / self.stride
+        convs = (m for m in self.trunk.modules() if isinstance(m, nn.Conv2d))
+        checks.check_images(images, next(convs, None))
+        expect(
+            boxes.numel() and len(boxes) == len(images),
+            "at least one image, and boxes in each",
+            images.shape,
+            boxes.shape,
         )
+        maps = self.trunk(images)
+        patches = align(maps, [*boxes], self.patch, spatial_scale=1 / self.stride)
         return self.tail(patches).mean((2, 3)).unflatten(0, boxes.shape[:2])
 
     def describe(
-        self, vectors: Float[Tensor, "*b d"], labels: Int[Tensor, "*b"] | None = None
-    ) -> tuple[Float[Tensor, "*b o"], Float[Tensor, "*b a"]]:
+        self,
+        vectors: Float[Tensor, "*b d"],
+        labels: Integer[Tensor, "*b"] | None = None,
+    ) -> Described:
         """Logits of objects and of attributes.
 
         Args:
             vectors: of regions.
-            labels: the true classes, which the attribute head is told in training; else
-                it takes the likeliest.
+            labels: the true classes, 0 for background, or ``NOTHING``, which the
+                attribute head is told in training; else it takes the likeliest.
+
+        Raises:
+            ValueError: for labels that are no classes.
         """
+        fits = vectors.shape[-1] == self.channels
+        expect(fits, f"vectors of {self.channels} numbers", vectors.shape)
         objects = self.objects(vectors)
-        known = self.embedding(
-            objects.argmax(-1) if labels is None else labels.clamp(min=0)
-        )
-        return objects, self.attributes(torch.cat([vectors, known], -1))
+        if labels is None:
+            known = objects.argmax(-1)
+        else:
+            shape, count = vectors.shape[:-1], objects.shape[-1]
+            labels = checks.check_labels(labels, count, shape=shape, unknown=NOTHING)
+            known = labels.clamp(min=0)
+        told = torch.cat([vectors, self.embedding(known)], -1)
+        return Described(objects, self.attributes(told))
+
+
+def describe_batch(features: BottomUp, batch: Mapping[str, Tensor]) -> Described:
+    """What ``region_loss`` judges.
+
+    Args:
+        features: in training.
+        batch: ``images``, ``boxes`` (b, k, 4) in pixels, and ``labels`` (b, k), see
+            ``region_loss``.
+    """
+    vectors = features(batch["images"], batch["boxes"])
+    return features.describe(vectors, batch["labels"])
 
 
 def region_loss(
-    objects: Float[Tensor, "*b o"],
-    attributes: Float[Tensor, "*b a"],
-    labels: Int[Tensor, "*b"],
-    wanted: Int[Tensor, "*b"],
+    outputs: Described,
+    batch: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """What is it, and what is it like: two cross-entropies.
+    """What is it, and what is it like: two cross-entropies, each 0 where nothing is
+    asked.
 
     Args:
-        objects, attributes: logits of ``BottomUp.describe``.
-        labels: true classes, 0 for background, ``NOTHING`` where the box is neither.
-        wanted: true attributes, ``NOTHING`` where there is none.
+        outputs: of ``BottomUp.describe``.
+        batch: ``labels`` (b, k): true classes, 0 for background, ``NOTHING`` where the
+            box is neither. ``attributes`` (b, k): true ones from 0, ``NOTHING`` where
+            there is none.
+        generator: not used.
 
     Returns:
         ``loss``, its parts ``object`` and ``attribute``.
+
+    Raises:
+        ValueError: for labels or attributes that the net does not know, or of another
+            shape.
     """
-    named = functional.cross_entropy(
-        objects.flatten(0, -2), labels.flatten(), ignore_index=NOTHING
-    )
-    like = functional.cross_entropy(
-        attributes.flatten(0, -2), wanted.flatten(), ignore_index=NOTHING
-    )
+    named = cross_entropy(outputs.objects, batch["labels"])
+    like = cross_entropy(outputs.attributes, batch["attributes"])
     return {"loss": named + ATTRIBUTE_WEIGHT * like, "object": named, "attribute": like}
 
 
-def conv(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
-    """A 3x3 convolution, normalised.
+def check_regions(
+    regions: Float[Tensor, "b k d"],
+    valid: Shaped[Tensor, "b k"] | None,
+    channels: int,
+    like: Tensor,
+) -> tuple[Float[Tensor, "b k d"], Bool[Tensor, "b k"]]:
+    """The regions that both tasks read, with zeros where there is none.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        stride: 2 halves the size.
+        regions: their vectors.
+        valid: which regions are there, bool or 0 and 1; None: all.
+        channels: of a vector.
+        like: weights, whose type the vectors get.
+
+    Raises:
+        ValueError: for a batch without pictures, a picture without regions, vectors of
+            another length or not finite, or a mask that is none.
     """
-    return [
-        nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    ]
+    fits = regions.ndim == 3 and len(regions) and regions.shape[2] == channels
+    expect(fits, f"vectors of {channels} numbers, (b, k, d)", regions.shape)
+    if valid is None:
+        valid = torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
+    valid = checks.check_mask(valid, "`valid`", shape=regions.shape[:2])
+    counts = valid.sum(1)
+    expect((counts > 0).all(), "at least one region in each picture", counts.tolist())
+    regions = regions.masked_fill(~valid[..., None], 0.0).to(like.dtype)
+    checks.check_finite(regions, "vectors of regions")
+    return regions, valid
 
 
 def softmax(
     scores: Float[Tensor, "*b k"], valid: Bool[Tensor, "*b k"]
 ) -> Float[Tensor, "*b k"]:
-    """Softmax over the vectors that are there; padding gets weight 0."""
+    """Softmax over the vectors that are there, at least one; padding gets weight 0."""
     return scores.masked_fill(~valid, -torch.inf).softmax(-1)
 
 
 def uniform(valid: Bool[Tensor, "*b k"], like: Tensor) -> Float[Tensor, "*b k"]:
-    """Equal weights for the vectors that are there."""
+    """Equal weights for the vectors that are there, at least one."""
     return valid.to(like.dtype) / valid.sum(-1, keepdim=True)
 
 
@@ -186,7 +280,7 @@ class LSTMCell(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "b i"], h: Float[Tensor, "b d"], c: Float[Tensor, "b d"]
-    ) -> tuple:
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """The new output h and memory c."""
         write, forget, new, read = self.gates(torch.cat([x, h], 1)).chunk(4, 1)
         c = forget.sigmoid() * c + write.sigmoid() * new.tanh()
@@ -195,8 +289,8 @@ class LSTMCell(nn.Module):
 
 @dataclass(frozen=True)
 class State:
-    """What the captioner carries from word to word; the picture's part never
-    changes."""
+    """What the captioner carries from word to word; the picture's part never changes,
+    nor does the step that turns a word and a state into the next."""
 
     regions: Float[Tensor, "b k d"]
     valid: Bool[Tensor, "b k"]
@@ -206,10 +300,13 @@ class State:
     c1: Float[Tensor, "b h"]
     h2: Float[Tensor, "b h"]
     c2: Float[Tensor, "b h"]
+    step: Step = field(repr=False)
 
     def take(self, rows: Int[Tensor, " n"]) -> "State":
         """Some of the batch's rows, in any order, as often as wished."""
-        return State(**{name: value[rows] for name, value in vars(self).items()})
+        parts = vars(self).items()
+        taken: dict = {name: x[rows] for name, x in parts if isinstance(x, Tensor)}
+        return replace(self, **taken)
 
 
 class Captioner(nn.Module):
@@ -235,6 +332,7 @@ class Captioner(nn.Module):
         top_down: bool = True,
     ) -> None:
         super().__init__()
+        expect(num_words > START, "at least the words PAD and START", num_words)
         self.embedding = nn.Embedding(num_words, embed)
         self.first = LSTMCell(hidden + channels + embed, hidden)
         self.second = LSTMCell(channels + hidden, hidden)
@@ -245,29 +343,27 @@ class Captioner(nn.Module):
         self.hidden, self.top_down = hidden, top_down
 
     def start(
-        self, regions: Float[Tensor, "b k d"], valid: Bool[Tensor, "b k"]
+        self,
+        regions: Float[Tensor, "b k d"],
+        valid: Shaped[Tensor, "b k"] | None = None,
     ) -> State:
         """Before the first word.
 
+        Args:
+            regions: their vectors.
+            valid: which regions are there; None: all.
+
         Raises:
-            ValueError: for a batch without pictures, or a picture without regions.
+            ValueError: for regions that ``check_regions`` refuses.
         """
-        expect(
-            len(regions) and valid.any(1).all(),
-            "pictures with at least one region each",
-            valid.sum(1).tolist(),
-        )
+        key = self.key
+        regions, valid = check_regions(regions, valid, key.in_features, key.weight)
+        keys, mean = self.key(regions), mix(uniform(valid, regions), regions)
         zero = regions.new_zeros(len(regions), self.hidden)
-        return State(
-            regions,
-            valid,
-            self.key(regions),
-            mix(uniform(valid, regions), regions),
-            *4 * [zero],
-        )
+        return State(regions, valid, keys, mean, zero, zero, zero, zero, self.step)
 
     def step(
-        self, tokens: Int[Tensor, " b"], state: State
+        self, tokens: Integer[Tensor, " b"], state: State
     ) -> tuple[Tensor, Tensor, State]:
         """Hear a word, look, say the next.
 
@@ -278,15 +374,20 @@ class Captioner(nn.Module):
         Returns:
             Logits of the next word (b, w), the regions' weights (b, k), and the new
             state.
+
+        Raises:
+            ValueError: for numbers that are no words.
         """
-        heard = torch.cat([state.h2, state.mean, self.embedding(tokens)], 1)
+        count = len(state.h1)
+        expect(tokens.shape == (count,), f"{count} words", tokens.shape)
+        words = self.embedding(check_tokens(tokens, self.embedding.num_embeddings))
+        heard = torch.cat([state.h2, state.mean, words], 1)
         h1, c1 = self.first(heard, state.h1, state.c1)
         scores = self.score((state.keys + self.query(h1)[:, None]).tanh())[..., 0]
-        weights = (
-            softmax(scores, state.valid)
-            if self.top_down
-            else uniform(state.valid, scores)
-        )
+        if self.top_down:
+            weights = softmax(scores, state.valid)
+        else:
+            weights = uniform(state.valid, scores)
         seen = mix(weights, state.regions)
         h2, c2 = self.second(torch.cat([seen, h1], 1), state.h2, state.c2)
         return self.word(h2), weights, replace(state, h1=h1, c1=c1, h2=h2, c2=c2)
@@ -294,69 +395,90 @@ class Captioner(nn.Module):
     def forward(
         self,
         regions: Float[Tensor, "b k d"],
-        tokens: Int[Tensor, "b t"],
-        valid: Bool[Tensor, "b k"],
-    ) -> tuple[Float[Tensor, "b t w"], Float[Tensor, "b t k"]]:
+        tokens: Integer[Tensor, "b t"],
+        valid: Shaped[Tensor, "b k"] | None = None,
+    ) -> Attended:
         """All steps, each after the *true* words before it ("teacher forcing").
 
         Args:
             regions: their vectors.
             tokens: the true sentence, without ``START``.
-            valid: which regions are there.
+            valid: which regions are there; None: all.
 
         Returns:
-            Logits and weights; the logits at place t are those of ``tokens[:, t]``.
+            Logits (b, t, w) and weights (b, t, k); the logits at place t are those of
+            ``tokens[:, t]``.
+
+        Raises:
+            ValueError: for no tokens, or what ``start`` and ``step`` refuse.
         """
-        state, said, looked = self.start(regions, valid), [], []
+        right = tokens.ndim == 2 and tokens.shape[1] and len(tokens) == len(regions)
+        expect(right, f"tokens of {len(regions)} sentences", tokens.shape)
+        state = self.start(regions, valid)
+        said, looked = [], []
         for before in functional.pad(tokens, (1, -1), value=START).unbind(1):
             logits, weights, state = self.step(before, state)
             said.append(logits)
             looked.append(weights)
-        return torch.stack(said, 1), torch.stack(looked, 1)
+        return Attended(torch.stack(said, 1), torch.stack(looked, 1))
 
 
 def loss(
-    logits: Float[Tensor, "b t w"], tokens: Int[Tensor, "b t"]
+    outputs: Attended,
+    batch: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """Cross-entropy of the true words, the mean over words, and the share that is
-    right; padding does not count."""
-    right = (logits.detach().argmax(2) == tokens)[tokens != PAD].float().mean()
-    value = functional.cross_entropy(
-        logits.flatten(0, 1), tokens.flatten(), ignore_index=PAD
-    )
-    return {"loss": value, "accuracy": right}
+    right; padding does not count, and without words both are 0.
+
+    Args:
+        outputs: of the ``Captioner``, after the same tokens.
+        batch: ``tokens`` (b, t), the true sentences with their ends, filled up with
+            ``PAD``.
+        generator: not used.
+
+    Returns:
+        ``loss`` and ``accuracy``.
+
+    Raises:
+        ValueError: for tokens outside the vocabulary, or of another shape.
+    """
+    tokens = batch["tokens"]
+    value = cross_entropy(outputs.logits, tokens, unknown=PAD)
+    words = tokens != PAD
+    right = (outputs.logits.detach().argmax(2) == tokens) & words
+    return {"loss": value, "accuracy": right.sum() / words.sum().clamp(min=1)}
 
 
 @torch.no_grad()
 def write(
-    captioner: Captioner,
-    regions: Float[Tensor, "b k d"],
-    valid: Bool[Tensor, "b k"],
-    *,
-    length: int,
-    generator: torch.Generator | None = None,
+    outputs: State, *, length: int, generator: torch.Generator | None = None
 ) -> tuple[Int[Tensor, "b t"], Float[Tensor, "b t k"]]:
     """A sentence, word by word: the likeliest word each time, or one drawn by chance.
 
     Args:
-        captioner: the model.
-        regions, valid: the pictures.
+        outputs: of ``Captioner.start``.
         length: at most so many words.
         generator: draws the words; None takes the likeliest.
 
     Returns:
         Tokens, ``PAD`` after the end, and the regions' weights at each word.
+
+    Raises:
+        ValueError: for a length of 0.
     """
-    state, words, looked = captioner.start(regions, valid), [], []
-    tokens = torch.full((len(regions),), START, device=regions.device)
+    expect(length >= 1, "at least one word", length)
+    state, words, looked = outputs, [], []
+    tokens = torch.full((len(state.regions),), START, device=state.regions.device)
     for _ in range(length):
-        logits, weights, state = captioner.step(tokens, state)
-        drawn = logits.argmax(1)
-        if generator is not None:
-            drawn = torch.multinomial(logits.softmax(1).cpu(), 1, generator=generator)[
-                :, 0
-            ].to(tokens)
-        tokens = drawn.masked_fill((tokens == END) | (tokens == PAD), PAD)
+        logits, weights, state = state.step(tokens, state)
+        if generator is None:
+            drawn = logits.argmax(1)
+        else:
+            chances = floating(logits).softmax(1).cpu()
+            drawn = torch.multinomial(chances, 1, generator=generator)[:, 0].to(tokens)
+        tokens = drawn.masked_fill(ended(tokens), PAD)
         words.append(tokens)
         looked.append(weights)
     return torch.stack(words, 1), torch.stack(looked, 1)
@@ -364,44 +486,41 @@ def write(
 
 @torch.no_grad()
 def decode(
-    captioner: Captioner,
-    regions: Float[Tensor, "b k d"],
-    valid: Bool[Tensor, "b k"],
-    *,
-    length: int,
-    beams: int = 5,
+    outputs: State, *, length: int, beams: int = 5
 ) -> tuple[Int[Tensor, "b n t"], Float[Tensor, "b n"]]:
     """Beam search: keep the likeliest ``beams`` beginnings of each sentence and extend
     them all by a word.
 
     Args:
-        captioner: the model.
-        regions, valid: the pictures.
+        outputs: of ``Captioner.start``.
         length: at most so many words.
         beams: beginnings kept.
 
     Returns:
         For each picture ``beams`` sentences, the likeliest first, and their
         log-probabilities.
+
+    Raises:
+        ValueError: for no words or beams.
     """
-    picture = torch.arange(len(regions), device=regions.device)
-    state = captioner.start(regions, valid).take(picture.repeat_interleave(beams))
-    tokens = torch.full((len(regions), beams, 1), START, device=regions.device)
-    scores = regions.new_full((len(regions), beams), -torch.inf)
+    expect(length >= 1 and beams >= 1, "words and beams", length, beams)
+    count, device = len(outputs.regions), outputs.regions.device
+    picture = torch.arange(count, device=device)
+    state = outputs.take(picture.repeat_interleave(beams))
+    tokens = torch.full((count, beams, 1), START, device=device)
+    scores = floating(outputs.regions).new_full((count, beams), -torch.inf)
     scores[:, 0] = 0  # one beginning at first: the beams must differ
     for _ in range(length):
         last = tokens[..., -1]
-        logits, _, state = captioner.step(last.flatten(), state)
-        gain = logits.log_softmax(1).unflatten(0, (-1, beams))
-        over = (last == END) | (last == PAD)
+        logits, _, state = state.step(last.flatten(), state)
+        gain = floating(logits).log_softmax(1).unflatten(0, (-1, beams))
+        over = ended(last)
         gain = gain.masked_fill(over[..., None], -torch.inf)
         # what has ended goes on for free
         gain[..., PAD] = torch.where(over, 0.0, gain[..., PAD])
         scores, best = (scores[..., None] + gain).flatten(1).topk(beams, 1)
-        rows, word = (
-            beams * picture[:, None] + best // gain.shape[2],
-            best % gain.shape[2],
-        )
+        rows = beams * picture[:, None] + best // gain.shape[2]
+        word = best % gain.shape[2]
         state = state.take(rows.flatten())
         tokens = torch.cat([tokens.flatten(0, 1)[rows], word[..., None]], 2)
     return tokens[..., 1:], scores
@@ -409,8 +528,8 @@ def decode(
 
 def self_critical_loss(
     log_probs: Float[Tensor, "b n"],
-    rewards: Float[Tensor, "b n"],
-    baseline: Float[Tensor, "b 1"] | None = None,
+    rewards: Real[Tensor, "b n"],
+    baseline: Real[Tensor, "b 1"] | None = None,
 ) -> Tensor:
     """Its gradient is that of the expected reward, with the sign turned: -(r - b) grad
     log p.
@@ -421,46 +540,81 @@ def self_critical_loss(
         baseline: what is ordinary for the picture; by default the mean reward of its n
             sentences, as in the official code, else for instance the reward of the
             likeliest sentence.
+
+    Raises:
+        ValueError: for no sentences, unequal shapes, or rewards that are not finite.
     """
-    ordinary = rewards.mean(1, keepdim=True) if baseline is None else baseline
+    same = log_probs.shape == rewards.shape and log_probs.numel()
+    expect(same, "a reward for each sentence", log_probs.shape, rewards.shape)
+    ordinary = floating(rewards).mean(1, keepdim=True) if baseline is None else baseline
+    single = ordinary.shape == (len(rewards), 1)
+    expect(single, f"a baseline ({len(rewards)}, 1)", ordinary.shape)
+    checks.check_finite(floating(rewards) - ordinary, "rewards and baselines")
     return -((rewards - ordinary).detach() * log_probs).mean()
 
 
-def self_critical(
+def draw_batch(
     captioner: Captioner,
     batch: Mapping[str, Tensor],
     *,
     vectors: Float[Tensor, "n k d"],
-    valid: Bool[Tensor, "n k"],
-    reward: Callable[[Tensor, Tensor], Tensor],
+    valid: Shaped[Tensor, "n k"],
     samples: int,
     generator: torch.Generator,
-) -> dict[str, Tensor]:
-    """Draw sentences, have them judged, and make the better ones likelier.
+) -> Drawn:
+    """Sentences drawn by chance, with gradients: what ``reward_loss`` judges.
 
     Args:
         captioner: the model.
-        batch: numbers of pictures, ``images``, and their true sentences, ``tokens``.
-        vectors, valid: the regions of all pictures.
-        reward: (drawn, true) tokens, (m, t) each -> m rewards, which need no gradient.
+        batch: numbers of pictures, ``images``, and their true sentences, ``tokens``,
+            which say how long the drawn ones may get.
+        vectors: of all pictures' regions.
+        valid: which of them are there.
         samples: sentences for each picture.
-        generator: draws the words.
+        generator: draws the words, on the CPU.
+    """
+    expect(samples >= 1, "samples >= 1", samples)
+    rows = checks.check_labels(batch["images"], len(vectors)).repeat_interleave(
+        samples, 0
+    )
+    length = batch["tokens"].shape[1]
+    start = captioner.start(vectors[rows], valid[rows])
+    tokens, _ = write(start, length=length, generator=generator)
+    logits, _ = captioner(vectors[rows], tokens, valid[rows])
+    chosen = floating(logits).log_softmax(2).gather(2, tokens[..., None])[..., 0]
+    log_probs = chosen.masked_fill(tokens == PAD, 0.0).sum(1)
+    each = (-1, samples)
+    return Drawn(log_probs.unflatten(0, each), tokens.unflatten(0, each))
+
+
+def reward_loss(
+    outputs: Drawn,
+    batch: Mapping[str, Tensor],
+    *,
+    reward: Callable[[Tensor, Tensor], Tensor],
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Have drawn sentences judged, and make the better ones likelier.
+
+    Args:
+        outputs: of ``draw_batch``.
+        batch: ``tokens`` (b, t), the true sentences.
+        reward: (drawn, true) tokens, (m, t) each -> m rewards, which need no gradient.
+        generator: not used.
 
     Returns:
         ``loss`` and the mean ``reward``.
+
+    Raises:
+        ValueError: for a number of rewards other than that of sentences, or what
+            ``self_critical_loss`` refuses.
     """
-    rows, true = (
-        batch[name].repeat_interleave(samples, 0) for name in ("images", "tokens")
-    )
-    tokens, _ = write(
-        captioner, vectors[rows], valid[rows], length=true.shape[1], generator=generator
-    )
-    logits, _ = captioner(vectors[rows], tokens, valid[rows])
-    chosen = logits.log_softmax(2).gather(2, tokens[..., None])[..., 0]
-    log_probs = chosen.masked_fill(tokens == PAD, 0.0).sum(1)
-    rewards = reward(tokens, true).to(log_probs)
-    each = (x.unflatten(0, (-1, samples)) for x in (log_probs, rewards))
-    return {"loss": self_critical_loss(*each), "reward": rewards.mean()}
+    count, samples = outputs.log_probs.shape
+    true = batch["tokens"].repeat_interleave(samples, 0)
+    rewards = reward(outputs.tokens.flatten(0, 1), true).to(outputs.log_probs)
+    expect(rewards.shape == (len(true),), f"{len(true)} rewards", rewards.shape)
+    value = self_critical_loss(outputs.log_probs, rewards.view(count, samples))
+    return {"loss": value, "reward": rewards.mean()}
 
 
 class GatedTanh(nn.Module):
@@ -482,7 +636,7 @@ class Answerer(nn.Module):
 
     Args:
         num_words: of the vocabulary.
-        num_answers: that can be given.
+        num_answers: that can be given, at least two.
         channels: of a region's vector.
         embed: length of a word's vector.
         hidden: of the question and of all layers.
@@ -500,245 +654,194 @@ class Answerer(nn.Module):
         top_down: bool = True,
     ) -> None:
         super().__init__()
+        expect(num_words >= 1, "num_words >= 1", num_words)
+        expect(num_answers >= 2, "num_answers >= 2", num_answers)
         self.embedding = nn.Embedding(num_words, embed)
         self.gru = nn.GRU(embed, hidden, batch_first=True)
         self.attend = GatedTanh(channels + hidden, hidden)
         self.score = nn.Linear(hidden, 1, bias=False)
-        self.question, self.vision = (
-            GatedTanh(hidden, hidden),
-            GatedTanh(channels, hidden),
-        )
+        self.question = GatedTanh(hidden, hidden)
+        self.vision = GatedTanh(channels, hidden)
         self.joint = GatedTanh(hidden, hidden)
         self.answer = nn.Linear(hidden, num_answers)
         # Few of many answers are right: begin with all of them unlikely.
         nn.init.constant_(self.answer.bias, -math.log(num_answers - 1))
-        self.top_down = top_down
+        self.channels, self.top_down = channels, top_down
 
     def forward(
         self,
         regions: Float[Tensor, "b k d"],
-        questions: Int[Tensor, "b t"],
-        valid: Bool[Tensor, "b k"],
-    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b k"]]:
-        """Logits of the answers, and the regions' weights.
+        tokens: Integer[Tensor, "b t"],
+        valid: Shaped[Tensor, "b k"] | None = None,
+    ) -> Attended:
+        """Logits of the answers (b, n), and the regions' weights (b, k).
 
         Args:
             regions: their vectors.
-            questions: tokens, filled up with ``PAD``.
-            valid: which regions are there.
+            tokens: the questions, filled up with ``PAD``.
+            valid: which regions are there; None: all.
 
         Raises:
-            ValueError: for a batch without questions.
+            ValueError: for a batch without questions, an empty question, a number that
+                is no word, or regions that ``check_regions`` refuses.
         """
-        expect(len(questions), "at least one question", questions.shape)
-        states, _ = self.gru(self.embedding(questions))
-        end = (questions != PAD).sum(1) - 1
-        # after the last word
-        q = states[torch.arange(len(end), device=end.device), end]
+        asked = tokens.ndim == 2 and tokens.numel() and len(tokens) == len(regions)
+        expect(asked, f"questions about {len(regions)} pictures", tokens.shape)
+        tokens = check_tokens(tokens, self.embedding.num_embeddings)
+        regions, valid = check_regions(
+            regions, valid, self.channels, self.answer.weight
+        )
+        states, _ = self.gru(self.embedding(tokens))
+        last = check_filled(tokens).sum(1) - 1
+        q = states[torch.arange(len(last), device=last.device), last]
         pairs = torch.cat([regions, q[:, None].expand(-1, regions.shape[1], -1)], 2)
         scores = self.score(self.attend(pairs))[..., 0]
         weights = softmax(scores, valid) if self.top_down else uniform(valid, scores)
-        return self.answer(
-            self.joint(self.question(q) * self.vision(mix(weights, regions)))
-        ), weights
+        joint = self.question(q) * self.vision(mix(weights, regions))
+        return Attended(self.answer(self.joint(joint)), weights)
 
 
 def answer_loss(
-    logits: Float[Tensor, "b n"], targets: Float[Tensor, "b n"]
+    outputs: Attended,
+    batch: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """Binary cross-entropy, summed over answers: each may be right to a degree between
     0 and 1.
 
     Args:
-        logits: of the answers.
-        targets: how right each answer is, such as the share of people who gave it.
+        outputs: of the ``Answerer``.
+        batch: ``answers``: the number of each right one (b,), or how right each answer
+            is (b, n), such as the share of people who gave it.
+        generator: not used.
 
     Returns:
         ``loss``, and ``accuracy``: how right the likeliest answers are.
+
+    Raises:
+        ValueError: for no answers, answers that the net does not know, degrees outside
+            [0, 1], or another shape.
     """
-    value = functional.binary_cross_entropy_with_logits(
-        logits, targets, reduction="sum"
-    ) / len(logits)
+    logits, truth = floating(outputs.logits), batch["answers"]
+    count, num_answers = logits.shape
+    expect(count, "at least one question", logits.shape)
+    if truth.is_floating_point():
+        expect(
+            truth.shape == logits.shape, f"degrees {tuple(logits.shape)}", truth.shape
+        )
+        expect(((truth >= 0) & (truth <= 1)).all(), "degrees in [0, 1]", truth)
+        degrees = truth.to(logits)
+    else:
+        numbers = checks.check_labels(truth, num_answers, shape=(count,))
+        degrees = functional.one_hot(numbers, num_answers).to(logits)
+    total = functional.binary_cross_entropy_with_logits(
+        logits, degrees, reduction="sum"
+    )
     best = logits.detach().argmax(1, keepdim=True)
-    return {"loss": value, "accuracy": targets.gather(1, best).mean()}
+    return {"loss": total / count, "accuracy": degrees.gather(1, best).mean()}
+
+
+def attend_batch(
+    net: Captioner | Answerer,
+    batch: Mapping[str, Tensor],
+    *,
+    vectors: Float[Tensor, "n k d"],
+    valid: Shaped[Tensor, "n k"],
+) -> Attended:
+    """What ``loss`` or ``answer_loss`` judges, for batches that name their pictures by
+    number.
+
+    Args:
+        net: of captions or of answers.
+        batch: ``images`` (b,), numbers of pictures, and ``tokens`` (b, t), sentences or
+            questions.
+        vectors: of all pictures' regions, which stay as they are.
+        valid: which of them are there.
+
+    Raises:
+        ValueError: for numbers of pictures that are not there, or what the net refuses.
+    """
+    rows = checks.check_labels(batch["images"], len(vectors))
+    return net(vectors[rows], batch["tokens"], valid[rows])
 
 
 class UpDown(nn.Module):
-    """Both tasks on the same regions."""
+    """Both tasks on the same regions.
+
+    Args:
+        features: give the regions' vectors.
+        num_words: of the vocabulary.
+        num_answers: that can be given.
+        attention: width of the captioner's attention.
+        embed: length of a word's vector, in captions and in questions.
+        hidden: width of the captioner and of the answerer.
+        top_down: weigh the regions, else all alike.
+    """
 
     def __init__(
-        self, features: BottomUp, captioner: Captioner, answerer: Answerer
+        self,
+        features: BottomUp,
+        *,
+        num_words: int,
+        num_answers: int,
+        attention: int,
+        embed: tuple[int, int],
+        hidden: tuple[int, int],
+        top_down: bool = True,
     ) -> None:
         super().__init__()
-        self.features, self.captioner, self.answerer = features, captioner, answerer
+        both: dict = {"num_words": num_words, "channels": features.channels}
+        both["top_down"] = top_down
+        self.features = features
+        self.captioner = Captioner(
+            embed=embed[0], hidden=hidden[0], attention=attention, **both
+        )
+        self.answerer = Answerer(
+            embed=embed[1], hidden=hidden[1], num_answers=num_answers, **both
+        )
 
 
-def region_objective(
-    features: BottomUp, batch: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """``region_loss`` of a batch with ``images``, ``boxes``, ``labels`` and
-    ``attributes``."""
-    logits = features.describe(
-        features(batch["images"], batch["boxes"]), batch["labels"]
-    )
-    return region_loss(*logits, batch["labels"], batch["attributes"])
-
-
-def caption_objective(
-    captioner: Captioner,
-    batch: Mapping[str, Tensor],
-    *,
-    vectors: Float[Tensor, "n k d"],
-    valid: Bool[Tensor, "n k"],
-) -> dict[str, Tensor]:
-    """``loss`` of a batch with ``images`` (their numbers) and ``tokens``.
-
-    Args:
-        captioner: the model.
-        batch: numbers of pictures and their sentences.
-        vectors, valid: the regions of all pictures, which stay as they are.
-    """
-    rows, tokens = batch["images"], batch["tokens"]
-    return loss(captioner(vectors[rows], tokens, valid[rows])[0], tokens)
-
-
-def answer_objective(
-    answerer: Answerer,
-    batch: Mapping[str, Tensor],
-    *,
-    vectors: Float[Tensor, "n k d"],
-    valid: Bool[Tensor, "n k"],
-) -> dict[str, Tensor]:
-    """``answer_loss`` of a batch with ``images`` (their numbers), ``tokens`` and
-    ``answers``, one right for each.
-
-    Args:
-        answerer: the model.
-        batch: numbers of pictures, questions, answers.
-        vectors, valid: the regions of all pictures, which stay as they are.
-    """
-    logits, _ = answerer(
-        vectors[batch["images"]], batch["tokens"], valid[batch["images"]]
-    )
-    return answer_loss(
-        logits, functional.one_hot(batch["answers"], logits.shape[1]).to(logits)
-    )
-
-
-def make_step(
-    model: nn.Module,
-    objective: Callable[..., dict[str, Tensor]],
-    *,
-    steps: int,
-    rate: float,
-) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """One update by Adam; the rate rises for 20 steps and falls to zero in the second
-    half.
-
-    Args:
-        model: what is trained.
-        objective: ``(model, batch) -> dict`` with ``"loss"``.
-        steps: how many updates there will be.
-        rate: the highest learning rate.
-    """
-    optimizer = torch.optim.Adam(model.parameters(), rate)
-    ramp = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda k: min(1, (k + 1) / 20, 2 * (1 - k / steps))
-    )
-
-    def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        optimizer.zero_grad()
-        found = objective(model, batch)
-        found["loss"].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        ramp.step()
-        return found
-
-    return step
-
-
-@torch.no_grad()
-def read(
-    features: BottomUp,
-    images: Float[Tensor, "n 3 h w"],
-    boxes: Float[Tensor, "n k 4"],
-    *,
-    chunk: int = 250,
-) -> Float[Tensor, "n k d"]:
-    """The vectors of all pictures' boxes, computed once and kept.
-
-    Args:
-        features: in evaluation mode.
-        images: the pictures.
-        boxes: of each.
-        chunk: pictures at a time.
-    """
-    return torch.cat(
-        [
-            features(*piece)
-            for piece in zip(images.split(chunk), boxes.split(chunk), strict=True)
-        ]
-    )
-
-
-def tiny(
-    *,
-    num_words: int = 28,
-    num_answers: int = 17,
-    hidden: int = 96,
-    top_down: bool = True,
-) -> UpDown:
+def tiny(**overrides: object) -> UpDown:
     """The book's scale: pictures of 48x48, a map of 24x24, six shapes and six colours.
 
     Args:
-        num_words: of the vocabulary.
-        num_answers: that can be given.
-        hidden: width of both heads.
-        top_down: weigh the regions, else all alike.
+        overrides: of ``UpDown``'s sizes.
     """
-    trunk = nn.Sequential(*conv(3, 24, 2), *conv(24, 24))
-    squeeze = [
+    trunk = nn.Sequential(
+        *conv_norm_act(nn.Conv2d(3, 24, 3, 2, 1, bias=False)),
+        *conv_norm_act(nn.Conv2d(24, 24, 3, 1, 1, bias=False)),
+    )
+    squeeze = nn.Linear(32 * 6**2, 64, bias=False)
+    tail = nn.Sequential(
+        *conv_norm_act(nn.Conv2d(24, 32, 3, 1, 1, bias=False)),
         nn.Flatten(),
-        nn.Linear(32 * 6**2, 64, bias=False),
+        squeeze,
         nn.Unflatten(1, (64, 1, 1)),
-    ]
-    tail = nn.Sequential(*conv(24, 32), *squeeze, nn.BatchNorm2d(64), nn.ReLU())
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+    )
     heads: dict = {"num_objects": 6, "num_attributes": 6, "embed": 8, "hidden": 32}
     features = BottomUp(trunk, tail, channels=64, stride=2, patch=6, **heads)
-    sizes: dict = {
-        "num_words": num_words,
-        "channels": 64,
-        "embed": 32,
-        "hidden": hidden,
-        "top_down": top_down,
-    }
-    return UpDown(
-        features,
-        Captioner(attention=64, **sizes),
-        Answerer(num_answers=num_answers, **sizes),
-    )
+    sizes: dict = {"num_words": 28, "num_answers": 17, "attention": 64}
+    sizes |= {"embed": (32, 32), "hidden": (96, 96)}
+    return UpDown(features, **(sizes | overrides))
 
 
-def paper() -> UpDown:
+def paper(**overrides: object) -> UpDown:
     """The paper's scale: ResNet-101 to res4, res5 on patches of 14x14, 1,600 objects
-    and 400 attributes."""
-    net, split = resnet.imagenet(101), sum(resnet.IMAGENET[101][:3])
-    trunk, tail = (
-        nn.Sequential(net.stem, *net.units[:split]),
-        nn.Sequential(*net.units[split:]),
-    )
-    heads: dict = {
-        "num_objects": 1600,
-        "num_attributes": 401,
-        "embed": 256,
-        "hidden": 512,
-    }
+    and 400 attributes.
+
+    Args:
+        overrides: of ``UpDown``'s sizes.
+    """
+    net = resnet.Stages(resnet.imagenet(101), resnet.IMAGENET[101])
+    trunk, tail = nn.Sequential(net.stem), net.stages[-1]
+    for stage in net.stages[:-1]:
+        trunk.extend(stage.children())
+    heads: dict = {"num_objects": 1600, "num_attributes": 401}
+    heads |= {"embed": 256, "hidden": 512}
     features = BottomUp(trunk, tail, channels=2048, stride=16, patch=14, **heads)
-    captioner = Captioner(
-        num_words=10010, channels=2048, embed=1000, hidden=1000, attention=512
-    )
-    answerer = Answerer(
-        num_words=10010, num_answers=3129, channels=2048, embed=300, hidden=512
-    )
-    return UpDown(features, captioner, answerer)
+    sizes: dict = {"num_words": 10010, "num_answers": 3129, "attention": 512}
+    sizes |= {"embed": (1000, 300), "hidden": (1000, 512)}
+    return UpDown(features, **(sizes | overrides))

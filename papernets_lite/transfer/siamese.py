@@ -22,21 +22,40 @@ Guessed:
     Inputs of 32x32 pixels and subsampling by 3, with which 9x9 kernels on 9x9 maps end
     in single values; C3 sees all maps of S2; subsampling has a weight and a bias per
     map, as LeNet's; tanh follows every layer but the last.
+
+Contract:
+    A batch holds pairs, ``images`` (b, 2, c, h, w) and ``similar`` (b,); ``Pairs``
+    makes them from samples.
+
+Example:
+    >>> from papernets_lite.transfer import siamese
+    >>> outputs = siamese.tiny()(torch.rand(4, 2, 1, 32, 32))
+    >>> siamese.loss(outputs, {"similar": torch.tensor([1, 0, 1, 0])})["loss"].shape
+    torch.Size([])
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer, Real, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.boxes import floating
+from papernets_lite.ops.checks import (
+    check_finite,
+    check_images,
+    check_labels,
+    check_mask,
+    expect,
+)
+from papernets_lite.ops.labels import cross_entropy
 
 # The paper's net for shifted digits (its Section 3): maps and kernel sizes of C1 and
 # C3.
 CHANNELS, KERNELS = (15, 30), (6, 9)
 EPSILON = 1e-12  # squared units of the output space
+FADE = 2.77  # of the push of 2005
 Tensors = dict[str, Tensor]  # a batch by its parts, or a loss and its terms
 
 
@@ -47,18 +66,16 @@ class Subsample(nn.Module):
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
         self.size = size
-        self.weight, self.bias = (
-            nn.Parameter(torch.ones(channels)),
-            nn.Parameter(torch.zeros(channels)),
-        )
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c k l"]:
         """The smaller maps; rows and columns that do not fill a last cell are left
         out."""
-        return (
-            functional.avg_pool2d(x, self.size) * self.weight[:, None, None]
-            + self.bias[:, None, None]
-        )
+        least = self.size
+        expect(min(x.shape[2:]) >= least, f"maps of {least} cells or more", x.shape)
+        means = functional.avg_pool2d(x, least)
+        return means * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 class Mapping(nn.Module):
@@ -75,7 +92,8 @@ class Mapping(nn.Module):
         squash: the activation after every layer but the last.
 
     Raises:
-        ValueError: when the image is too small for the kernels.
+        ValueError: for a size that is not positive, or an image that is too small for
+            the kernels.
     """
 
     def __init__(
@@ -90,11 +108,13 @@ class Mapping(nn.Module):
         squash: type[nn.Module] = nn.Tanh,
     ) -> None:
         super().__init__()
-        last = ((side - kernels[0]) // stride + 1) // pool - kernels[1] + 1
-        expect(
-            last >= 1,
-            f"images larger than the kernels, got side {side}, kernels {tuple(kernels)}",
-        )
+        sizes = (*channels, *kernels, stride, pool, dim)
+        two = len(channels) == len(kernels) == 2
+        expect(two and min(sizes) >= 1, "positive sizes of two convolutions", sizes)
+        rows = (side - kernels[0]) // stride + 1
+        last = rows // pool - kernels[1] + 1
+        kind = f"images larger than the kernels, got side {side}, kernels"
+        expect(last >= 1, f"{kind} {tuple(kernels)}")
         self.side, self.squash = side, squash()
         self.c1 = nn.Conv2d(1, channels[0], kernels[0], stride)
         self.s2 = Subsample(channels[0], pool)
@@ -104,14 +124,19 @@ class Mapping(nn.Module):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """The embedding of each image.
 
+        Args:
+            images: of the weights' type; one channel, ``side`` x ``side`` pixels.
+
         Raises:
-            ValueError: for no images, or images of another size.
+            ValueError: for no images, or images of another size or type.
         """
-        side, right = (
-            self.side,
-            len(images) > 0 and images.shape[2:] == (self.side, self.side),
+        check_images(images, self.c1)
+        side = self.side
+        expect(
+            images.shape[2:] == (side, side),
+            f"images of {side}x{side} pixels",
+            images.shape,
         )
-        expect(right, f"images of {side}x{side} pixels", images.shape)
         x = self.squash(self.c1(images))
         x = self.squash(self.s2(x))
         return self.f4(self.squash(self.c3(x)).flatten(1))
@@ -130,49 +155,78 @@ class Siamese(nn.Module):
         self.mapping = mapping
 
     def forward(self, pairs: Float[Tensor, "b 2 c h w"]) -> Float[Tensor, "b 2 d"]:
-        """The embeddings of each pair's images."""
+        """The embeddings of each pair's images.
+
+        Raises:
+            ValueError: for another shape, or what ``Mapping`` refuses.
+        """
+        two = pairs.ndim == 5 and pairs.shape[1] == 2
+        expect(two, "pairs of images (b, 2, c, h, w)", pairs.shape)
         return self.mapping(pairs.flatten(0, 1)).unflatten(0, (-1, 2))
 
     @torch.no_grad()
     def embed(self, views: Float[Tensor, "n v c h w"]) -> Float[Tensor, "n v d"]:
         """The embeddings of samples in several views, computed where the weights are
-        and returned on the CPU."""
+        and returned on the CPU.
+
+        Raises:
+            ValueError: for no views, or what ``Mapping`` refuses.
+        """
+        some = views.ndim == 5 and views.shape[1]
+        expect(some, "samples in views (n, v, c, h, w)", views.shape)
         device = self.mapping.f4.weight.device
-        return torch.stack(
-            [self.mapping(view.to(device)).cpu() for view in views.unbind(1)], 1
-        )
+        points = [self.mapping(view.to(device)).cpu() for view in views.unbind(1)]
+        return torch.stack(points, 1)
 
 
 def distance(pairs: Float[Tensor, "b 2 d"]) -> Float[Tensor, " b"]:
     r"""The Euclidean distance :math:`D_W` within each pair, with a gradient of zero
-    (not NaN) at zero."""
-    return ((pairs[:, 0] - pairs[:, 1]).square().sum(1) + EPSILON).sqrt()
+    (not NaN) at zero.
+
+    Args:
+        pairs: points; half precision is computed in float32.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    whole = pairs.ndim == 3 and pairs.shape[1] == 2
+    expect(whole, "pairs of points (b, 2, d)", pairs.shape)
+    points = floating(pairs)
+    between = points[:, 0] - points[:, 1]
+    return (between.square().sum(1) + EPSILON).sqrt()
 
 
 def loss(
-    outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, margin: float = 1.0
+    outputs: Float[Tensor, "b 2 d"],
+    batch: Tensors,
+    *,
+    margin: float = 1.0,
+    generator: torch.Generator | None = None,
 ) -> Tensors:
     r"""The contrastive loss, Eq. 4 of the paper: a spring for similar pairs, a bumper
     for the others.
 
     The mean over pairs of :math:`\frac12 D_W^2` where similar and :math:`\frac12\max(0,
     m - D_W)^2` where not. Label conventions differ (the paper's Y is 1 for
-    *dissimilar*, much code's is 1 for a match), hence the bool.
+    *dissimilar*, much code's is 1 for a match), hence the name.
 
     Args:
         outputs: embeddings of each pair.
-        similar: which pairs belong together.
+        batch: ``similar`` (b,): which pairs belong together, bool or 0 and 1.
         margin: the distance m from which on dissimilar pairs are left alone; 0 leaves
             them alone always.
+        generator: not used.
 
     Returns:
         ``loss``, its parts ``pull`` and ``push``, and ``active``: the share of
         dissimilar pairs that still push.
 
     Raises:
-        ValueError: for a negative margin.
+        ValueError: for a negative margin, no pairs, or a ``similar`` that is no mask of
+            the pairs.
     """
     expect(margin >= 0, "margin >= 0", margin)
+    similar = _similar(outputs, batch)
     d = distance(outputs)
     short = (margin - d).clamp(min=0)
     pull = torch.where(similar, d.square() / 2, 0.0).mean()
@@ -181,8 +235,19 @@ def loss(
     return {"loss": pull + push, "pull": pull, "push": push, "active": active}
 
 
+def _similar(outputs: Float[Tensor, "b 2 d"], batch: Tensors) -> Bool[Tensor, " b"]:
+    """Which pairs belong together."""
+    pairs = outputs.ndim == 3 and outputs.shape[1] == 2 and len(outputs)
+    expect(pairs, "embeddings of pairs (b, 2, d)", outputs.shape)
+    return check_mask(batch["similar"], "`similar`", shape=outputs.shape[:1])
+
+
 def energy_loss(
-    outputs: Float[Tensor, "b 2 d"], similar: Bool[Tensor, " b"], *, bound: float
+    outputs: Float[Tensor, "b 2 d"],
+    batch: Tensors,
+    *,
+    bound: float,
+    generator: torch.Generator | None = None,
 ) -> Tensors:
     r"""The predecessor of 2005: energy :math:`E=\lVert\cdot\rVert_1`, and a push that
     fades but never ends.
@@ -192,31 +257,38 @@ def energy_loss(
 
     Args:
         outputs: embeddings of each pair.
-        similar: which pairs belong together.
+        batch: ``similar`` (b,), see ``loss``.
         bound: the largest energy Q that the net can put out.
+        generator: not used.
 
     Returns:
         ``loss``, and its parts ``pull`` and ``push``.
+
+    Raises:
+        ValueError: for a bound that is not positive, or as ``loss``.
     """
-    energy = (outputs[:, 0] - outputs[:, 1]).abs().sum(1)
-    pull = torch.where(similar, 2 / bound * energy.square(), 0.0).mean()
-    push = torch.where(
-        similar, 0.0, 2 * bound * torch.exp(-2.77 / bound * energy)
-    ).mean()
+    expect(bound > 0, "a positive bound", bound)
+    similar = _similar(outputs, batch)
+    points = floating(outputs)
+    energy = (points[:, 0] - points[:, 1]).abs().sum(1)
+    close = 2 / bound * energy.square()
+    apart = 2 * bound * torch.exp(-FADE / bound * energy)
+    pull = torch.where(similar, close, 0.0).mean()
+    push = torch.where(similar, 0.0, apart).mean()
     return {"loss": pull + push, "pull": pull, "push": push}
 
 
-def pair_loss(
-    outputs: Float[Tensor, "b 2 d"], batch: Tensors, *, margin: float = 1.0
-) -> Tensors:
-    """``loss`` of a batch of ``Pairs``.
+@torch.no_grad()
+def decode(
+    outputs: Float[Tensor, "b 2 d"], *, threshold: float = 0.5
+) -> Bool[Tensor, " b"]:
+    """Which pairs belong together: those whose images are nearer than a threshold.
 
     Args:
         outputs: embeddings of each pair.
-        batch: from ``Pairs``.
-        margin: see ``loss``.
+        threshold: the distance; by default halfway to the usual margin.
     """
-    return loss(outputs, batch["similar"], margin=margin)
+    return distance(outputs) < threshold
 
 
 class Classifier(nn.Module):
@@ -225,10 +297,9 @@ class Classifier(nn.Module):
 
     def __init__(self, mapping: Mapping, classes: int) -> None:
         super().__init__()
-        self.twins, self.head = (
-            Siamese(mapping),
-            nn.Linear(mapping.f4.out_features, classes),
-        )
+        expect(classes >= 1, "classes >= 1", classes)
+        self.twins = Siamese(mapping)
+        self.head = nn.Linear(mapping.f4.out_features, classes)
 
     def forward(self, pairs: Float[Tensor, "b 2 c h w"]) -> Float[Tensor, "b 2 k"]:
         """Class scores of each pair's images."""
@@ -236,47 +307,25 @@ class Classifier(nn.Module):
 
 
 def class_loss(
-    outputs: Float[Tensor, "b 2 k"], batch: Tensors, *, labels: Int[Tensor, " n"]
+    outputs: Float[Tensor, "b 2 k"],
+    batch: Tensors,
+    *,
+    labels: Integer[Tensor, " n"],
+    generator: torch.Generator | None = None,
 ) -> Tensors:
     """Cross-entropy of both images of each pair: what the rival is trained by.
 
     Args:
         outputs: class scores.
-        batch: from ``Pairs``.
+        batch: ``sample`` (b, 2), which samples the pairs show, from ``Pairs``.
         labels: of all samples.
+        generator: not used.
+
+    Raises:
+        ValueError: for samples or labels that are not there, or another shape.
     """
-    truth = labels.to(outputs.device)[batch["sample"]]
-    return {"loss": functional.cross_entropy(outputs.flatten(0, 1), truth.flatten())}
-
-
-def make_step(
-    module: nn.Module,
-    objective: Callable[[Tensor, Tensors], Tensors],
-    *,
-    steps: int,
-    rate: float = 5e-3,
-) -> Callable[[Tensors], Tensors]:
-    """One update by Adam, whose rate rises and falls once over ``steps``; a
-    classifier's is made in the same way.
-
-    Args:
-        module: what is trained, called on a batch's pairs of images.
-        objective: ``(outputs, batch) -> dict`` with ``"loss"``.
-        steps: how many updates there will be.
-        rate: the highest learning rate.
-    """
-    optimizer = torch.optim.Adam(module.parameters(), rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
-
-    def step(batch: Tensors) -> Tensors:
-        losses = objective(module(batch["images"]), batch)
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        optimizer.step()
-        schedule.step()
-        return losses
-
-    return step
+    sample = check_labels(batch["sample"], len(labels), shape=outputs.shape[:2])
+    return {"loss": cross_entropy(outputs, labels.to(outputs.device)[sample])}
 
 
 def shifted(
@@ -296,40 +345,46 @@ def shifted(
     Raises:
         ValueError: when the sides differ by an odd number or the images are too large.
     """
+    expect(images.ndim == 4, "images (n, c, h, w)", images.shape)
     left, top = side - images.shape[3], side - images.shape[2]
     even = min(left, top) >= 0 and left % 2 == top % 2 == 0
     expect(even, f"images smaller than {side} by even numbers", images.shape[2:])
-    return torch.stack(
-        [
-            functional.pad(images, (left // 2 + s, left // 2 - s, top // 2, top // 2))
-            for s in shifts
-        ],
-        1,
-    )
+    left, top = left // 2, top // 2
+    far = left + images.shape[3]  # out of sight
+    near = len(shifts) and max(map(abs, shifts)) < far
+    expect(near, f"shifts of less than {far} pixels", shifts)
+    views = [
+        functional.pad(images, (left + shift, left - shift, top, top))
+        for shift in shifts
+    ]
+    return torch.stack(views, 1)
 
 
-def same_class(labels: Int[Tensor, " n"]) -> Bool[Tensor, "n n"]:
+def same_class(labels: Integer[Tensor, " n"]) -> Bool[Tensor, "n n"]:
     """Similar is what bears the same label."""
+    expect(labels.ndim == 1, "labels of samples (n,)", labels.shape)
     return labels[:, None] == labels
 
 
-def neighbourhood(points: Float[Tensor, "n p"], k: int = 5) -> Bool[Tensor, "n n"]:
+def neighbourhood(points: Real[Tensor, "n p"], k: int = 5) -> Bool[Tensor, "n n"]:
     """Similar is what is among the ``k`` nearest of the other, and the sample itself:
     no label is needed.
 
+    Args:
+        points: such as pixels of each sample.
+        k: how many neighbours each has.
+
     Raises:
-        ValueError: for fewer than ``k + 1`` points.
+        ValueError: for fewer than ``k + 1`` points, or points that are not finite.
     """
-    expect(0 < k < len(points), f"0 < k < {len(points)}, the number of points", k)
-    nearest = (
-        torch.cdist(points, points)
-        .fill_diagonal_(-1.0)
-        .topk(k + 1, largest=False)
-        .indices
-    )
-    found = torch.zeros(
-        len(points), len(points), dtype=torch.bool, device=points.device
-    )
+    expect(points.ndim == 2, "points (n, p)", points.shape)
+    count = len(points)
+    expect(0 < k < count, f"0 < k < {count}, the number of points", k)
+    expect(points.isfinite().all(), "finite points")
+    points = floating(points)
+    apart = torch.cdist(points, points).fill_diagonal_(-1.0)
+    nearest = apart.topk(k + 1, largest=False).indices
+    found = torch.zeros(count, count, dtype=torch.bool, device=points.device)
     found.scatter_(1, nearest, value=True)
     return found | found.T
 
@@ -348,45 +403,34 @@ class Pairs:
             chance, which declares them to be irrelevant.
 
     Raises:
-        ValueError: for a row without a similar or without a dissimilar sample, or
-            another number of rows than samples.
+        ValueError: for a row without a similar or without a dissimilar sample, another
+            number of rows than samples, or no pairs.
     """
 
     def __init__(
         self,
         views: Float[Tensor, "n v c h w"],
-        similar: Bool[Tensor, "m m"],
+        similar: Shaped[Tensor, "m m"],
         *,
         batch_size: int,
         generator: torch.Generator,
         same_view: bool = False,
     ) -> None:
+        expect(batch_size >= 1, "batch_size >= 1", batch_size)
+        seen = views.ndim == 5 and views.shape[1]
+        expect(seen, "samples in views (n, v, c, h, w)", views.shape)
+        similar = check_mask(similar, "`similar`", shape=(len(similar), len(similar)))
         counts = similar.sum(1)
-        both = (
-            0 < len(similar) == len(views)
-            and ((counts > 0) & (counts < len(similar))).all()
-        )
-        found = (
-            f"{tuple(similar.shape)} with {counts.unique().tolist()[:5]} similar ones"
-        )
+        both = ((counts > 0) & (counts < len(similar))).all()
+        found = f"{tuple(similar.shape)} with {counts.unique().tolist()[:5]} similar"
+        kinds = f"similar and dissimilar samples for each of {len(views)}"
         expect(
-            both,
-            f"similar and dissimilar samples for each of {len(views)}, got {found}",
+            0 < len(similar) == len(views) and both,
+            f"{kinds}, got {found} ones",
         )
-        self.views, self.same_view, self.batch_size, self.generator = (
-            views,
-            same_view,
-            batch_size,
-            generator,
-        )
-        # For dissimilar and similar partners: all of them row after row, where each row
-        # starts, how many it has.
-        tables = [
-            (fits.nonzero()[:, 1].int(), fits.sum(1)) for fits in (~similar, similar)
-        ]
-        self.tables = [
-            (partners, counts.cumsum(0) - counts, counts) for partners, counts in tables
-        ]
+        self.views, self.same_view = views, same_view
+        self.batch_size, self.generator = batch_size, generator
+        self.partners = (_Partners(~similar), _Partners(similar))
 
     def __iter__(self) -> Iterator[Tensors]:
         return self
@@ -398,13 +442,10 @@ class Pairs:
         wanted = torch.arange(size) % 2 == 0
         first = torch.randint(len(self.views), (size,), generator=draw)
         chance = torch.rand(size, generator=draw, dtype=torch.float64)
-        second = torch.empty_like(first)
-        for kind, (partners, starts, counts) in enumerate(self.tables):
-            mine = wanted == bool(kind)
-            row = first[mine]
-            second[mine] = partners[
-                starts[row] + (chance[mine] * counts[row]).long()
-            ].long()
+        apart, together = self.partners
+        second = torch.where(
+            wanted, together.pick(first, chance), apart.pick(first, chance)
+        )
         view = torch.randint(self.views.shape[1], (size, 2), generator=draw)
         if self.same_view:
             view[wanted, 1] = view[wanted, 0]
@@ -417,7 +458,24 @@ class Pairs:
         }
 
 
-def decode(
+class _Partners:
+    """Who may stand beside each sample: all partners row after row, where each row
+    starts, how many it has."""
+
+    def __init__(self, fits: Bool[Tensor, "n n"]) -> None:
+        self.all = fits.nonzero()[:, 1].int()
+        self.counts = fits.sum(1)
+        self.starts = self.counts.cumsum(0) - self.counts
+
+    def pick(
+        self, rows: Int[Tensor, " b"], chance: Float[Tensor, " b"]
+    ) -> Int[Tensor, " b"]:
+        """One of each row's partners."""
+        place = self.starts[rows] + (chance * self.counts[rows]).long()
+        return self.all[place].long()
+
+
+def nearest(
     known: Float[Tensor, "e c d"], asked: Float[Tensor, "e q d"]
 ) -> Int[Tensor, "e q"]:
     """One-shot recognition: which of the known embeddings, one per class, is nearest to
@@ -429,12 +487,26 @@ def decode(
 
     Returns:
         Indices of classes.
+
+    Raises:
+        ValueError: for unequal numbers of episodes or dimensions, no classes, or points
+            that are not finite.
     """
-    return torch.cdist(asked, known).argmin(2)
+    same = len(known) == len(asked) and known.shape[2] == asked.shape[2]
+    expect(
+        same and known.shape[1],
+        "known and asked points of the same episodes",
+        known.shape,
+        asked.shape,
+    )
+    check_finite(known, "known points")
+    check_finite(asked, "asked points")
+    known = floating(known)
+    return torch.cdist(floating(asked).to(known), known).argmin(2)
 
 
 def episodes(
-    labels: Int[Tensor, " n"], count: int, generator: torch.Generator
+    labels: Integer[Tensor, " n"], count: int, generator: torch.Generator
 ) -> Int[Tensor, "e c 2"]:
     """Random tasks of recognition from one example: for each class one known sample and
     another one to recognise.
@@ -450,22 +522,21 @@ def episodes(
     Raises:
         ValueError: for fewer than two samples of a class.
     """
+    expect(count >= 1, "count >= 1", count)
     members = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
     counts = [len(m) for m in members]
     expect(min(counts, default=0) >= 2, "two samples of each class", counts)
-    return torch.stack(
-        [
-            m[torch.rand(count, len(m), generator=generator).topk(2).indices]
-            for m in members
-        ],
-        1,
-    )
+    drawn = []
+    for samples in members:
+        chance = torch.rand(count, len(samples), generator=generator)
+        drawn.append(samples[chance.topk(2).indices])
+    return torch.stack(drawn, 1)
 
 
 def hits(
     points: Float[Tensor, "n v d"],
-    tasks: Int[Tensor, "e c 2"],
-    views: Int[Tensor, "e c 2"],
+    tasks: Integer[Tensor, "e c 2"],
+    views: Integer[Tensor, "e c 2"],
 ) -> Bool[Tensor, "e c"]:
     """Which of the episodes' questions are answered rightly.
 
@@ -473,20 +544,37 @@ def hits(
         points: embeddings of all samples in all views.
         tasks: from ``episodes``.
         views: in which view each sample is shown.
+
+    Raises:
+        ValueError: for samples or views that are not there, or unequal shapes.
     """
+    tasks = check_labels(tasks, points.shape[0])
+    views = check_labels(views, points.shape[1], shape=tasks.shape)
     known, asked = points[tasks, views].unbind(2)
-    return decode(known, asked) == torch.arange(tasks.shape[1])
+    return nearest(known, asked) == torch.arange(tasks.shape[1])
 
 
 def view_share(points: Float[Tensor, "n v d"]) -> float:
     """The share of the points' variance that lies between views of one sample: 0 where
-    the map ignores them."""
+    the map ignores them, and where there is no variance at all.
+
+    Raises:
+        ValueError: for no points, or points that are not finite.
+    """
+    some = points.ndim == 3 and points.numel() and points.isfinite().all()
+    expect(some, "finite points (n, v, d)", points.shape)
+    points = floating(points)
     within = points.var(1, correction=0).sum(1).mean()
-    return (within / points.flatten(0, 1).var(0, correction=0).sum()).item()
+    everything = points.flatten(0, 1).var(0, correction=0).sum()
+    return (within / everything).item() if everything > 0 else 0.0
 
 
 def tiny(**overrides: object) -> Siamese:
-    """The book's scale: 16 outputs, and a fifth of the paper's parameters."""
+    """The book's scale: 16 outputs, and a fifth of the paper's parameters.
+
+    Args:
+        overrides: of ``Mapping``'s arguments.
+    """
     settings: dict = {
         "channels": (10, 16),
         "kernels": (6, 5),
@@ -499,5 +587,9 @@ def tiny(**overrides: object) -> Siamese:
 
 
 def paper(**overrides: object) -> Siamese:
-    """The paper's scale: its net for shifted digits, whose two outputs are a map."""
+    """The paper's scale: its net for shifted digits, whose two outputs are a map.
+
+    Args:
+        overrides: of ``Mapping``'s arguments.
+    """
     return Siamese(Mapping(**overrides))  # type: ignore[arg-type]

@@ -21,34 +21,52 @@ Differs:
 Guessed:
     Which loss each dense task has: L1, but cross-entropy for segmentation and, as two
     classes, for 3D edges. Ties between two losses count half a win.
+
+Contract:
+    A batch's ``target`` is the map of one task, whichever that is. There is no
+    ``decode``: the outputs are the maps; what is read off in the end is the
+    ``programme``.
+
+Example:
+    >>> from papernets_lite.transfer import taskonomy
+    >>> taskonomy.tiny(out_channels=2)(torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 2, 32, 32])
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.backbones import resnet
+from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops import programmes
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.boxes import floating
+from papernets_lite.ops.checks import check_images, check_labels, expect
 
 # The released decoder: channels of each layer, and whether it doubles the size.
 DECODER = (
-    *((channels, False) for channels in (1024, 1024, 512, 256, 256, 128)),
-    *(
-        (64, True),
-        (64, False),
-        (32, True),
-        (32, False),
-        (16, True),
-        (32, False),
-        (16, True),
-    ),
+    (1024, False),
+    (1024, False),
+    (512, False),
+    (256, False),
+    (256, False),
+    (128, False),
+    (64, True),
+    (64, False),
+    (32, True),
+    (32, False),
+    (16, True),
+    (32, False),
+    (16, True),
 )
 CODE = 8  # channels of a code, 16 x 16 positions for an image of 256 x 256
 CLIP = 1e-3  # a win rate stays this far from 0 and 1
@@ -86,10 +104,13 @@ class Encoder(nn.Module):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d k l"]:
         """The images' codes.
 
+        Args:
+            images: in [0, 1], of the weights' type.
+
         Raises:
-            ValueError: for a batch without images.
+            ValueError: for a batch without images, or images of another shape or type.
         """
-        expect(len(images) > 0, "at least one image", images.shape)
+        check_images(images, cast("nn.Conv2d", self.stem[0]))
         return self.squeeze(self.units(self.stem(images)))
 
 
@@ -97,7 +118,7 @@ class Decoder(nn.Module):
     """From a code to a map of the image's size.
 
     Args:
-        plan: of each layer, its channels and whether it doubles the size.
+        plan: of each layer, its channels and whether it doubles the size; at least one.
         out_channels: of the map.
         shuffle: the last convolution predicts squares of so many pixels at once.
         code: channels of the code.
@@ -112,14 +133,17 @@ class Decoder(nn.Module):
         code: int = CODE,
     ) -> None:
         super().__init__()
+        expect(len(plan) and out_channels >= 1, "layers and channels", out_channels)
         self.layers = nn.Sequential()
         for channels, doubles in plan:
-            conv: nn.Module = nn.Conv2d(code, channels, 3, padding=1, bias=False)
+            conv: nn.Conv2d | nn.ConvTranspose2d
+            conv = nn.Conv2d(code, channels, 3, padding=1, bias=False)
             if doubles:
                 conv = nn.ConvTranspose2d(
                     code, channels, 3, 2, padding=1, output_padding=1, bias=False
                 )
-            self.layers.extend([conv, nn.BatchNorm2d(channels), nn.LeakyReLU(0.2)])
+            layers = conv_norm_act(conv, activation=partial(nn.LeakyReLU, 0.2))
+            self.layers.extend(layers)
             code = channels
         self.head = nn.Sequential(
             nn.Conv2d(code, out_channels * shuffle**2, 3, padding=1),
@@ -127,7 +151,12 @@ class Decoder(nn.Module):
         )
 
     def forward(self, codes: Float[Tensor, "b d k l"]) -> Float[Tensor, "b c h w"]:
-        """The map."""
+        """The map.
+
+        Raises:
+            ValueError: for no codes, or codes of another number of channels or type.
+        """
+        check_images(codes, cast("nn.Conv2d", self.layers[0]))
         return self.head(self.layers(codes))
 
 
@@ -140,8 +169,19 @@ class TaskNet(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
-        """The map that the task asks for."""
-        return self.decoder(self.encoder(images))
+        """The map that the task asks for.
+
+        Args:
+            images: in [0, 1], of the weights' type.
+
+        Raises:
+            ValueError: for sides that are no multiples of the encoder's stride, or what
+                the encoder refuses.
+        """
+        maps = self.decoder(self.encoder(images))
+        whole = maps.shape[2:] == images.shape[2:]
+        expect(whole, f"sides such as {tuple(maps.shape[2:])}", images.shape[2:])
+        return maps
 
 
 class Transfer(nn.Module):
@@ -156,92 +196,98 @@ class Transfer(nn.Module):
 
     def __init__(self, sources: int, decoder: Decoder, *, hidden: int) -> None:
         super().__init__()
-        layers = resnet.sequence(
+        expect(sources >= 1, "sources >= 1", sources)
+        self.bridge = resnet.sequence(
             ["bn", "conv", "bn", "relu", "conv"],
             [(hidden, 3, 1), (CODE, 3, 1)],
             sources * CODE,
         )
-        self.bridge, self.decoder = layers, decoder
+        self.decoder = decoder
 
     def forward(self, codes: Float[Tensor, "b d k l"]) -> Float[Tensor, "b c h w"]:
-        """The target's map."""
+        """The target's map.
+
+        Args:
+            codes: of the encoders in their order, side by side.
+
+        Raises:
+            ValueError: for no codes, or those of another number of sources.
+        """
+        check_images(codes, cast("nn.Conv2d", self.bridge[1]))
         return self.decoder(self.bridge(codes))
 
 
-@torch.no_grad()
-def encode(
-    encoder: Encoder, images: Float[Tensor, "n 3 h w"], batch_size: int = 250
-) -> Float[Tensor, "n d k l"]:
-    """The codes of a frozen encoder, its batch norms included; computed where its
-    weights are, returned on the CPU.
-
-    Args:
-        encoder: is put into evaluation mode.
-        images: of any number.
-        batch_size: of one pass.
-    """
-    device = next(encoder.parameters()).device
-    return torch.cat(
-        [encoder.eval()(some.to(device)).cpu() for some in images.split(batch_size)]
-    )
-
-
-def errors(outputs: Float[Tensor, "b c h w"], targets: Tensor) -> Float[Tensor, " b"]:
+def errors(outputs: Float[Tensor, "b c h w"], target: Tensor) -> Float[Tensor, " b"]:
     """The loss of each image: cross-entropy where the targets are labels (b, h, w),
     else L1; means over the pixels.
 
     Args:
-        outputs: of a net.
-        targets: integers (b, h, w), or a map like ``outputs``.
+        outputs: of a net; half precision is computed in float32.
+        target: integers (b, h, w) below c, or a map like ``outputs``.
+
+    Raises:
+        ValueError: for no pixels, a target of another shape, or labels that are no
+            classes.
     """
-    if targets.is_floating_point():
-        return (outputs - targets).abs().flatten(1).mean(1)
-    return (
-        functional.cross_entropy(outputs, targets, reduction="none").flatten(1).mean(1)
-    )
+    outputs = floating(outputs)
+    expect(outputs.ndim == 4 and outputs.numel(), "maps (b, c, h, w)", outputs.shape)
+    if target.is_floating_point():
+        like = target.shape == outputs.shape
+        expect(like, f"target {tuple(outputs.shape)}", target.shape)
+        pixels = (outputs - target.to(outputs)).abs()
+    else:
+        places = (len(outputs), *outputs.shape[2:])
+        labels = check_labels(target, outputs.shape[1], shape=places)
+        pixels = functional.cross_entropy(outputs, labels, reduction="none")
+    return pixels.flatten(1).mean(1)
 
 
-def loss(outputs: Float[Tensor, "b c h w"], targets: Tensor) -> dict[str, Tensor]:
-    """The mean of ``errors``."""
-    return {"loss": errors(outputs, targets).mean()}
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module,
-    inputs: Float[Tensor, "n d k l"],
-    targets: Tensor,
-    batch_size: int = 250,
-) -> Float[Tensor, " n"]:
-    """``errors`` of a trained net on held-out images (or codes), on the CPU.
+def loss(
+    outputs: Float[Tensor, "b c h w"],
+    batch: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """The mean of ``errors``.
 
     Args:
-        model: is put into evaluation mode.
-        inputs: images, or codes for a transfer.
-        targets: the truth.
-        batch_size: of one pass.
+        outputs: of a net.
+        batch: ``target``: integers (b, h, w), or a map like ``outputs``.
+        generator: not used.
     """
-    device, model = next(model.parameters()).device, model.eval()
-    pairs = zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
-    return torch.cat(
-        [errors(model(x.to(device)), y.to(device)).cpu() for x, y in pairs]
-    )
+    return {"loss": errors(outputs, batch["target"]).mean()}
 
 
-def win_rates(losses: Float[Tensor, "s n"]) -> Float[Tensor, "s s"]:
+def win_rates(losses: Real[Tensor, "s n"]) -> Float[Tensor, "s s"]:
     """The tournament: entry (i, j) is the share of images on which i's loss is smaller
     than j's; ties are halved.
 
     Args:
         losses: of each competitor on the same images.
+
+    Raises:
+        ValueError: for no losses, or some that are not finite.
     """
+    expect(losses.ndim == 2 and losses.numel(), "losses (s, n)", losses.shape)
+    bad = (~losses.isfinite()).sum(1).tolist()
+    expect(not any(bad), "finite losses", bad, "that are not")
     a, b = losses[:, None], losses[None]
     return ((a < b).double() + (a == b).double() / 2).mean(2)
 
 
-def beats(losses: Float[Tensor, " n"], others: Float[Tensor, " n"]) -> float:
+def beats(losses: Real[Tensor, " n"], others: Real[Tensor, " n"]) -> float:
     """The win rate of one against another: the paper's Gain where that is training from
-    scratch."""
+    scratch.
+
+    Args:
+        losses: of the one, on each image.
+        others: of the other, on the same images.
+
+    Raises:
+        ValueError: for unequal numbers, or what ``win_rates`` refuses.
+    """
+    same = losses.shape == others.shape
+    expect(same, "losses on the same images", losses.shape, others.shape)
     return win_rates(torch.stack([losses, others]))[0, 1].item()
 
 
@@ -256,15 +302,32 @@ def ahp(wins: Float[Tensor, "s s"], clip: float = CLIP) -> Float[Tensor, " s"]:
     Args:
         wins: from ``win_rates``.
         clip: keeps rates from 0 and 1, whose ratio would be infinite.
+
+    Raises:
+        ValueError: for no square table of rates in [0, 1], or a clip outside (0, 0.5).
     """
+    square = wins.ndim == 2 and len(wins) == wins.shape[1] > 0
+    expect(square, "rates (s, s)", wins.shape)
+    expect(((wins >= 0) & (wins <= 1)).all(), "rates in [0, 1]", wins.tolist())
+    expect(0 < clip < 0.5, "a clip between 0 and 0.5", clip)
     kept = wins.double().clamp(clip, 1 - clip)
     values, vectors = torch.linalg.eig(kept / kept.T)
     principal = vectors[:, values.real.argmax()].real.abs()
     return principal / principal.sum()
 
 
-def affinities(losses: Sequence[Float[Tensor, " n"]]) -> Float[Tensor, " s"]:
-    """``ahp`` of the tournament between all transfers to one target."""
+def affinities(losses: Sequence[Real[Tensor, " n"]]) -> Float[Tensor, " s"]:
+    """``ahp`` of the tournament between all transfers to one target.
+
+    Args:
+        losses: of each transfer on the same images.
+
+    Raises:
+        ValueError: for no transfers, unequal numbers of images, or what ``win_rates``
+            refuses.
+    """
+    sizes = {tuple(one.shape) for one in losses}
+    expect(len(sizes) == 1, "losses on the same images", *sorted(sizes))
     return ahp(win_rates(torch.stack(list(losses))))
 
 
@@ -288,11 +351,11 @@ class Taxonomy:
 
 def programme(
     edges: Sequence[Edge],
-    affinity: Float[Tensor, " e"],
+    affinity: Real[Tensor, " e"],
     *,
     budget: float,
-    costs: Float[Tensor, " v"],
-    importance: Float[Tensor, " v"] | None = None,
+    costs: Real[Tensor, " v"],
+    importance: Real[Tensor, " v"] | None = None,
 ) -> Taxonomy:
     """The Boolean integer programme: one bit per edge, then one per task, 1 for a task
     that gets labels.
@@ -309,42 +372,50 @@ def programme(
         importance: of each task as a target; one where None.
 
     Raises:
-        ValueError: when the budget is too small to serve all targets.
+        ValueError: for no edges, unequal numbers, tasks that are not there, numbers
+            that are not finite, or a budget too small to serve all targets.
     """
+    _check_edges(edges, affinity, len(costs))
+    expect(not math.isnan(budget), "a budget", budget)
     weights = torch.ones(len(costs)) if importance is None else importance
+    expect(weights.shape == costs.shape, "an importance a task", weights.shape)
     count, tasks = len(edges), len(costs)
     targets = sorted({edge.target for edge in edges})
-    gain = torch.cat(
-        [affinity * weights[[edge.target for edge in edges]], torch.zeros(tasks)]
-    )
-    needs, serves = (
-        torch.zeros(count, count + tasks),
-        torch.zeros(len(targets), count + tasks),
-    )
+    values = floating(affinity) * weights[[edge.target for edge in edges]]
+    gain = torch.cat([values, torch.zeros(tasks)])
+    # an edge needs its sources; a target is served once; labels cost
+    needs = torch.zeros(count, count + tasks)
+    serves = torch.zeros(len(targets), count + tasks)
     for number, edge in enumerate(edges):
         needs[number, number] = len(edge.sources)
         needs[number, [count + source for source in edge.sources]] = -1
         serves[targets.index(edge.target), number] = 1
-    rows = torch.cat(
-        [needs, serves, torch.cat([torch.zeros(count), costs])[None].float()]
-    )
-    low = torch.cat(
-        [
-            torch.full((count,), -torch.inf),
-            torch.ones(len(targets)),
-            torch.tensor([-torch.inf]),
-        ]
-    )
-    high = torch.cat(
-        [torch.zeros(count), torch.ones(len(targets)), torch.tensor([float(budget)])]
-    )
-    bits = programmes.binary(gain, rows, low, high)
+    spends = torch.zeros(1, count + tasks)
+    spends[0, count:] = costs
+    unbounded, once = torch.full((count,), -torch.inf), torch.ones(len(targets))
+    low = torch.cat([unbounded, once, torch.tensor([-torch.inf])])
+    high = torch.cat([torch.zeros(count), once, torch.tensor([float(budget)])])
+    bits = programmes.binary(gain, torch.cat([needs, serves, spends]), low, high)
     value = gain[:count][bits[:count]].sum().item()
     return Taxonomy(bits[count:], tuple(bits[:count].nonzero()[:, 0].tolist()), value)
 
 
+def _check_edges(
+    edges: Sequence[Edge], affinity: Real[Tensor, " e"], tasks: int | None = None
+) -> None:
+    """Refuse edges without an affinity, or between tasks that are not there."""
+    same = len(edges) == len(affinity) > 0
+    expect(same, "edges, and an affinity of each", len(edges), len(affinity))
+    expect(affinity.isfinite().all(), "finite affinities")
+    if tasks is not None:
+        known = range(tasks)
+        for edge in edges:
+            there = edge.target in known and all(s in known for s in edge.sources)
+            expect(there, f"tasks from 0 to {tasks - 1}", edge)
+
+
 def best_edges(
-    edges: Sequence[Edge], affinity: Float[Tensor, " e"], labelled: Iterable[int]
+    edges: Sequence[Edge], affinity: Real[Tensor, " e"], labelled: Iterable[int]
 ) -> tuple[int, ...]:
     """For each target the edge of the highest affinity whose sources are all
     ``labelled``, as indices.
@@ -353,8 +424,13 @@ def best_edges(
         edges: transfers to choose from.
         affinity: of each.
         labelled: tasks with labels.
+
+    Raises:
+        ValueError: for no edges, or not one finite affinity for each.
     """
-    allowed, best = set(labelled), dict[int, int]()
+    _check_edges(edges, affinity)
+    allowed = set(labelled)
+    best: dict[int, int] = {}
     # the best comes last and stays
     for number in affinity.argsort(stable=True).tolist():
         if allowed.issuperset(edges[number].sources):
@@ -363,7 +439,7 @@ def best_edges(
 
 
 def gain_and_quality(
-    chosen: Iterable[Edge], losses: Mapping[Edge, Float[Tensor, " n"]]
+    chosen: Iterable[Edge], losses: Mapping[Edge, Real[Tensor, " n"]]
 ) -> tuple[float, float]:
     """How well transfers serve: mean win rates against training from scratch, and
     against the targets' own nets.
@@ -372,18 +448,24 @@ def gain_and_quality(
         chosen: transfers.
         losses: of each on the same images; ``Edge((), t)`` is training from scratch,
             ``Edge((t,), t)`` t's own net.
+
+    Raises:
+        ValueError: for no transfers, or missing losses of one or of its rivals.
     """
-    rivals = [
-        (losses[e], losses[Edge((), e.target)], losses[Edge((e.target,), e.target)])
-        for e in chosen
-    ]
-    gains, qualities = ([beats(rival[0], rival[k]) for rival in rivals] for k in (1, 2))
+    gains, qualities = [], []
+    for edge in chosen:
+        scratch, own = Edge((), edge.target), Edge((edge.target,), edge.target)
+        for one in (edge, scratch, own):
+            expect(one in losses, f"losses of {one}")
+        gains.append(beats(losses[edge], losses[scratch]))
+        qualities.append(beats(losses[edge], losses[own]))
+    expect(gains, "at least one transfer")
     return sum(gains) / len(gains), sum(qualities) / len(qualities)
 
 
 def higher_order(
     singles: Sequence[Edge],
-    losses: Mapping[Edge, Float[Tensor, " n"]],
+    losses: Mapping[Edge, Real[Tensor, " n"]],
     *,
     order: int,
     beam: int,
@@ -399,50 +481,72 @@ def higher_order(
         beam: how many single sources are considered.
 
     Raises:
-        ValueError: for an order above the beam.
+        ValueError: for an order above the beam, transfers that are no single ones to
+            one target, or whose losses are missing.
     """
     most = min(beam, len(singles))
     expect(1 <= order <= most, f"an order from 1 to {most}", order)
-    best = (
-        affinities([losses[edge] for edge in singles])
-        .argsort(descending=True, stable=True)[:beam]
-        .tolist()
-    )
-    chosen = itertools.combinations([singles[k] for k in best], order)
-    return [
-        Edge(tuple(edge.sources[0] for edge in some), some[0].target) for some in chosen
-    ]
+    target = singles[0].target
+    for edge in singles:
+        single = len(edge.sources) == 1 and edge.target == target
+        expect(single, f"transfers from one task to {target}", edge)
+        expect(edge in losses, f"losses of {edge}")
+    affinity = affinities([losses[edge] for edge in singles])
+    best = affinity.argsort(descending=True, stable=True)[:beam].tolist()
+    sources = [singles[number].sources[0] for number in best]
+    return [Edge(some, target) for some in itertools.combinations(sources, order)]
 
 
-def tiny(out_channels: int = 3) -> TaskNet:
-    """The book's scale: images of 32x32 pixels, codes of 8x8 positions."""
+def tiny(*, out_channels: int = 3) -> TaskNet:
+    """The book's scale: images of 32x32 pixels, codes of 8x8 positions.
+
+    Args:
+        out_channels: of the task's map.
+    """
     encoder = Encoder(
         blocks=(1, 1), widths=(24, 32), strides=(2, 1), stem="small", bottleneck=False
     )
-    return TaskNet(encoder, tiny_decoder(out_channels))
+    return TaskNet(encoder, tiny_decoder(out_channels=out_channels))
 
 
-def tiny_decoder(out_channels: int) -> Decoder:
-    """The decoder of ``tiny``."""
+def tiny_decoder(*, out_channels: int) -> Decoder:
+    """The decoder of ``tiny``.
+
+    Args:
+        out_channels: of the task's map.
+    """
     return Decoder(plan=((32, False), (24, True)), out_channels=out_channels, shuffle=2)
 
 
-def tiny_transfer(sources: int, out_channels: int) -> Transfer:
-    """A transfer between nets of ``tiny``."""
-    return Transfer(sources, tiny_decoder(out_channels), hidden=24)
+def tiny_transfer(*, sources: int, out_channels: int) -> Transfer:
+    """A transfer between nets of ``tiny``.
+
+    Args:
+        sources: how many.
+        out_channels: of the target's map.
+    """
+    return Transfer(sources, tiny_decoder(out_channels=out_channels), hidden=24)
 
 
-def paper(out_channels: int = 3) -> TaskNet:
+def paper(*, out_channels: int = 3) -> TaskNet:
     """The paper's scale: ResNet-50 with codes of 16x16x8 for images of 256x256, and the
-    released decoder."""
+    released decoder.
+
+    Args:
+        out_channels: of the task's map.
+    """
     encoder = Encoder(
         blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), strides=(1, 2, 2, 1)
     )
     return TaskNet(encoder, Decoder(plan=DECODER, out_channels=out_channels))
 
 
-def paper_transfer(sources: int, out_channels: int) -> Transfer:
-    """A transfer between nets of ``paper``."""
-    return Transfer(
-        sources, Decoder(plan=DECODER, out_channels=out_channels), hidden=1024
-    )
+def paper_transfer(*, sources: int, out_channels: int) -> Transfer:
+    """A transfer between nets of ``paper``.
+
+    Args:
+        sources: how many.
+        out_channels: of the target's map.
+    """
+    decoder = Decoder(plan=DECODER, out_channels=out_channels)
+    return Transfer(sources, decoder, hidden=1024)

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from papernets_lite.data import regions
 from papernets_lite.language import bottom_up_top_down as updown
+from papernets_lite.ops.labels import NOTHING
+from papernets_lite.ops.regions import windows
+from papernets_lite.ops.tokens import END, PAD, START
+from tests.unchecked import unchecked
 
 
 def count(module: nn.Module) -> int:
@@ -190,7 +193,7 @@ def test_teacher_forcing_shows_each_step_the_true_words_before_it():
     assert not torch.equal(a[0, 2], b[0, 2])
     assert torch.equal(a[1], b[1])
     state = net.start(regions, valid)
-    logits, _, state = net.step(torch.full((2,), updown.START), state)
+    logits, _, state = net.step(torch.full((2,), START), state)
     torch.testing.assert_close(a[:, 0], logits)
     torch.testing.assert_close(a[:, 1], net.step(first[:, 0], state)[0])
 
@@ -198,7 +201,8 @@ def test_teacher_forcing_shows_each_step_the_true_words_before_it():
 def test_loss_of_words_does_not_count_padding():
     logits = torch.zeros(1, 3, 4)
     logits[0, 0, 3] = torch.tensor(3.0).log()
-    found = updown.loss(logits, torch.tensor([[3, updown.END, updown.PAD]]))
+    said = updown.Attended(logits, torch.ones(1, 3, 1))
+    found = updown.loss(said, {"tokens": torch.tensor([[3, END, PAD]])})
     assert found["loss"].item() == pytest.approx(
         (torch.tensor(2.0).log() + torch.tensor(4.0).log()).item() / 2
     )
@@ -211,7 +215,7 @@ def sentences_and_scores(
     """The log-probability of every sentence, by teacher forcing."""
     found = {}
     for tokens in itertools.product(range(words), repeat=length):
-        over = [t in (updown.END, updown.PAD) for t in tokens]
+        over = [t in (END, PAD) for t in tokens]
         if any(o and after for o, after in zip(over, tokens[1:], strict=False)):
             continue
         logits = net(regions, torch.tensor([tokens]), valid)[0].log_softmax(2)[0]
@@ -224,7 +228,7 @@ def sentences_and_scores(
 
 def test_wide_beams_find_the_likeliest_of_all_sentences():
     net, (regions, valid) = captioner(words=5), pictures()
-    tokens, scores = updown.decode(net, regions, valid, length=3, beams=40)
+    tokens, scores = updown.decode(net.start(regions, valid), length=3, beams=40)
     for row in range(2):
         one = slice(row, row + 1)
         everything = sentences_and_scores(net, regions[one], valid[one], 5, 3)
@@ -238,8 +242,9 @@ def test_wide_beams_find_the_likeliest_of_all_sentences():
 
 def test_one_beam_is_the_greedy_sentence():
     net, (regions, valid) = captioner(words=9), pictures(6)
-    greedy, weights = updown.write(net, regions, valid, length=5)
-    beams, _ = updown.decode(net, regions, valid, length=5, beams=1)
+    start = net.start(regions, valid)
+    greedy, weights = updown.write(start, length=5)
+    beams, _ = updown.decode(start, length=5, beams=1)
     assert torch.equal(greedy, beams[:, 0])
     assert weights.shape == (6, 5, 4)
 
@@ -248,12 +253,9 @@ def test_drawn_sentences_follow_the_models_chances_and_stop_at_their_end():
     net, (regions, valid) = captioner(words=4), pictures(1)
     valid[:] = True
     n = 4000
+    start = net.start(regions.expand(n, -1, -1), valid.expand(n, -1))
     tokens, _ = updown.write(
-        net,
-        regions.expand(n, -1, -1),
-        valid.expand(n, -1),
-        length=2,
-        generator=torch.Generator().manual_seed(0),
+        start, length=2, generator=torch.Generator().manual_seed(0)
     )
     for sentence, score in sentences_and_scores(net, regions, valid, 4, 2).items():
         share = (tokens == torch.tensor(sentence)).all(1).float().mean().item()
@@ -302,20 +304,33 @@ def test_the_score_function_gradient_on_two_words():
         assert mean.item() == pytest.approx(true.item() * (n - 1) / n)
 
 
-def test_a_self_critical_step_makes_what_is_rewarded_likelier():
+def learn(model: nn.Module, inputs, loss, batch: dict, rate: float) -> list[dict]:
+    """What each of sixty steps of Adam on one batch says."""
+    optimizer, found = torch.optim.Adam(model.parameters(), rate), []
+    for _ in range(60):
+        losses = loss(inputs(model, batch), batch)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        found.append({name: value.item() for name, value in losses.items()})
+    return found
+
+
+def test_self_critical_steps_make_what_is_rewarded_likelier():
     net, (regions, valid) = captioner(words=6), pictures(4)
-    objective = partial(
-        updown.self_critical,
+    inputs = partial(
+        updown.draw_batch,
         vectors=regions,
         valid=valid,
-        reward=lambda drawn, true: (drawn == true).double().mean(1),
         samples=6,
         generator=torch.Generator().manual_seed(0),
     )
-    step = updown.make_step(net, objective, steps=80, rate=0.02)
+    judge = partial(
+        updown.reward_loss, reward=lambda drawn, true: (drawn == true).double().mean(1)
+    )
     batch = {"images": torch.arange(4), "tokens": torch.full((4, 4), 4)}
-    rewards = [step(batch)["reward"].item() for _ in range(60)]
-    assert rewards[-1] > 0.9 > 0.5 > rewards[0]
+    found = learn(net, inputs, judge, batch, 0.02)
+    assert found[-1]["reward"] > 0.9 > 0.5 > found[0]["reward"]
 
 
 @pytest.mark.parametrize("task", ["caption", "answer"])
@@ -325,23 +340,23 @@ def test_a_few_steps_fit_a_few_sentences(task: str):
     vectors, valid = torch.randn(8, 3, 64), torch.ones(8, 3, dtype=torch.bool)
     tokens = torch.randint(3, 28, (8, 5), generator=torch.Generator().manual_seed(0))
     batch = {"images": torch.arange(8), "tokens": tokens, "answers": torch.arange(8)}
-    objective = (
-        updown.caption_objective if task == "caption" else updown.answer_objective
-    )
+    loss = updown.loss if task == "caption" else updown.answer_loss
     model = net.captioner if task == "caption" else net.answerer
-    step = updown.make_step(
-        model, partial(objective, vectors=vectors, valid=valid), steps=60, rate=0.01
-    )
-    losses = [step(batch)["loss"].item() for _ in range(60)]
-    assert losses[-1] < 0.2 * losses[0]
+    inputs = partial(updown.attend_batch, vectors=vectors, valid=valid)
+    found = learn(model, inputs, loss, batch, 0.01)
+    assert found[-1]["loss"] < 0.2 * found[0]["loss"]
 
 
-def test_vectors_read_in_pieces_are_the_same():
-    net, images = updown.tiny().features.eval(), torch.rand(5, 3, 48, 48)
-    boxes = regions.windows(2, 48, 30).expand(5, -1, -1)
-    found = updown.read(net, images, boxes, chunk=2)
-    torch.testing.assert_close(found, net(images, boxes).detach())
-    assert not found.requires_grad
+def test_a_batch_of_regions_is_described_under_its_true_classes():
+    torch.manual_seed(0)
+    net, images = updown.tiny().features.eval(), torch.rand(2, 3, 48, 48)
+    boxes = windows(2, 48, 30).expand(2, -1, -1)
+    labels = torch.tensor([[1, 0, NOTHING, 6], [2, 3, 4, 5]])
+    batch = {"images": images, "boxes": boxes, "labels": labels}
+    found = updown.describe_batch(net, batch)
+    expected = net.describe(net(images, boxes), labels)
+    assert torch.equal(found.objects, expected.objects)
+    assert torch.equal(found.attributes, expected.attributes)
 
 
 def test_gated_tanh_by_hand():
@@ -364,7 +379,7 @@ def test_an_answer_is_the_papers_formula():
         num_words=7, num_answers=3, channels=5, embed=4, hidden=6
     ).double()
     regions, valid = pictures()
-    words = torch.tensor([[3, 4, 6], [5, 3, updown.PAD]])
+    words = torch.tensor([[3, 4, 6], [5, 3, PAD]])
     logits, weights = net(regions, words, valid)
     for row, length in enumerate((3, 2)):
         _, q = net.gru(net.embedding(words[row : row + 1, :length]))
@@ -382,7 +397,8 @@ def test_answers_start_unlikely_and_their_loss_is_summed():
     logits, targets = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([[0.6, 0.0, 1.0]])
     p = logits.sigmoid()
     expected = -(targets * p.log() + (1 - targets) * (1 - p).log()).sum()
-    found = updown.answer_loss(logits, targets)
+    said = updown.Attended(logits, torch.ones(1, 1))
+    found = updown.answer_loss(said, {"answers": targets})
     assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert found["accuracy"].item() == pytest.approx(0.6)
 
@@ -423,19 +439,23 @@ def test_the_attribute_head_is_told_the_class_in_training_and_guesses_it_later()
 
 def test_region_loss_weighs_attributes_by_half_and_asks_only_where_there_is_one():
     objects, attributes = torch.zeros(1, 3, 4), torch.zeros(1, 3, 2)
-    labels = torch.tensor([[1, 0, updown.NOTHING]])
-    wanted = torch.tensor([[1, updown.NOTHING, updown.NOTHING]])
+    labels = torch.tensor([[1, 0, NOTHING]])
+    wanted = torch.tensor([[1, NOTHING, NOTHING]])
     attributes[0, 1:] = 50.0
-    found = updown.region_loss(objects, attributes, labels, wanted)
+    described = updown.Described(objects, attributes)
+    batch = {"labels": labels, "attributes": wanted}
+    found = updown.region_loss(described, batch)
     assert found["object"].item() == pytest.approx(1.386294, abs=1e-5)
     assert found["loss"].item() == pytest.approx(1.386294 + 0.5 * 0.693147, abs=1e-5)
 
 
 def test_beams_of_a_state_can_be_taken():
     net, (regions, valid) = captioner(), pictures()
-    state = net.start(regions, valid).take(torch.tensor([1, 1, 0]))
+    start = net.start(regions, valid)
+    state = start.take(torch.tensor([1, 1, 0]))
     assert state.regions.shape == (3, 4, 5)
-    assert torch.equal(state.regions[0], regions[1])
+    assert torch.equal(state.regions[0], start.regions[1])
+    assert torch.equal(state.regions[2], regions[0])
 
 
 @pytest.mark.parametrize(
@@ -459,3 +479,260 @@ def test_beams_of_a_state_can_be_taken():
 def test_empty_pictures_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         wrong()
+
+
+def described(count: int) -> updown.Described:
+    objects = torch.randn(1, count, 7, requires_grad=True)
+    return updown.Described(objects, torch.randn(1, count, 6, requires_grad=True))
+
+
+def test_nothing_to_learn_is_a_loss_of_zero_with_a_gradient_of_zero():
+    nothing, outputs = torch.full((1, 3), NOTHING), described(3)
+    found = updown.region_loss(outputs, {"labels": nothing, "attributes": nothing})
+    assert {name: value.item() for name, value in found.items()} == {
+        "loss": 0,
+        "object": 0,
+        "attribute": 0,
+    }
+    found["loss"].backward()
+    for logits in outputs:
+        assert (logits.grad == 0).all()
+    # a picture of background only
+    background = {"labels": torch.zeros(1, 3).long(), "attributes": nothing}
+    found = updown.region_loss(described(3), background)
+    assert found["loss"].isfinite()
+    assert found["attribute"] == 0
+    said = updown.Attended(torch.randn(1, 4, 28, requires_grad=True), torch.ones(1, 4))
+    found = updown.loss(said, {"tokens": torch.zeros(1, 4).long()})
+    assert (found["loss"].item(), found["accuracy"].item()) == (0, 0)
+
+
+def test_integers_of_other_sizes_say_the_same():
+    labels, attributes = (
+        torch.tensor([[1, 0, NOTHING]]),
+        torch.tensor([[1, 2, NOTHING]]),
+    )
+    outputs = described(3)
+    for kind in (torch.int64, torch.int32):
+        batch = {"labels": labels.to(kind), "attributes": attributes.to(kind)}
+        found = updown.region_loss(outputs, batch)["loss"]
+        expected = updown.region_loss(
+            outputs, {"labels": labels, "attributes": attributes}
+        )
+        assert torch.equal(found, expected["loss"])
+    torch.manual_seed(0)
+    net = updown.tiny().eval()
+    regions, words = torch.rand(2, 4, 64), torch.tensor([[3, 4, 2], [5, 2, 0]])
+    valid = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1]])
+    for model in (net.captioner, net.answerer):
+        expected = model(regions, words, valid.bool())
+        found = model(regions, words.int(), valid)
+        assert torch.equal(found.logits, expected.logits)
+        double = model(regions.double(), words, valid)
+        assert torch.equal(double.logits, expected.logits)
+    answers = torch.tensor([3, 16])
+    said = net.answerer(regions, words)
+    expected = updown.answer_loss(said, {"answers": torch.eye(17)[answers]})
+    assert updown.answer_loss(said, {"answers": answers.int()}) == expected
+
+
+def test_boxes_as_numpy_delivers_them():
+    torch.manual_seed(0)
+    net, images = updown.tiny().features.eval(), torch.rand(1, 3, 48, 48)
+    boxes = torch.tensor([[[4.0, 4.0, 20.0, 30.0]]])
+    expected = net(images, boxes)
+    for other in (boxes.double(), boxes.int(), boxes.long()):
+        assert torch.equal(net(images, other), expected)
+    odd = torch.rand(1, 3, 48, 96)
+    odd[..., ::2] = images
+    for same in (images.to(memory_format=torch.channels_last), odd[..., ::2]):
+        torch.testing.assert_close(net(same, boxes), expected)
+    assert net(images[..., :45, :37], boxes).shape == (1, 1, 64)
+
+
+def test_what_is_not_there_may_hold_anything():
+    regions, valid = pictures()
+    dirty = regions.masked_fill(~valid[..., None], torch.nan)
+    speak, words = captioner(), torch.tensor([[3, 4, 2], [5, 2, 0]])
+    expected = speak(regions, words, valid)
+    assert torch.equal(speak(dirty, words, valid).logits, expected.logits)
+
+
+def test_half_precision_learns_and_speaks():
+    torch.manual_seed(0)
+    net = updown.tiny().bfloat16()
+    images, boxes = torch.rand(2, 3, 48, 48).bfloat16(), windows(2, 48, 30)
+    vectors = net.features(images, boxes.expand(2, -1, -1))
+    assert vectors.dtype == torch.bfloat16
+    words = torch.tensor([[3, 4, 2], [5, 2, 0]])
+    batch = {"tokens": words, "answers": torch.tensor([0, 16])}
+    batch["labels"] = batch["attributes"] = torch.arange(8).view(2, 4) % 6
+    losses = [
+        updown.region_loss(net.features.describe(vectors), batch),
+        updown.loss(net.captioner(vectors, words), batch),
+        updown.answer_loss(net.answerer(vectors, words), batch),
+    ]
+    for found in losses:
+        assert found["loss"].dtype == torch.float32
+        found["loss"].backward(retain_graph=True)
+    start = net.captioner.start(vectors)
+    assert updown.decode(start, length=4, beams=3)[1].dtype == torch.float32
+    drawn = updown.write(start, length=4, generator=torch.Generator().manual_seed(0))
+    assert drawn[0].shape == (2, 4)
+
+
+def one_answerer() -> updown.Answerer:
+    return updown.Answerer(num_words=7, num_answers=3, channels=5, embed=4, hidden=6)
+
+
+def said(count: int = 2) -> updown.Attended:
+    return updown.Attended(torch.zeros(count, 3), torch.ones(count, 1))
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf, 1e30])
+def test_boxes_that_end_the_process_are_refused_before(wrong: float):
+    net, images = updown.tiny().features.eval(), torch.rand(1, 3, 48, 48)
+    with pytest.raises(ValueError, match="expected finite boxes"):
+        net(images, torch.tensor([[[wrong, 5.0, 5.0, 5.0]]]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda: updown.tiny().features(
+                torch.zeros(2, 3, 48, 48), torch.ones(1, 2, 4)
+            ),
+            r"boxes in each, got \(2, 3, 48, 48\), \(1, 2, 4\)",
+        ),
+        (
+            lambda: updown.tiny().features(
+                torch.zeros(1, 3, 48, 48).double(), torch.ones(1, 2, 4)
+            ),
+            "images of torch.float32, got torch.float64",
+        ),
+        (
+            lambda: one_answerer()(
+                torch.zeros(1, 3, 5), torch.tensor([[3]]), torch.zeros(1, 3).bool()
+            ),
+            r"one region in each picture, got \[0\]",
+        ),
+        (
+            lambda: one_answerer()(torch.zeros(1, 3, 5), torch.tensor([[0, 0]])),
+            r"one word in each row, got \[0\]",
+        ),
+        (
+            lambda: one_answerer()(torch.zeros(1, 3, 5), torch.tensor([[3, 0, 4]])),
+            "no word behind a PAD",
+        ),
+        (
+            lambda: one_answerer()(torch.zeros(1, 3, 5), torch.tensor([[7]])),
+            r"tokens from 0 to 6, got \[7\]",
+        ),
+        (
+            lambda: one_answerer()(
+                torch.zeros(2, 3, 5), torch.tensor([[3], [3]]), torch.ones(1, 3).bool()
+            ),
+            r"`valid` \(2, 3\), got \(1, 3\)",
+        ),
+        (
+            lambda: one_answerer()(torch.zeros(1, 3, 4), torch.tensor([[3]])),
+            r"vectors of 5 numbers, \(b, k, d\), got \(1, 3, 4\)",
+        ),
+        (
+            lambda: one_answerer()(torch.zeros(2, 3, 5), torch.tensor([[3]])),
+            "questions about 2 pictures",
+        ),
+        (
+            lambda: captioner()(torch.ones(1, 3, 5).double() / 0, torch.tensor([[3]])),
+            "finite vectors",
+        ),
+        (
+            lambda: captioner()(torch.ones(1, 3, 5).double(), torch.tensor([[9, 3]])),
+            r"tokens from 0 to 6, got \[9\]",
+        ),
+        (
+            lambda: captioner()(torch.ones(2, 3, 5).double(), torch.tensor([[3]])),
+            "tokens of 2 sentences",
+        ),
+        (
+            lambda: updown.region_loss(
+                described(1),
+                {"labels": torch.tensor([[7]]), "attributes": torch.tensor([[0]])},
+            ),
+            r"labels from 0 to 6 or -100, got .*7",
+        ),
+        (
+            lambda: updown.tiny().features.describe(
+                torch.zeros(1, 64), torch.tensor([7])
+            ),
+            r"labels from 0 to 6 or -100, got .*7",
+        ),
+        (
+            lambda: updown.loss(
+                updown.Attended(torch.zeros(2, 3, 5), torch.ones(2, 3, 1)),
+                {"tokens": torch.tensor([[3, 2, 0]])},
+            ),
+            r"labels \(2, 3\), got \(1, 3\)",
+        ),
+        (
+            lambda: updown.answer_loss(said(), {"answers": torch.tensor([0, 3])}),
+            r"labels from 0 to 2, got .*3",
+        ),
+        (
+            lambda: updown.answer_loss(said(), {"answers": torch.ones(1, 3)}),
+            r"degrees \(2, 3\), got \(1, 3\)",
+        ),
+        (
+            lambda: updown.answer_loss(said(), {"answers": torch.full((2, 3), 2.0)}),
+            r"degrees in \[0, 1\]",
+        ),
+        (
+            lambda: updown.answer_loss(said(0), {"answers": torch.zeros(0).long()}),
+            "at least one question",
+        ),
+        (
+            lambda: updown.attend_batch(
+                captioner(),
+                {"images": torch.tensor([2]), "tokens": torch.tensor([[3]])},
+                vectors=torch.ones(2, 3, 5).double(),
+                valid=torch.ones(2, 3).bool(),
+            ),
+            r"labels from 0 to 1, got .*2",
+        ),
+        (
+            lambda: updown.self_critical_loss(torch.zeros(2, 3), torch.zeros(1, 3)),
+            "a reward for each sentence",
+        ),
+        (
+            lambda: updown.self_critical_loss(torch.zeros(1, 1), torch.ones(1, 1) / 0),
+            "finite rewards",
+        ),
+        (
+            lambda: updown.write(captioner().start(pictures()[0]), length=0),
+            "at least one word",
+        ),
+        (
+            lambda: updown.decode(captioner().start(pictures()[0]), length=2, beams=0),
+            "words and beams",
+        ),
+        (lambda: captioner(words=1), "PAD and START"),
+        (lambda: updown.tiny(num_answers=1), "num_answers >= 2"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(wrong, message):
+    with unchecked(), pytest.raises(ValueError, match=message):
+        wrong()
+
+
+def test_both_scales_take_the_same_sizes():
+    sizes = {"num_words": 9, "num_answers": 4, "hidden": (5, 6)}
+    with torch.device("meta"):
+        nets = [build(**sizes, top_down=False) for build in (updown.tiny, updown.paper)]
+    for net in nets:
+        assert net.captioner.word.weight.shape == (9, 5)
+        assert net.answerer.answer.weight.shape == (4, 6)
+        assert not net.captioner.top_down
+        assert not net.answerer.top_down
+    with pytest.raises(TypeError, match="hiden"):
+        updown.tiny(hiden=3)

@@ -34,3 +34,26 @@ def test_impossible_constraints_are_refused():
     one = torch.ones(1)
     with pytest.raises(ValueError, match="expected constraints"):
         programmes.binary(one, one[None], 2 * one, 3 * one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gain": torch.tensor([torch.nan])}, "finite gains"),
+        ({"rows": torch.tensor([[torch.inf]])}, "finite gains"),
+        ({"low": torch.tensor([torch.nan])}, "bounds that are numbers"),
+        ({"gain": torch.zeros(0), "rows": torch.zeros(1, 0)}, "expected constraints"),
+    ],
+)
+def test_what_is_no_programme_is_refused(changes, message):
+    one = torch.ones(1)
+    whole = {"gain": one, "rows": one[None], "low": -one, "high": one}
+    with pytest.raises(ValueError, match=message):
+        programmes.binary(**(whole | changes))
+
+
+def test_integers_and_no_constraints_are_taken():
+    gain = torch.tensor([1, -1]).int()
+    none = torch.zeros(0)
+    found = programmes.binary(gain, torch.zeros(0, 2), none, none)
+    assert found.tolist() == [True, False]

@@ -8,4 +8,4 @@ from tests.papers import images
 
 def run(model: nn.Module, count: int, seed: int) -> Tensor:
     pictures = images(count, 32, seed, model)
-    return taskonomy.loss(model(pictures), 1 - pictures)["loss"]
+    return taskonomy.loss(model(pictures), {"target": 1 - pictures})["loss"]

@@ -28,7 +28,7 @@ def test_the_push_is_the_square_of_torchs_hinge_embedding() -> None:
     terms = functional.hinge_embedding_loss(
         siamese.distance(outputs), 2.0 * similar - 1, margin=margin, reduction="none"
     )
-    found = siamese.loss(outputs, similar, margin=margin)
+    found = siamese.loss(outputs, {"similar": similar}, margin=margin)
     torch.testing.assert_close(found["loss"], (terms.square() / 2).mean())
     torch.testing.assert_close(found["pull"], (terms.square() / 2 * similar).mean())
 
@@ -40,9 +40,8 @@ def test_on_the_unit_sphere_a_similar_pair_costs_what_torchs_cosine_loss_says() 
     expected = functional.cosine_embedding_loss(
         outputs[:, 0], outputs[:, 1], torch.ones(50)
     )
-    torch.testing.assert_close(
-        siamese.loss(outputs, torch.ones(50, dtype=torch.bool))["loss"], expected
-    )
+    found = siamese.loss(outputs, {"similar": torch.ones(50, dtype=torch.bool)})
+    torch.testing.assert_close(found["loss"], expected)
 
 
 def test_neighbours_are_scikit_learns() -> None:

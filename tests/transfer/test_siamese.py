@@ -1,7 +1,6 @@
 """The loss and its gradient by hand and in both label conventions; pairs and episodes
 on small cases."""
 
-import itertools
 import math
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from papernets_lite.transfer import siamese
+from tests.unchecked import unchecked
 
 
 def count(module: nn.Module) -> int:
@@ -27,6 +27,11 @@ def pairs_at(*distances: float) -> Tensor:
         ],
         1,
     )
+
+
+def told(*similar: bool) -> dict[str, Tensor]:
+    """A batch that says of each pair whether it is similar."""
+    return {"similar": torch.tensor(similar, dtype=torch.bool)}
 
 
 def test_parameters_of_the_papers_net_by_hand() -> None:
@@ -84,7 +89,7 @@ def test_both_images_pass_through_the_same_weights() -> None:
 def test_loss_of_one_pair_by_hand(
     far: float, similar: bool, margin: float, expected: float
 ) -> None:
-    found = siamese.loss(pairs_at(far), torch.tensor([similar]), margin=margin)
+    found = siamese.loss(pairs_at(far), told(similar), margin=margin)
     assert found["loss"].item() == pytest.approx(expected, abs=1e-9)
     assert found["pull" if similar else "push"].item() == pytest.approx(
         expected, abs=1e-9
@@ -94,9 +99,7 @@ def test_loss_of_one_pair_by_hand(
 
 def test_it_is_neither_of_the_two_widespread_mix_ups() -> None:
     d, margin = 0.6, 1.0
-    found = siamese.loss(pairs_at(d), torch.tensor([False]), margin=margin)[
-        "loss"
-    ].item()
+    found = siamese.loss(pairs_at(d), told(False), margin=margin)["loss"].item()
     assert found == pytest.approx(0.08)
     assert found != pytest.approx((margin**2 - d**2) / 2)
     assert found != pytest.approx((margin - d**2) / 2)
@@ -117,10 +120,11 @@ def test_both_label_conventions_are_one_function(convention: str) -> None:
     else:
         y = 1.0 * match
         expected = np.sum(y * d**2 + (1 - y) * hinge**2) / (2 * len(y))
-    found = siamese.loss(torch.from_numpy(x), torch.from_numpy(match), margin=margin)
+    outputs = torch.from_numpy(x)
+    found = siamese.loss(outputs, told(*match), margin=margin)
     assert found["loss"].item() == pytest.approx(expected)
     assert found["active"].item() == pytest.approx(np.mean(hinge[~match] > 0))
-    swapped = siamese.loss(torch.from_numpy(x), torch.from_numpy(~match), margin=margin)
+    swapped = siamese.loss(outputs, told(*~match), margin=margin)
     assert swapped["loss"].item() != pytest.approx(expected)
 
 
@@ -134,7 +138,7 @@ def test_the_gradient_is_the_papers_spring(
     """dL/dD is D for similar pairs, -(m - D) for dissimilar ones within m, zero beyond;
     it acts along the pair."""
     outputs = pairs_at(far).requires_grad_()
-    siamese.loss(outputs, torch.tensor([similar]))["loss"].backward()
+    siamese.loss(outputs, told(similar))["loss"].backward()
     assert outputs.grad is not None
     direction = torch.tensor([0.6, 0.8], dtype=torch.float64)
     torch.testing.assert_close(outputs.grad[0, 1], force * direction)
@@ -144,7 +148,7 @@ def test_the_gradient_is_the_papers_spring(
 def test_gradients_agree_with_finite_differences() -> None:
     torch.manual_seed(0)
     outputs = torch.randn(6, 2, 3, dtype=torch.float64, requires_grad=True)
-    similar = torch.tensor([True, False] * 3)
+    similar = told(*[True, False] * 3)
     assert torch.autograd.gradcheck(
         lambda x: siamese.loss(x, similar, margin=3.0)["loss"], outputs
     )
@@ -156,7 +160,7 @@ def test_gradients_agree_with_finite_differences() -> None:
 @pytest.mark.parametrize("similar", [True, False])
 def test_equal_outputs_have_a_finite_gradient(similar: bool) -> None:
     outputs = torch.ones(1, 2, 3, requires_grad=True)
-    value = siamese.loss(outputs, torch.tensor([similar]))["loss"]
+    value = siamese.loss(outputs, told(similar))["loss"]
     value.backward()
     assert value.item() == pytest.approx(0.0 if similar else 0.5, abs=1e-5)
     assert outputs.grad is not None
@@ -167,13 +171,13 @@ def test_a_batch_of_one_kind_only() -> None:
     for similar in (torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)):
         assert all(
             value.isfinite()
-            for value in siamese.loss(pairs_at(0.5, 2.0), similar).values()
+            for value in siamese.loss(pairs_at(0.5, 2.0), told(*similar)).values()
         )
 
 
 def test_the_energy_of_2005_by_hand() -> None:
     outputs = pairs_at(0.5, 0.5)  # 0.3 + 0.4 in each coordinate: an energy of 0.7
-    found = siamese.energy_loss(outputs, torch.tensor([True, False]), bound=2.0)
+    found = siamese.energy_loss(outputs, told(True, False), bound=2.0)
     assert found["pull"].item() == pytest.approx(0.49 / 2)
     assert found["push"].item() == pytest.approx(4 * math.exp(-2.77 / 2 * 0.7) / 2)
     assert found["loss"].item() == pytest.approx(
@@ -311,34 +315,18 @@ def test_the_rival_shares_the_mapping_and_names_each_image() -> None:
     )
 
 
-def test_the_loss_of_a_batch_is_the_loss_of_its_pairs() -> None:
-    outputs, similar = pairs_at(0.5, 0.5, 1.5), torch.tensor([True, False, False])
-    expected = siamese.loss(outputs, similar, margin=2.0)
-    assert siamese.pair_loss(outputs, {"similar": similar}, margin=2.0) == expected
+def test_decode_says_which_pairs_are_near() -> None:
+    outputs = pairs_at(0.1, 0.6, 3.0)
+    assert siamese.decode(outputs).tolist() == [True, False, False]
+    assert siamese.decode(outputs, threshold=1.0).tolist() == [True, True, False]
 
 
-def test_a_step_descends_with_a_rate_that_rises_and_falls() -> None:
-    torch.manual_seed(0)
-    line = nn.Linear(1, 1, bias=False)
-    nn.init.ones_(line.weight)
-    step = siamese.make_step(
-        line, lambda out, batch: {"loss": out.square().mean()}, steps=10, rate=0.1
-    )
-    weights = [1.0]
-    for _ in range(10):
-        step({"images": torch.ones(1, 1)})
-        weights.append(line.weight.item())
-    moves = [a - b for a, b in itertools.pairwise(weights)]
-    assert min(moves) > 0
-    assert moves[0] < max(moves) > moves[-1]
-
-
-def test_decode_takes_the_nearest() -> None:
+def test_recognition_takes_the_nearest() -> None:
     known = torch.tensor([[[0.0, 0.0], [4.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]]])
     asked = torch.tensor(
         [[[1.9, 0.0], [2.1, 5.0], [9.0, 0.0]], [[0.0, 0.1], [3.0, 3.0], [0.9, 0.9]]]
     )
-    assert siamese.decode(known, asked).tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert siamese.nearest(known, asked).tolist() == [[0, 1, 1], [1, 0, 0]]
 
 
 def test_episodes_hold_two_samples_of_every_class() -> None:
@@ -361,9 +349,7 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
         }
         optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
         for _ in range(80):
-            value = siamese.loss(net(batch["images"]), batch["similar"], margin=margin)[
-                "loss"
-            ]
+            value = siamese.loss(net(batch["images"]), batch, margin=margin)["loss"]
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -375,13 +361,79 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
     ("wrong", "message"),
     [
         (
-            lambda: siamese.loss(pairs_at(1.0), torch.tensor([True]), margin=-1.0),
+            lambda: siamese.loss(pairs_at(1.0), told(True), margin=-1.0),
             "margin >= 0, got -1.0",
+        ),
+        (
+            lambda: siamese.loss(pairs_at(1.0, 2.0, 3.0), told(True)),
+            r"`similar` \(3,\), got \(1,\)",
+        ),
+        (
+            lambda: siamese.energy_loss(pairs_at(1.0, 2.0), told(True), bound=2.0),
+            r"`similar` \(2,\), got \(1,\)",
+        ),
+        (
+            lambda: siamese.loss(pairs_at(1.0), {"similar": torch.tensor([2])}),
+            r"`similar` of bool, or of 0 and 1, got torch.int64, \[2\]",
+        ),
+        (
+            lambda: siamese.loss(pairs_at(), told()),
+            r"embeddings of pairs \(b, 2, d\), got \(0, 2, 2\)",
+        ),
+        (
+            lambda: siamese.energy_loss(pairs_at(1.0), told(True), bound=0.0),
+            "a positive bound, got 0.0",
+        ),
+        (
+            lambda: siamese.class_loss(
+                torch.zeros(1, 2, 3),
+                {"sample": torch.tensor([[0, 1]])},
+                labels=torch.tensor([0, 3]),
+            ),
+            r"labels from 0 to 2 or -100, got .*3",
+        ),
+        (
+            lambda: siamese.class_loss(
+                torch.zeros(1, 2, 3),
+                {"sample": torch.tensor([[0, 2]])},
+                labels=torch.tensor([0, 1]),
+            ),
+            r"labels from 0 to 1, got .*2",
+        ),
+        (lambda: siamese.tiny(dim=0), "positive sizes"),
+        (lambda: siamese.Classifier(siamese.tiny().mapping, 0), "classes >= 1"),
+        (
+            lambda: siamese.tiny()(torch.zeros(1, 2, 3, 32, 32)),
+            "1 channels",
+        ),
+        (
+            lambda: siamese.tiny()(torch.zeros(1, 2, 1, 32, 32).double()),
+            "images of torch.float32, got torch.float64",
+        ),
+        (
+            lambda: siamese.neighbourhood(torch.full((8, 2), torch.nan)),
+            "finite points",
+        ),
+        (
+            lambda: siamese.nearest(
+                torch.full((1, 2, 3), torch.nan), torch.zeros(1, 1, 3)
+            ),
+            "finite known points",
+        ),
+        (lambda: siamese.view_share(torch.full((2, 2, 1), torch.inf)), "finite points"),
+        (lambda: siamese.shifted(torch.zeros(1, 1, 4, 4), shifts=()), "shifts of less"),
+        (
+            lambda: siamese.hits(
+                torch.zeros(2, 1, 3),
+                torch.tensor([[[0, 2]]]),
+                torch.zeros(1, 1, 2).long(),
+            ),
+            "from 0 to 1",
         ),
         (lambda: siamese.paper(side=20), "larger than the kernels, got side 20"),
         (
             lambda: siamese.tiny()(torch.zeros(0, 2, 1, 32, 32)),
-            "expected images of 32x32",
+            "expected at least one image",
         ),
         (
             lambda: siamese.tiny()(torch.zeros(1, 2, 1, 28, 28)),
@@ -424,5 +476,49 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
     ],
 )
 def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with unchecked(), pytest.raises(ValueError, match=message):
         wrong()
+
+
+def test_zeros_and_ones_are_a_mask() -> None:
+    outputs, expected = pairs_at(0.5, 0.5), told(True, False)
+    found = siamese.loss(outputs, {"similar": torch.tensor([1, 0])})
+    assert found == siamese.loss(outputs, expected)
+    similar = siamese.same_class(torch.arange(6) // 2)
+    batches = [
+        next(
+            siamese.Pairs(
+                views(6, 2),
+                mask,
+                batch_size=9,
+                generator=torch.Generator().manual_seed(0),
+            )
+        )
+        for mask in (similar, similar.int())
+    ]
+    assert torch.equal(batches[0]["sample"], batches[1]["sample"])
+
+
+def test_half_precision_measures_in_single() -> None:
+    torch.manual_seed(0)
+    net = siamese.tiny().bfloat16()
+    outputs = net(torch.rand(4, 2, 1, 32, 32).bfloat16())
+    found = siamese.loss(outputs, told(True, False, True, False))
+    assert found["loss"].dtype == torch.float32
+    found["loss"].backward()
+    known, asked = outputs.detach().transpose(0, 1).split(1)
+    assert siamese.nearest(known, asked).shape == (1, 4)
+
+
+def test_layout_changes_nothing() -> None:
+    torch.manual_seed(0)
+    net, images = siamese.tiny(), torch.rand(4, 1, 32, 32)
+    expected = net.mapping(images)
+    odd = torch.rand(4, 1, 32, 64)
+    odd[..., ::2] = images
+    for same in (images.to(memory_format=torch.channels_last), odd[..., ::2]):
+        torch.testing.assert_close(net.mapping(same), expected)
+
+
+def test_points_without_spread_have_no_share() -> None:
+    assert siamese.view_share(torch.ones(3, 2, 2)) == 0

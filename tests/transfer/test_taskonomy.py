@@ -9,6 +9,7 @@ from torch import nn
 
 from papernets_lite.transfer import taskonomy
 from papernets_lite.transfer.taskonomy import Edge
+from tests.unchecked import unchecked
 
 
 def count(module: nn.Module) -> int:
@@ -35,17 +36,13 @@ def test_parameters_at_the_papers_scale_by_hand():
 
 def test_sizes_at_both_scales():
     torch.manual_seed(0)
-    net, images = taskonomy.tiny(5).eval(), torch.rand(2, 3, 32, 32)
+    net, images = taskonomy.tiny(out_channels=5).eval(), torch.rand(2, 3, 32, 32)
     assert net.encoder(images).shape == (2, 8, 8, 8)
     assert net(images).shape == (2, 5, 32, 32)
-    assert taskonomy.tiny_transfer(3, 5).eval()(torch.rand(2, 24, 8, 8)).shape == (
-        2,
-        5,
-        32,
-        32,
-    )
+    transfer = taskonomy.tiny_transfer(sources=3, out_channels=5).eval()
+    assert transfer(torch.rand(2, 24, 8, 8)).shape == (2, 5, 32, 32)
     with torch.no_grad():
-        large = taskonomy.paper(2).eval()
+        large = taskonomy.paper(out_channels=2).eval()
         code = large.encoder(torch.rand(1, 3, 256, 256))
         assert code.shape == (1, 8, 16, 16)
         assert large.decoder(code).shape == (1, 2, 256, 256)
@@ -62,29 +59,34 @@ def test_losses_by_hand():
     torch.testing.assert_close(
         taskonomy.errors(logits, labels), torch.tensor([4.0, 1.0]).log()
     )
-    torch.testing.assert_close(
-        taskonomy.loss(logits, labels)["loss"], torch.tensor(4.0).log() / 2
+    for kind in (torch.int64, torch.int32, torch.uint8):
+        found = taskonomy.loss(logits, {"target": labels.to(kind)})
+        torch.testing.assert_close(found["loss"], torch.tensor(4.0).log() / 2)
+
+
+def test_half_precision_is_judged_in_single():
+    outputs = torch.rand(2, 3, 40, 40).bfloat16()
+    target = torch.rand(2, 3, 40, 40, dtype=torch.float64)
+    expected = taskonomy.errors(outputs.float(), target.float())
+    assert torch.equal(taskonomy.errors(outputs, target), expected)
+    net = taskonomy.tiny().bfloat16()
+    loss = taskonomy.loss(
+        net(torch.rand(2, 3, 32, 32).bfloat16()), {"target": torch.rand(2, 3, 32, 32)}
     )
+    loss["loss"].backward()
 
 
-def test_evaluation_in_pieces_is_evaluation_at_once():
+def test_layout_changes_nothing_and_odd_sizes_are_refused():
     torch.manual_seed(0)
-    net, images = taskonomy.tiny(1), torch.rand(7, 3, 32, 32)
-    targets = torch.rand(7, 1, 32, 32)
-    found = taskonomy.evaluate(net, images, targets, batch_size=3)
-    torch.testing.assert_close(
-        found, taskonomy.errors(net(images), targets).detach(), rtol=1e-4, atol=1e-5
-    )
-    before = {name: value.clone() for name, value in net.encoder.state_dict().items()}
-    codes = taskonomy.encode(net.encoder.train(), images, batch_size=3)
-    torch.testing.assert_close(
-        codes, net.encoder(images).detach(), rtol=1e-4, atol=1e-5
-    )
-    assert not codes.requires_grad
-    assert all(
-        torch.equal(value, before[name])
-        for name, value in net.encoder.state_dict().items()
-    )
+    net, images = taskonomy.tiny().eval(), torch.rand(2, 3, 36, 48)
+    with torch.no_grad():
+        expected = net(images)
+        found = net(images.to(memory_format=torch.channels_last))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        with pytest.raises(
+            ValueError, match=r"sides such as \(36, 48\), got \(33, 45\)"
+        ):
+            net(images[..., :33, :45])
 
 
 def test_a_tournament_by_hand():
@@ -242,3 +244,91 @@ def test_sources_of_the_second_order():
     ]
     with pytest.raises(ValueError, match="expected an order"):
         taskonomy.higher_order(singles, losses, order=3, beam=2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda: taskonomy.errors(
+                torch.zeros(1, 4, 2, 2), torch.full((1, 2, 2), 255)
+            ),
+            r"labels from 0 to 3, got .*255",
+        ),
+        (
+            lambda: taskonomy.errors(torch.zeros(2, 4, 2, 2), torch.zeros(1, 4, 2, 2)),
+            r"target \(2, 4, 2, 2\), got \(1, 4, 2, 2\)",
+        ),
+        (
+            lambda: taskonomy.win_rates(torch.tensor([[1.0, torch.nan], [1.0, 2.0]])),
+            r"finite losses, got \[1, 0\]",
+        ),
+        (lambda: taskonomy.win_rates(torch.zeros(2, 0)), "losses"),
+        (
+            lambda: taskonomy.affinities([torch.ones(2), torch.ones(3)]),
+            "the same images",
+        ),
+        (lambda: taskonomy.affinities([]), "the same images"),
+        (lambda: taskonomy.ahp(torch.full((2, 2), 1.5)), "rates in"),
+        (lambda: taskonomy.ahp(torch.full((2, 2), torch.nan)), "rates in"),
+        (
+            lambda: taskonomy.programme(
+                [Edge((5,), 0)], torch.ones(1), budget=1, costs=torch.ones(2)
+            ),
+            "tasks from 0 to 1",
+        ),
+        (
+            lambda: taskonomy.programme(
+                [Edge((1,), 0)],
+                torch.full((1,), torch.nan),
+                budget=1,
+                costs=torch.ones(2),
+            ),
+            "finite affinities",
+        ),
+        (
+            lambda: taskonomy.programme(
+                [], torch.ones(0), budget=1, costs=torch.ones(2)
+            ),
+            "an affinity of each, got 0, 0",
+        ),
+        (
+            lambda: taskonomy.best_edges([Edge((1,), 0)], torch.ones(2), [1]),
+            "an affinity of each, got 1, 2",
+        ),
+        (lambda: taskonomy.gain_and_quality([], {}), "at least one transfer"),
+        (
+            lambda: taskonomy.gain_and_quality([Edge((0,), 1)], {}),
+            "losses of Edge",
+        ),
+        (lambda: taskonomy.tiny(out_channels=0), "layers and channels"),
+        (
+            lambda: taskonomy.tiny_transfer(sources=0, out_channels=1),
+            "sources >= 1",
+        ),
+        (lambda: taskonomy.tiny()(torch.zeros(1, 1, 32, 32)), "3 channels"),
+        (
+            lambda: taskonomy.tiny()(torch.zeros(1, 3, 32, 32).double()),
+            "images of torch.float32, got torch.float64",
+        ),
+        (
+            lambda: taskonomy.tiny_transfer(sources=2, out_channels=1)(
+                torch.zeros(1, 8, 8, 8)
+            ),
+            "16 channels",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused(wrong, message):
+    with unchecked(), pytest.raises(ValueError, match=message):
+        wrong()
+
+
+def test_what_numpy_counts_in_is_taken():
+    losses = torch.tensor([[1, 1, 5, 2], [2, 2, 2, 2]])
+    assert taskonomy.beats(losses[0].int(), losses[1].int()) == 5 / 8
+    edges = [Edge((0,), 1), Edge((1,), 1)]
+    found = taskonomy.programme(
+        edges, torch.tensor([2, 1]), budget=1, costs=torch.tensor([1, 1]).int()
+    )
+    assert (found.chosen, found.value) == ((0,), 2)
