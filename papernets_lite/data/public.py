@@ -16,6 +16,7 @@ from torchvision import datasets
 
 from papernets_lite.data import digits, photos
 from papernets_lite.ops.checks import expect
+from papernets_lite.ops.skeletons import COCO
 
 _SHIPPED: dict[str, Callable[[bool | None], dict[str, Tensor]]] = {
     "mnist5k": digits.mnist5k,
@@ -145,12 +146,15 @@ def _coco(
         "valid": valid,
     }
     if any("keypoints" in t for t in every):
-        points = padded([t.get("keypoints", [0] * 51) for t in every], 51).unflatten(
-            -1, (17, 3)
-        )
+        nothing = [0] * 3 * len(COCO)
+        triples = padded([t.get("keypoints", nothing) for t in every], len(nothing))
+        points = triples.unflatten(-1, (len(COCO), 3))
+        areas = padded([[t.get("area", 0.0)] for t in every], 1)[..., 0]
         found |= {
             "keypoints": points[..., :2] * scale[..., None],
+            "labelled": points[..., 2] > 0,
             "visible": points[..., 2] == 2,
+            "areas": areas * scale[..., 0] ** 2,
         }
     return found
 
@@ -232,8 +236,9 @@ def load(
         ``images`` (n, c, h, w) in [0, 1] and ``labels`` (n,). VOC: ``labels`` (n, h,
         w). CelebA: ``attributes`` (n, 40), ``landmarks`` (n, 5, 2) in pixels,
         ``identity``. COCO: ``boxes`` (n, m, 4), ``labels`` (n, m), ``crowd``, ``valid``
-        and, for people, ``keypoints`` (n, m, 17, 2), ``visible``. ``photos``: a picture
-        (3, h, w) per name.
+        and, for people, ``keypoints`` (n, m, 17, 2) in the order of
+        ``ops.skeletons.COCO``, ``labelled`` (n, m, 17), of these the ``visible``, and
+        ``areas`` (n, m) in pixels. ``photos``: a picture (3, h, w) per name.
 
     Raises:
         ValueError: for an unknown name, or ``train=None`` where it is not known.
