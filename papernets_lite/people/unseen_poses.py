@@ -25,6 +25,15 @@ Differs:
 Guessed:
     What happens to a part whose joints coincide: it is moved but neither turned nor
     scaled.
+
+Contract:
+    Nets answer pictures, so there is no ``decode``; they take two poses beside the
+    images, of 14 joints (``fourteen`` makes them). ``tiny_plain`` and ``Plain`` are the
+    rival that the paper compares with.
+
+Example:
+    >>> joints = 48 * torch.rand(1, NUM_JOINTS, 2)
+    >>> picture = tiny()(torch.rand(1, 3, 48, 48), source=joints, target=joints).image
 """
 
 from collections.abc import Mapping, Sequence

@@ -24,6 +24,14 @@ Guessed:
     The paper does not say how limbs shorter than a cell are treated (here: drawn one
     cell long; the released code widens every limb's box by a cell), nor how groups that
     share a limb are merged (here: when no joints clash).
+
+Contract:
+    ``decode`` takes ``stride`` and, in ``affinity``, the rule that groups joints, beside
+    its thresholds.
+
+Example:
+    >>> net = tiny().eval()
+    >>> people = decode(net(torch.zeros(1, 3, 64, 64)), stride=net.stride)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -322,10 +330,10 @@ class OpenPose(nn.Module):
             ValueError: when the image's sides are no multiples of the stride, there
                 is no image, or its numbers are not of the net's type.
         """
-        expect(images.ndim == 4 and len(images), "images (b, 3, h, w)", images.shape)
+        known = images.ndim == 4 and len(images) and images.shape[1] == 3
         expect(
-            not any(side % self.stride for side in images.shape[2:]),
-            f"images with sides divisible by {self.stride}",
+            known and not any(side % self.stride for side in images.shape[2:]),
+            f"images (b, 3, h, w) with sides divisible by {self.stride}",
             images.shape,
         )
         dtype = next(self.parameters()).dtype
