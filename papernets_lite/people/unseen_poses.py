@@ -666,8 +666,9 @@ class Discriminator(nn.Module):
         Raises:
             ValueError: for pictures of another size.
         """
-        wanted = (3, self.side, self.side)
-        expect(images.shape[1:] == wanted, f"pictures {wanted}", images.shape)
+        side = self.side
+        fits = images.shape[1:] == (3, side, side)
+        expect(fits, f"pictures (b, 3, {side}, {side})", images.shape)
         x = 2 * images - 1
         for n, conv in enumerate(self.convs):
             if n == 1:

@@ -19,6 +19,9 @@ Differs:
     4. ``tiny`` has three narrow stages with batch normalisation on a trunk of stride 4,
        trained from scratch with AdamW; the paper's has none and starts from VGG-19's
        ImageNet weights.
+    5. The parser joins limbs along a tree; the released code also lets the two limbs
+       from shoulder to ear join groups. People are dropped as released: under four
+       joints, or a mean score under 0.4.
 
 Guessed:
     The paper does not say how limbs shorter than a cell are treated (here: drawn one
@@ -26,8 +29,8 @@ Guessed:
     share a limb are merged (here: when no joints clash).
 
 Contract:
-    ``decode`` takes ``stride`` and, in ``affinity``, the rule that groups joints, beside
-    its thresholds.
+    ``decode`` takes, beside its thresholds, the ``stride`` of the maps and, in
+    ``affinity``, the rule that groups joints.
 
 Example:
     >>> net = tiny().eval()

@@ -401,13 +401,13 @@ def test_what_does_not_fit_together_is_refused():
         paper.tiny()(images, fine[:1], fine[:1])
     with pytest.raises(ValueError, match=r"joints \(2, 14, 2\), got \(2, 18, 2\)"):
         paper.prior(torch.rand(2, 18, 2), (48, 48))
-    with pytest.raises(ValueError, match=r"OpenPose's joints \(..., 18, 2\), got"):
+    with pytest.raises((ValueError, TypeCheckError)):
         paper.fourteen(torch.rand(2, 17, 2))
     with pytest.raises(ValueError, match=r"pictures \(1, 3, 48, 48\), got \(2, "):
         paper.loss(images, {"truth": images[:1]})
     with pytest.raises(ValueError, match="deviations for 12 maps, got 0"):
         paper.loss(images, {"truth": images}, layers=paper.features())
-    with pytest.raises(ValueError, match=r"pictures \(3, 64, 64\), got \(3, 48, 48\)"):
+    with pytest.raises(ValueError, match=r"\(b, 3, 64, 64\), got \(2, 3, 48, 48\)"):
         paper.Discriminator(64)(images, maps, maps)
 
 
