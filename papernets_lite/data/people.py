@@ -261,7 +261,8 @@ def act(
         n t images: all frames of the first image, then of the second, ...
 
     Raises:
-        ValueError: for an action that does not exist, or no moments.
+        ValueError: for an action that does not exist, no moments or moments that are
+            not finite, or another number of either than of images.
     """
     known = all(0 <= action < len(ACTIONS) for action in actions.tolist())
     expect(
@@ -270,6 +271,13 @@ def act(
         moments.shape,
         actions,
     )
+    expect(
+        len(actions) == len(moments) == len(scene),
+        f"an action and moments for each of {len(scene)} images",
+        actions.shape,
+        moments.shape,
+    )
+    expect(moments.isfinite().all(), "finite moments", moments)
     frames = moments.shape[1]
     still = scene[torch.arange(len(scene)).repeat_interleave(frames)]
     people, tall = still.valid.shape[1], still.heights

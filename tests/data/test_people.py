@@ -369,7 +369,13 @@ def test_cloth_patterns_move_with_the_person():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"actions": torch.tensor([99])}, {"moments": torch.zeros(1, 0)}]
+    "wrong",
+    [
+        {"actions": torch.tensor([99])},
+        {"moments": torch.zeros(1, 0)},
+        {"moments": torch.full((1, 1), torch.nan)},
+        {"actions": torch.tensor([0, 0]), "moments": torch.zeros(2, 1)},
+    ],
 )
 def test_bad_actions_are_refused(wrong):
     scene = people.sample(1, seeded())
