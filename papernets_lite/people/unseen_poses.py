@@ -590,7 +590,14 @@ def feature_loss(
     statistics: Sequence[Tensor],
 ) -> Float[Tensor, ""]:
     """How far apart two pictures' features are, each channel in units of its deviation:
-    the mean over maps; see ``loss``."""
+    the mean over maps.
+
+    Args:
+        ours: pictures in [0, 1].
+        truth: likewise.
+        layers: see ``loss``.
+        statistics: see ``loss``.
+    """
     found = maps(layers, ours)
     wanted = maps(layers, truth)
     expect(

@@ -419,7 +419,15 @@ def wanted_maps(
     width: float,
 ) -> tuple[Tensor, Tensor]:
     """The targets of a batch: those that it holds, or else drawn as large as the
-    outputs, with midpoint maps where these have channels for them; see ``loss``."""
+    outputs, with midpoint maps where these have channels for them.
+
+    Args:
+        outputs: see ``loss``.
+        batch: see ``loss``.
+        stride: pixels per cell.
+        sigma: of the target maps, in pixels.
+        width: half-width of the target limbs, in pixels.
+    """
     if "heats" in batch:
         return batch["heats"], batch["fields"]
     heats, fields = outputs[0]
