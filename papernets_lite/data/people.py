@@ -6,9 +6,8 @@ back, and what hides what are decided by geometry. Joints and limbs come in Open
 COCO-18 order.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,18 +26,23 @@ from papernets_lite.data.canvas import (
     check_size,
 )
 from papernets_lite.ops.checks import expect
+from papernets_lite.ops.skeletons import OPENPOSE
 
-_POINTS = """nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee
-right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear""".split()
-JOINTS = tuple(name.replace("_", " ") for name in _POINTS)
-# The limbs as released, joints counted from 1.
-_PAIRS = "2-9 9-10 10-11 2-12 12-13 13-14 2-3 3-4 4-5 3-17 2-6 6-7 7-8 6-18 2-1 1-15 1-16 15-17 16-18"
-LIMBS = tuple(
-    (int(a) - 1, int(b) - 1) for a, b in (pair.split("-") for pair in _PAIRS.split())
-)
-FLIP = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
-PARTS = """background head torso right_upper_arm right_forearm left_upper_arm left_forearm
-right_thigh right_shank left_thigh left_shank""".split()
+JOINTS = OPENPOSE.joints
+_POINTS = [name.replace(" ", "_") for name in JOINTS]
+PARTS = [
+    "background",
+    "head",
+    "torso",
+    "right_upper_arm",
+    "right_forearm",
+    "left_upper_arm",
+    "left_forearm",
+    "right_thigh",
+    "right_shank",
+    "left_thigh",
+    "left_shank",
+]
 # the arms' and legs' parts, in this order, lie between this joint and the next
 _BONES = (2, 3, 5, 6, 8, 9, 11, 12)
 ACTIONS = poses.ACTIONS
@@ -90,14 +94,14 @@ _CHOICES = {
     "pattern": 2 * len(PATTERNS),
     "skin": len(_SKIN),
     "hair": len(_HAIR),
-}
-_CHOICES |= {
     "hairstyle": len(HAIRSTYLES),
     "second": len(_CLOTH) - 1,
     "trousers": len(_DARK),
     "sleeves": len(SLEEVES),
+    "legs": 4,
+    "shoes": len(_CLOTH),
+    "placket": 2,
 }
-_CHOICES |= {"legs": 4, "shoes": len(_CLOTH), "placket": 2}
 
 
 @dataclass(frozen=True)
@@ -190,23 +194,15 @@ def sample(
     valid = torch.arange(high) < count
     # Side by side, `spacing` apart, the row centred in the image; who stands in front
     # is anywhere in the row.
-    across = draws.uniform(*spacing, high).cumsum(1)
-    across = (
-        0.5
-        + across
-        - (across[:, :1] + across.gather(1, count - 1)) / 2
-        + draws.uniform(-0.06, 0.06, 1)
-    )
-    across = across.gather(
-        1, torch.where(valid, draws.uniform(0, 1, high), 2.0).argsort(1)
-    )
+    steps = draws.uniform(*spacing, high).cumsum(1)
+    centre = (steps[:, :1] + steps.gather(1, count - 1)) / 2
+    places = 0.5 + steps - centre + draws.uniform(-0.06, 0.06, 1)
+    order = torch.where(valid, draws.uniform(0, 1, high), 2.0).argsort(1)
+    across = places.gather(1, order)
     # Nearer is taller and lower: all stand on one floor, seen from 0.9 of a person's
     # height.
-    tall = (
-        torch.where(valid, draws.uniform(*height, high), torch.inf)
-        .sort(1)
-        .values.clamp(max=height[1])
-    )
+    tall = torch.where(valid, draws.uniform(*height, high), torch.inf)
+    tall = tall.sort(1).values.clamp(max=height[1])
     room = max(0.96 - 0.9 * height[1], 0.12)
     level = draws.uniform(min(0.1, room), room)  # the eye's height in the image
     ground = (level[:, None] + 0.9 * tall).clamp(max=0.99)
@@ -235,15 +231,12 @@ def _stand(
     lower foot on the ``ground``."""
     body, toes = poses.skeleton(pose)
     scale = tall[..., None, None] * torch.tensor([1.0, -1.0])
-    joints, feet = scale * body[..., :2], scale * toes[..., :2]
-    soles = torch.cat(
-        [
-            joints[..., [10, 13], 1] + 0.035 * tall[..., None],
-            feet[..., 1] + 0.02 * tall[..., None],
-        ],
-        -1,
-    )
-    where = torch.stack([across, ground - soles.amax(-1)], -1)[..., None, :]
+    joints = scale * body[..., :2]
+    feet = scale * toes[..., :2]
+    heels = joints[..., [10, 13], 1] + 0.035 * tall[..., None]
+    tips = feet[..., 1] + 0.02 * tall[..., None]
+    lowest = torch.cat([heels, tips], -1).amax(-1)
+    where = torch.stack([across, ground - lowest], -1)[..., None, :]
     facing = torch.stack([pose.look.sin(), pose.look.cos()], -1)
     return {
         "joints": where + joints,
@@ -268,7 +261,8 @@ def act(
         n t images: all frames of the first image, then of the second, ...
 
     Raises:
-        ValueError: for an action that does not exist, or no moments.
+        ValueError: for an action that does not exist, no moments or moments that are
+            not finite, or another number of either than of images.
     """
     known = all(0 <= action < len(ACTIONS) for action in actions.tolist())
     expect(
@@ -277,13 +271,18 @@ def act(
         moments.shape,
         actions,
     )
+    expect(
+        len(actions) == len(moments) == len(scene),
+        f"an action and moments for each of {len(scene)} images",
+        actions.shape,
+        moments.shape,
+    )
+    expect(moments.isfinite().all(), "finite moments", moments)
     frames = moments.shape[1]
     still = scene[torch.arange(len(scene)).repeat_interleave(frames)]
     people, tall = still.valid.shape[1], still.heights
-    doing, when = (
-        v[:, None].expand(-1, people)
-        for v in (actions.repeat_interleave(frames), moments.flatten())
-    )
+    doing = actions.repeat_interleave(frames)[:, None].expand(-1, people)
+    when = moments.flatten()[:, None].expand(-1, people)
     yaw = torch.atan2(still.facing[..., 0], still.facing[..., 1])
     pose, rise, come = poses.act(still.identity, doing, when, yaw)
     across = still.joints[:, :, [8, 11], 0].mean(-1) + tall * come
@@ -291,59 +290,307 @@ def act(
     return replace(still, **moved, weave=moved["joints"][:, 0, [2, 5, 8, 11]].mean(1))
 
 
-# What a person is made of: each piece is the convex hull of discs, written
-# anchor:radius in body heights; anchors are joints or names of `_anchors`, and @ stands
-# for right and left. A piece belongs to a group; groups are drawn from far to near, the
-# pieces of one in this order. It shows its material in some of the levels 0 to 2:
-# shade, body, highlight; and is there if all that follows holds, of the look or of what
-# `_shown` measures.
-_TABLE = """
-shadow     shadow      shadow   012 shade_right:.042 shade_left:.042
-fall       fall        hair     01  back:.062 fall:.045 hairstyle=1
-torso      torso       shirt    012 neck:.04 chest:.06 right_shoulder:.032 left_shoulder:.032 waist_r:.044 waist_l:.044
-hips       hips        trousers 01  right_hip:.054 left_hip:.054
-skirt      skirt       trousers 012 right_hip:.05 left_hip:.05 hem_right:.058 hem_left:.058 legs=2
-placket    torso       shoes    0   front_top:.009 front_low:.009 placket=1 aside<.9
-neckline   head        skin     1   neck:.03
-throat     head        skin     0   neck:.03 skull:.03
-bun        head        hair     01  bun:.032 hairstyle=2
-mane       head        hair     01  back:.076 hairstyle!=3
-curls      head        hair     01  back:.09 hairstyle=3
-ear_@      head        skin     1   @_ear:.014 hairstyle!=1 @_ear>-.03
-face       head        skin     012 brow:.062 chin:.036
-nose       head        skin     0   nose:.011 nose>-.02
-mouth      head        lips     0   lip_right:.006 lip_left:.006 facing>.05
-white_@    head        white    0   @_eye:.0165 @_eye>.012
-eye_@      head        dark     0   @_eye:.0105 @_eye>.012
-fringe     head        hair     01  fringe_right:.024 fringe_left:.024 facing>-.2
-cap        head        hair     01  back:.074 facing<=-.2
-arm_@      @_upper_arm skin     012 @_shoulder:.035 @_elbow:.028 sleeves!=2
-sleeve_@   @_upper_arm shirt    012 @_shoulder:.04 cuff_@:.036 sleeves!=0
-forearm_@  @_forearm   skin     012 @_elbow:.029 @_wrist:.02 sleeves!=2
-long_@     @_forearm   shirt    012 @_elbow:.029 @_wrist:.02 sleeves=2
-hand_@     @_forearm   skin     12  @_wrist:.023 hand_@:.02
-leg_@      @_thigh     skin     012 @_hip:.054 @_knee:.037 legs!=1
-trouser_@  @_thigh     trousers 012 @_hip:.056 knee_@:.044 legs!=2
-shoe_@     @_shank     shoes    01  heel_@:.026 toe_@:.021
-shank_@    @_shank     skin     012 @_knee:.038 @_ankle:.023 legs!=1
-calf_@     @_shank     trousers 012 @_knee:.038 @_ankle:.023 legs=1
-"""
-_BOTH = [
-    line.replace("@", side)
-    for line in _TABLE.strip().splitlines()
-    for side in ("right", "left")
+@dataclass(frozen=True)
+class _Piece:
+    """What a person is made of, piece by piece: the convex hull of discs.
+
+    In a piece's names, @ stands for right and left: it comes twice.
+    """
+
+    name: str
+    group: str  # groups are drawn from far to near, the pieces of one in this order
+    material: str
+    # of light, in which it shows its material: 0 shade, 1 body, 2 highlight
+    levels: tuple[int, ...]
+    # anchor -> radius, in body heights; anchors are joints or names of `_anchors`
+    discs: dict[str, float]
+    # It is there if all of these hold, of the look or of what `_shown` measures.
+    rules: tuple[tuple[str, str, float], ...] = field(default=())
+
+
+_TEMPLATES = [
+    _Piece(
+        "shadow",
+        group="shadow",
+        material="shadow",
+        levels=(0, 1, 2),
+        discs={"shade_right": 0.042, "shade_left": 0.042},
+    ),
+    _Piece(
+        "fall",
+        group="fall",
+        material="hair",
+        levels=(0, 1),
+        discs={"back": 0.062, "fall": 0.045},
+        rules=(("hairstyle", "=", 1.0),),
+    ),
+    _Piece(
+        "torso",
+        group="torso",
+        material="shirt",
+        levels=(0, 1, 2),
+        discs={
+            "neck": 0.04,
+            "chest": 0.06,
+            "right_shoulder": 0.032,
+            "left_shoulder": 0.032,
+            "waist_r": 0.044,
+            "waist_l": 0.044,
+        },
+    ),
+    _Piece(
+        "hips",
+        group="hips",
+        material="trousers",
+        levels=(0, 1),
+        discs={"right_hip": 0.054, "left_hip": 0.054},
+    ),
+    _Piece(
+        "skirt",
+        group="skirt",
+        material="trousers",
+        levels=(0, 1, 2),
+        discs={
+            "right_hip": 0.05,
+            "left_hip": 0.05,
+            "hem_right": 0.058,
+            "hem_left": 0.058,
+        },
+        rules=(("legs", "=", 2.0),),
+    ),
+    _Piece(
+        "placket",
+        group="torso",
+        material="shoes",
+        levels=(0,),
+        discs={"front_top": 0.009, "front_low": 0.009},
+        rules=(("placket", "=", 1.0), ("aside", "<", 0.9)),
+    ),
+    _Piece(
+        "neckline",
+        group="head",
+        material="skin",
+        levels=(1,),
+        discs={"neck": 0.03},
+    ),
+    _Piece(
+        "throat",
+        group="head",
+        material="skin",
+        levels=(0,),
+        discs={"neck": 0.03, "skull": 0.03},
+    ),
+    _Piece(
+        "bun",
+        group="head",
+        material="hair",
+        levels=(0, 1),
+        discs={"bun": 0.032},
+        rules=(("hairstyle", "=", 2.0),),
+    ),
+    _Piece(
+        "mane",
+        group="head",
+        material="hair",
+        levels=(0, 1),
+        discs={"back": 0.076},
+        rules=(("hairstyle", "!=", 3.0),),
+    ),
+    _Piece(
+        "curls",
+        group="head",
+        material="hair",
+        levels=(0, 1),
+        discs={"back": 0.09},
+        rules=(("hairstyle", "=", 3.0),),
+    ),
+    _Piece(
+        "ear_@",
+        group="head",
+        material="skin",
+        levels=(1,),
+        discs={"@_ear": 0.014},
+        rules=(("hairstyle", "!=", 1.0), ("@_ear", ">", -0.03)),
+    ),
+    _Piece(
+        "face",
+        group="head",
+        material="skin",
+        levels=(0, 1, 2),
+        discs={"brow": 0.062, "chin": 0.036},
+    ),
+    _Piece(
+        "nose",
+        group="head",
+        material="skin",
+        levels=(0,),
+        discs={"nose": 0.011},
+        rules=(("nose", ">", -0.02),),
+    ),
+    _Piece(
+        "mouth",
+        group="head",
+        material="lips",
+        levels=(0,),
+        discs={"lip_right": 0.006, "lip_left": 0.006},
+        rules=(("facing", ">", 0.05),),
+    ),
+    _Piece(
+        "white_@",
+        group="head",
+        material="white",
+        levels=(0,),
+        discs={"@_eye": 0.0165},
+        rules=(("@_eye", ">", 0.012),),
+    ),
+    _Piece(
+        "eye_@",
+        group="head",
+        material="dark",
+        levels=(0,),
+        discs={"@_eye": 0.0105},
+        rules=(("@_eye", ">", 0.012),),
+    ),
+    _Piece(
+        "fringe",
+        group="head",
+        material="hair",
+        levels=(0, 1),
+        discs={"fringe_right": 0.024, "fringe_left": 0.024},
+        rules=(("facing", ">", -0.2),),
+    ),
+    _Piece(
+        "cap",
+        group="head",
+        material="hair",
+        levels=(0, 1),
+        discs={"back": 0.074},
+        rules=(("facing", "<=", -0.2),),
+    ),
+    _Piece(
+        "arm_@",
+        group="@_upper_arm",
+        material="skin",
+        levels=(0, 1, 2),
+        discs={"@_shoulder": 0.035, "@_elbow": 0.028},
+        rules=(("sleeves", "!=", 2.0),),
+    ),
+    _Piece(
+        "sleeve_@",
+        group="@_upper_arm",
+        material="shirt",
+        levels=(0, 1, 2),
+        discs={"@_shoulder": 0.04, "cuff_@": 0.036},
+        rules=(("sleeves", "!=", 0.0),),
+    ),
+    _Piece(
+        "forearm_@",
+        group="@_forearm",
+        material="skin",
+        levels=(0, 1, 2),
+        discs={"@_elbow": 0.029, "@_wrist": 0.02},
+        rules=(("sleeves", "!=", 2.0),),
+    ),
+    _Piece(
+        "long_@",
+        group="@_forearm",
+        material="shirt",
+        levels=(0, 1, 2),
+        discs={"@_elbow": 0.029, "@_wrist": 0.02},
+        rules=(("sleeves", "=", 2.0),),
+    ),
+    _Piece(
+        "hand_@",
+        group="@_forearm",
+        material="skin",
+        levels=(1, 2),
+        discs={"@_wrist": 0.023, "hand_@": 0.02},
+    ),
+    _Piece(
+        "leg_@",
+        group="@_thigh",
+        material="skin",
+        levels=(0, 1, 2),
+        discs={"@_hip": 0.054, "@_knee": 0.037},
+        rules=(("legs", "!=", 1.0),),
+    ),
+    _Piece(
+        "trouser_@",
+        group="@_thigh",
+        material="trousers",
+        levels=(0, 1, 2),
+        discs={"@_hip": 0.056, "knee_@": 0.044},
+        rules=(("legs", "!=", 2.0),),
+    ),
+    _Piece(
+        "shoe_@",
+        group="@_shank",
+        material="shoes",
+        levels=(0, 1),
+        discs={"heel_@": 0.026, "toe_@": 0.021},
+    ),
+    _Piece(
+        "shank_@",
+        group="@_shank",
+        material="skin",
+        levels=(0, 1, 2),
+        discs={"@_knee": 0.038, "@_ankle": 0.023},
+        rules=(("legs", "!=", 1.0),),
+    ),
+    _Piece(
+        "calf_@",
+        group="@_shank",
+        material="trousers",
+        levels=(0, 1, 2),
+        discs={"@_knee": 0.038, "@_ankle": 0.023},
+        rules=(("legs", "=", 1.0),),
+    ),
 ]
-_ROWS = [row.split() for row in dict.fromkeys(_BOTH)]  # what has no side comes once
-_NAMES = [row[0] for row in _ROWS]
+
+
+def _on(side: str, piece: _Piece) -> _Piece:
+    """The piece on one side of the body."""
+    discs = {}
+    for anchor, radius in piece.discs.items():
+        discs[anchor.replace("@", side)] = radius
+    rules = []
+    for name, sign, bound in piece.rules:
+        rules.append((name.replace("@", side), sign, bound))
+    return replace(
+        piece,
+        name=piece.name.replace("@", side),
+        group=piece.group.replace("@", side),
+        discs=discs,
+        rules=tuple(rules),
+    )
+
+
+def _both_sides() -> list[_Piece]:
+    """All pieces: those with sides come twice, the others once."""
+    pieces = []
+    for piece in _TEMPLATES:
+        sided = "@" in piece.name
+        pieces += [_on("right", piece), _on("left", piece)] if sided else [piece]
+    return pieces
+
+
+_PIECES = _both_sides()
+_NAMES = [piece.name for piece in _PIECES]
 _GROUPS = ["shadow", "fall", "hips", "skirt", *PARTS[1:]]
-_GROUP = np.array([_GROUPS.index(row[1]) for row in _ROWS])
+_GROUP = np.array([_GROUPS.index(piece.group) for piece in _PIECES])
 # a fall of hair is head, hips and skirt are torso
 _PART = np.array([0, 1, 2, 2, *range(1, len(PARTS))])[_GROUP]
-_DISCS = [[word.split(":") for word in row if ":" in word] for row in _ROWS]
-_WIDE = np.array([len(discs) > 2 for discs in _DISCS])
-# repeated discs do not change a hull
-_DISCS = [(discs + 5 * discs[:1])[:6] for discs in _DISCS]
-_RADII = np.array([[radius for _, radius in discs] for discs in _DISCS], np.float32)
+_WIDE = np.array([len(piece.discs) > 2 for piece in _PIECES])
+_MOST = 6  # discs in a piece
+
+
+def _filled(values: Sequence) -> list:
+    """As many as the largest piece has; repeated discs do not change a hull."""
+    first, *_ = values
+    return [*values, *[first] * (_MOST - len(values))]
+
+
+_RADII = np.array([_filled([*piece.discs.values()]) for piece in _PIECES], np.float32)
 _SIGNS = {
     "=": np.equal,
     "!=": np.not_equal,
@@ -351,22 +598,22 @@ _SIGNS = {
     "<=": np.less_equal,
     ">": np.greater,
 }
-_RULES = [
-    (k, *rule)
-    for k, row in enumerate(_ROWS)
-    for rule in re.findall(r"(\w+)([=!<>]+)(\S+)", " ".join(row))
-]
-# A piece at a level: the piece, how many levels lie under this one, the level.
-_LAYERS = np.array(
-    [
-        (k, step, int(level))
-        for k, row in enumerate(_ROWS)
-        for step, level in enumerate(row[3])
-    ]
-)
+
+
+def _levels() -> Int[np.ndarray, "layers 3"]:
+    """A piece at a level: the piece, how many levels lie under this one, the level."""
+    layers = []
+    for number, piece in enumerate(_PIECES):
+        for step, level in enumerate(piece.levels):
+            layers.append((number, step, level))
+    return np.array(layers)
+
+
+_LAYERS = _levels()
 # Step from the lowest level -> how much of a piece is covered, and how far it leans to
 # the light, in radii.
-_COVER, _LEAN = np.array([(1.0, 0.8, 0.42), (0.0, 0.14, 0.36)], np.float32)
+_COVER = np.array([1.0, 0.8, 0.42], np.float32)
+_LEAN = np.array([0.0, 0.14, 0.36], np.float32)
 # Inks: 1-3 shadows, 4-12 things on the floor, then 16 for each person, these:
 _INKS = {
     "skin": 0,
@@ -378,7 +625,8 @@ _INKS = {
     "white": 14,
     "lips": 15,
 }
-_INK = np.array([(_INKS | {"shadow": 1})[row[2]] for row in _ROWS])
+_FIRST_INK = _INKS | {"shadow": 1}
+_INK = np.array([_FIRST_INK[piece.material] for piece in _PIECES])
 
 
 def _anchors(
@@ -386,63 +634,86 @@ def _anchors(
 ) -> dict[str, np.ndarray]:
     """Named points of each person, (n, p, 2) in pixels: the joints, and what hangs on
     them."""
-    at = dict(
-        zip(_POINTS, (scene.joints * size).numpy().transpose(2, 0, 1, 3), strict=True)
-    )
+    joints = (scene.joints * size).numpy().transpose(2, 0, 1, 3)
+    at = dict(zip(_POINTS, joints, strict=True))
     unit = (scene.heights * size).numpy()
-    right, towards = scene.facing.numpy().transpose(2, 0, 1)
-    skull = (at["right_ear"] + at["left_ear"]) / 2
+    at |= _head(scene, at, unit)
     spine = (at["right_hip"] + at["left_hip"]) / 2 - at["neck"]
     front = np.stack([0.05 * unit * _bust(scene), 0 * unit], -1)
+    at["chest"] = at["neck"] + 0.32 * spine
+    at["front_top"] = at["neck"] + 0.1 * spine + front
+    at["front_low"] = at["neck"] + 0.9 * spine + front
+    return at | _limbs(at, look) | _feet(scene, size, at, unit)
 
-    def head(left: float, up: float, front: float) -> np.ndarray:
-        return skull + np.stack(
-            [(left * towards + front * right) * unit, -up * unit], -1
-        )
+
+def _head(
+    scene: Scene, at: dict[str, np.ndarray], unit: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Points about the middle of the ears."""
+    right, towards = scene.facing.numpy().transpose(2, 0, 1)
+    skull = (at["right_ear"] + at["left_ear"]) / 2
+
+    def point(left: float, up: float, front: float) -> np.ndarray:
+        across = left * towards + front * right
+        return skull + np.stack([across * unit, -up * unit], -1)
+
+    return {
+        "skull": skull,
+        "brow": point(0.0, 0.014, 0.004),
+        "chin": point(0.0, -0.042, 0.02),
+        "back": point(0.0, 0.022, -0.016),
+        "fall": point(0.0, -0.12, -0.045),
+        "bun": point(0.0, 0.08, -0.05),
+        "fringe_right": point(-0.034, 0.05, 0.03),
+        "fringe_left": point(0.034, 0.05, 0.03),
+        "lip_right": point(-0.017, -0.042, 0.058),
+        "lip_left": point(0.017, -0.042, 0.058),
+    }
+
+
+# How far down the arm sleeves reach, and legs' clothes down the thigh.
+_SLEEVE_ENDS = np.array([0.0, 0.62, 1.0])
+_LEG_ENDS = np.array([0.82, 1.0, 0.8])
+
+
+def _limbs(
+    at: dict[str, np.ndarray], look: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Points on arms and legs, or beyond their ends."""
 
     def along(a: str, b: str, share: float | np.ndarray) -> np.ndarray:
         return at[a] + (at[b] - at[a]) * np.asarray(share)[..., None]
 
-    at |= {
-        "skull": skull,
-        "brow": head(0.0, 0.014, 0.004),
-        "chin": head(0.0, -0.042, 0.02),
-    }
-    at |= {
-        "back": head(0.0, 0.022, -0.016),
-        "fall": head(0.0, -0.12, -0.045),
-        "bun": head(0.0, 0.08, -0.05),
-    }
-    at |= {"chest": at["neck"] + 0.32 * spine}
-    at |= {
-        "front_top": at["neck"] + 0.1 * spine + front,
-        "front_low": at["neck"] + 0.9 * spine + front,
-    }
+    points = {}
+    for side in ("right", "left"):
+        shoulder, elbow, wrist = (f"{side}_{j}" for j in ("shoulder", "elbow", "wrist"))
+        hip, knee = f"{side}_hip", f"{side}_knee"
+        points[f"waist_{side[0]}"] = along(hip, shoulder, 0.16)
+        points[f"cuff_{side}"] = along(shoulder, elbow, _SLEEVE_ENDS[look["sleeves"]])
+        points[f"hand_{side}"] = along(elbow, wrist, 1.28)
+        points[f"knee_{side}"] = along(hip, knee, _LEG_ENDS[look["legs"]])
+        points[f"hem_{side}"] = along(hip, knee, 0.7)
+    return points
+
+
+def _feet(
+    scene: Scene, size: int, at: dict[str, np.ndarray], unit: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Toes and heels, and the ends of the shadow on the ground."""
     toes = (scene.feet * size).numpy()
-    reach = 0.09 * unit + np.abs(toes[:, :, 0, 0] - toes[:, :, 1, 0]) / 2
+    ground = scene.ground.numpy() * size
+    apart = np.abs(toes[:, :, 0, 0] - toes[:, :, 1, 0])
+    reach = 0.09 * unit + apart / 2
     middle = toes[..., 0].mean(-1) - 0.05 * scene.light.numpy()[:, None] * unit
-    for k, (side, sign) in enumerate((("right", -1.0), ("left", 1.0))):
-        at[f"fringe_{side}"] = head(sign * 0.034, 0.05, 0.03)
-        at[f"lip_{side}"] = head(sign * 0.017, -0.042, 0.058)
-        at[f"waist_{side[0]}"] = along(f"{side}_hip", f"{side}_shoulder", 0.16)
-        at[f"cuff_{side}"] = along(
-            f"{side}_shoulder",
-            f"{side}_elbow",
-            np.array([0.0, 0.62, 1.0])[look["sleeves"]],
-        )
-        at[f"hand_{side}"] = along(f"{side}_elbow", f"{side}_wrist", 1.28)
-        at[f"knee_{side}"] = along(
-            f"{side}_hip", f"{side}_knee", np.array([0.82, 1.0, 0.8])[look["legs"]]
-        )
-        at[f"hem_{side}"] = along(f"{side}_hip", f"{side}_knee", 0.7)
-        at[f"toe_{side}"] = toes[:, :, k]
-        at[f"heel_{side}"] = at[f"{side}_ankle"] + np.stack(
-            [0 * unit, 0.014 * unit], -1
-        )
-        at[f"shade_{side}"] = np.stack(
-            [middle + sign * reach, scene.ground.numpy() * size], -1
-        )
-    return at
+    heel = np.stack([0 * unit, 0.014 * unit], -1)
+    return {
+        "toe_right": toes[:, :, 0],
+        "toe_left": toes[:, :, 1],
+        "heel_right": at["right_ankle"] + heel,
+        "heel_left": at["left_ankle"] + heel,
+        "shade_right": np.stack([middle - reach, ground], -1),
+        "shade_left": np.stack([middle + reach, ground], -1),
+    }
 
 
 def _bust(scene: Scene) -> np.ndarray:
@@ -461,12 +732,12 @@ def _shown(scene: Scene, look: dict[str, np.ndarray]) -> Bool[np.ndarray, "n p p
     before = depth - (depth[..., 16:17] + depth[..., 17:]) / 2
     known = look | dict(zip(_POINTS, before.transpose(2, 0, 1), strict=True))
     known["facing"] = scene.facing[..., 1].numpy()
-    known["aside"] = np.where(
-        across[..., 5] > across[..., 2], np.abs(_bust(scene)), np.inf
-    )
-    shown = np.repeat(scene.valid.numpy()[..., None], len(_ROWS), -1)
-    for piece, name, sign, bound in _RULES:
-        shown[..., piece] &= _SIGNS[sign](known[name], float(bound))
+    turned = across[..., 5] > across[..., 2]
+    known["aside"] = np.where(turned, np.abs(_bust(scene)), np.inf)
+    shown = np.repeat(scene.valid.numpy()[..., None], len(_PIECES), -1)
+    for number, piece in enumerate(_PIECES):
+        for name, sign, bound in piece.rules:
+            shown[..., number] &= _SIGNS[sign](known[name], bound)
     return shown
 
 
@@ -502,103 +773,112 @@ def _pieces(
         shadows and each of its people begin in them, (n, 1 + p + 1): the last column is
         where the image's people end.
     """
-    layers = (
-        _LAYERS if lit else _LAYERS[(_LAYERS[:, 1] == 0) & (_GROUP[_LAYERS[:, 0]] > 0)]
-    )
+    layers = _LAYERS
+    if not lit:
+        lowest = layers[:, 1] == 0
+        shadows = _GROUP[layers[:, 0]] == 0
+        layers = layers[lowest & ~shadows]
     look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
     at = _anchors(scene, size, look)
-    points, names = np.stack(list(at.values()), 2).astype(np.float32), list(at)
-    discs = np.array([[names.index(name) for name, _ in row] for row in _DISCS])
+    names = list(at)
+    points = np.stack(list(at.values()), 2).astype(np.float32)
+    discs = np.array(
+        [_filled([names.index(name) for name in piece.discs]) for piece in _PIECES]
+    )
 
     # One key sorts it all: the image, its shadows or person, then the group's depth,
     # then the place in the table.
     n, people = scene.valid.shape
-    shown, group = _shown(scene, look)[..., layers[:, 0]], _GROUP[layers[:, 0]]
+    shown = _shown(scene, look)[..., layers[:, 0]]
+    group = _GROUP[layers[:, 0]]
     rank = _nearness(scene).argsort(-1, kind="stable").argsort(-1)[..., group]
     owner = np.where(group == 0, 0, 1 + np.arange(people)[:, None])
-    actor = owner + (people + 1) * np.arange(n)[:, None, None]
-    key = ((actor * len(_GROUPS) + rank) * len(layers) + np.arange(len(layers)))[shown]
-    image, person, layer = (axis[key.argsort()] for axis in shown.nonzero())
+    first = (people + 1) * np.arange(n)
+    actor = owner + first[:, None, None]
+    place = (actor * len(_GROUPS) + rank) * len(layers) + np.arange(len(layers))
+    order = place[shown].argsort()
+    image, person, layer = (axis[order] for axis in shown.nonzero())
     counts = np.bincount(actor[shown], minlength=n * (people + 1)).cumsum()
-    starts = np.append(0, counts)[
-        (people + 1) * np.arange(n)[:, None] + np.arange(people + 2)
-    ]
+    bounds = np.append(0, counts)
+    starts = bounds[first[:, None] + np.arange(people + 2)]
 
     piece, step, level = layers[layer].T
     build = np.where(_PART[piece] > 1, look["build"][image, person], 1.0)
     unit = ((scene.heights * size).numpy()[image, person] * build).astype(np.float32)
     light = _light(scene)[image] * _LEAN[step, None]
     corners = np.empty((len(piece), canvas.CORNERS, 2), np.float32)
-    for some, most in ((_WIDE[piece], 6), (~_WIDE[piece], 2)):
+    wide = _WIDE[piece]
+    for some, most in ((wide, _MOST), (~wide, 2)):
+        own = discs[piece[some], :most]
         radii = _RADII[piece[some], :most] * unit[some, None]
-        centres = points[
-            image[some, None], person[some, None], discs[piece[some], :most]
-        ]
+        centres = points[image[some, None], person[some, None], own]
         centres += light[some, None] * radii[..., None]
         corners[some] = canvas.hulls(centres, radii * _COVER[step[some], None])
-    inks = 16 * owner[person, layer] + _INK[piece] + level if lit else _PART[piece]
+    inks = _PART[piece]
+    if lit:
+        inks = 16 * owner[person, layer] + _INK[piece] + level
     return canvas.fixed(corners), inks.tolist(), starts
 
 
 def _light(scene: Scene) -> Float[np.ndarray, "n 2"]:
     """Towards the light, in the image: from above, left or right."""
-    return np.stack([0.8 * scene.light.numpy(), np.full(len(scene), -0.7)], -1).astype(
-        np.float32
-    )
+    left = 0.8 * scene.light.numpy()
+    up = np.full(len(scene), -0.7)
+    return np.stack([left, up], -1).astype(np.float32)
 
 
 def _things(scene: Scene, size: int) -> Int[np.ndarray, "n 9 corners 2"]:
     """Boxes and cushions on the floor, each in three lights; fixed point."""
     x, y, wide, tall, hue = scene.clutter.numpy().transpose(2, 0, 1)
-    wide, tall = 0.03 + 0.09 * wide, 0.04 + 0.16 * tall
+    wide = 0.03 + 0.09 * wide
+    tall = 0.04 + 0.16 * tall
     foot = scene.horizon.numpy()[:, None] + 0.1 * y
-    centres = np.stack(
-        [
-            np.stack([x + a * wide, foot - b * tall], -1)
-            for a in (-1, 1)
-            for b in (0.1, 1)
-        ],
-        2,
-    )
+    points = []
+    for a in (-1, 1):
+        for b in (0.1, 1):
+            points.append(np.stack([x + a * wide, foot - b * tall], -1))
+    centres = np.stack(points, 2)
+    round_off = np.minimum(wide, tall) * (0.15 + 0.8 * (7 * hue % 1))
     # (n, 3, 1, 4)
-    radii = np.repeat(
-        (np.minimum(wide, tall) * (0.15 + 0.8 * (7 * hue % 1)))[..., None, None], 4, -1
-    )
-    centres = (
-        centres[:, :, None]
-        + _light(scene)[:, None, None, None] * (radii * _LEAN[:, None])[..., None]
-    )
+    radii = np.repeat(round_off[..., None, None], 4, -1)
+    lean = (radii * _LEAN[:, None])[..., None]
+    centres = centres[:, :, None] + _light(scene)[:, None, None, None] * lean
     corners = canvas.hulls(size * centres, size * radii * _COVER[:, None])
     return canvas.fixed(corners).reshape(len(scene), 9, canvas.CORNERS, 2)
+
+
+_PALETTES = {
+    "skin": _SKIN,
+    "hair": _HAIR,
+    "shirt": _CLOTH,
+    "trousers": _DARK,
+    "shoes": _CLOTH,
+}
 
 
 def _tables(scene: Scene) -> np.ndarray:
     """The inks' colours in each image."""
     n, people = scene.valid.shape
     look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
-    colours, pattern = (
-        np.zeros((n, people + 1, 16, 3), np.float32),
-        np.zeros((n, people + 1, 16), int),
-    )
+    colours = np.zeros((n, people + 1, 16, 3), np.float32)
+    pattern = np.zeros((n, people + 1, 16), int)
     alpha = np.array([0, 0.16, 0.3, 0.42] + (12 + 16 * people) * [1])
-    things = 0.75 * _CLOTH[(scene.clutter[..., 4].numpy() * len(_CLOTH)).astype(int)]
+    hues = (scene.clutter[..., 4].numpy() * len(_CLOTH)).astype(int)
+    things = 0.75 * _CLOTH[hues]
     colours[:, 0, 4:13] = (things[:, :, None] * LIGHT).reshape(n, 9, 3)
     own = colours[:, 1:]
-    for name, palette in (
-        ("skin", _SKIN),
-        ("hair", _HAIR),
-        ("shirt", _CLOTH),
-        ("trousers", _DARK),
-        ("shoes", _CLOTH),
-    ):
-        first, lights = _INKS[name], LIGHT[: 2 if name in ("hair", "shoes") else 3]
-        own[:, :, first : first + len(lights)] = (
-            palette[look[name]][:, :, None] * lights
-        )
-    own[:, :, 13:] = (38, 32, 36), (246, 244, 240), (166, 74, 74)
+    for name, palette in _PALETTES.items():
+        lights = LIGHT[:2] if name in ("hair", "shoes") else LIGHT
+        first = _INKS[name]
+        last = first + len(lights)
+        own[:, :, first:last] = palette[look[name]][:, :, None] * lights
+    own[:, :, _INKS["dark"]] = (38, 32, 36)
+    own[:, :, _INKS["white"]] = (246, 244, 240)
+    own[:, :, _INKS["lips"]] = (166, 74, 74)
+    shirt = slice(_INKS["shirt"], _INKS["shirt"] + len(LIGHT))
     second = colours.copy()
-    second[:, 1:, 5:8] = _CLOTH[look["second"]][:, :, None] * LIGHT
-    pattern[:, 1:, 5:8] = look["pattern"][..., None]
+    second[:, 1:, shirt] = _CLOTH[look["second"]][:, :, None] * LIGHT
+    pattern[:, 1:, shirt] = look["pattern"][..., None]
     return canvas.inkwell(
         colours.reshape(n, -1, 3),
         second.reshape(n, -1, 3),
@@ -614,25 +894,20 @@ def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
 
 
 def _draw(scene: Scene, out: Float[np.ndarray, "n 3 size size"]) -> None:
-    size, domain = out.shape[-1], scene.domain
+    size = out.shape[-1]
+    domain = scene.domain
     corners, inks, starts = _pieces(scene, size, lit=True)
-    things, tables, weave = (
-        _things(scene, size),
-        _tables(scene),
-        (scene.weave * size).tolist(),
-    )
+    things = _things(scene, size)
+    tables = _tables(scene)
+    weave = (scene.weave * size).tolist()
     paint = np.empty((len(scene), size, size, 4), np.uint8)
     for i, (first, *_, end) in enumerate(starts.tolist()):
         drawn = canvas.stamp(canvas.blank(size), things[i], list(range(4, 13)))
-        paint[i] = canvas.colour(
-            canvas.stamp(drawn, corners[first:end], inks[first:end]),
-            tables[i],
-            weave[i],
-        )
+        drawn = canvas.stamp(drawn, corners[first:end], inks[first:end])
+        paint[i] = canvas.colour(drawn, tables[i], weave[i])
     camera = Camera(_GAIN[domain], _CONTRAST[domain], _NOISE[domain], scene.grain)
-    canvas.photograph(
-        paint, photos.stages(scene.backgrounds, scene.horizon, size), camera, out
-    )
+    background = photos.stages(scene.backgrounds, scene.horizon, size)
+    canvas.photograph(paint, background, camera, out)
 
 
 # The joints on each part; a joint is seen where these parts of its own person are on
@@ -661,35 +936,45 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
     corners, parts, starts = _pieces(scene, size, lit=False)
     for i, p in np.ndindex(n, people):
         own = slice(*starts[i, p + 1 : p + 3])
-        layers[i, p] = canvas.at_centres(
-            canvas.stamp(canvas.blank(size), corners[own], parts[own])
-        )
+        drawn = canvas.stamp(canvas.blank(size), corners[own], parts[own])
+        layers[i, p] = canvas.at_centres(drawn)
     top, owner, boxes, areas = map(torch.from_numpy, canvas.compose(layers))
-    keypoints, persons = scene.joints * size, torch.arange(1, people + 1)
-    in_frame = ((keypoints >= 0) & (keypoints < size)).all(-1) & scene.valid[..., None]
+    persons = torch.arange(1, people + 1)
+    keypoints = scene.joints * size
+    inside = ((keypoints >= 0) & (keypoints < size)).all(-1)
+    in_frame = inside & scene.valid[..., None]
     column, row = keypoints.floor().long().clamp(0, size - 1).unbind(-1)
     image = torch.arange(n)[:, None, None]
     part = top[image, row, column].long()
     on_top = owner[image, row, column] == persons[:, None]
-    visible = (
-        in_frame & on_top & _LIES_ON[torch.arange(18), part] & _turned(scene, part)
-    )
-    seen = owner[:, None] == persons.to(torch.uint8)[:, None, None]
-    joints = {
+    on_own_part = _LIES_ON[torch.arange(len(JOINTS)), part]
+    visible = in_frame & on_top & on_own_part & _turned(scene, part)
+    return {
         "keypoints": keypoints,
         "visible": visible,
         "in_frame": in_frame,
         "valid": scene.valid,
-    }
-    masks = {
-        "person_masks": seen,
+        "person_masks": owner[:, None] == persons.to(torch.uint8)[:, None, None],
         "amodal_masks": torch.from_numpy(layers > 0),
         "part_labels": top.long(),
+        "boxes": boxes,
+        "areas": areas,
+        "depth_order": persons.expand(n, people),
+        "identity": scene.identity,
+        "domain": scene.domain,
     }
-    figures = {"boxes": boxes, "areas": areas, "depth_order": persons.expand(n, people)}
-    return (
-        joints | masks | figures | {"identity": scene.identity, "domain": scene.domain}
-    )
+
+
+# The face's joints, and the pieces that must be turned to the camera for them.
+_FACE = {
+    "nose": "nose",
+    "right eye": "eye_right",
+    "left eye": "eye_left",
+    "right ear": "ear_right",
+    "left ear": "ear_left",
+}
+# Each joint of the torso's corners, the other of the pair, and how far they are apart.
+_CORNERS = ((2, 5, 0.216), (5, 2, 0.216), (8, 11, 0.116), (11, 8, 0.116))
 
 
 def _turned(scene: Scene, part: Int[Tensor, "n p 18"]) -> Bool[Tensor, "n p 18"]:
@@ -697,20 +982,9 @@ def _turned(scene: Scene, part: Int[Tensor, "n p 18"]) -> Bool[Tensor, "n p 18"]
     look = {name: values.numpy() for name, values in appearance(scene.identity).items()}
     shown = torch.from_numpy(_shown(scene, look))
     seen = torch.ones(part.shape, dtype=torch.bool)
-    for joint, piece in (
-        (0, "nose"),
-        (14, "eye_right"),
-        (15, "eye_left"),
-        (16, "ear_right"),
-        (17, "ear_left"),
-    ):
-        seen[..., joint] = shown[..., _NAMES.index(piece)]
-    for joint, other, width in (
-        (2, 5, 0.216),
-        (5, 2, 0.216),
-        (8, 11, 0.116),
-        (11, 8, 0.116),
-    ):
+    for name, piece in _FACE.items():
+        seen[..., JOINTS.index(name)] = shown[..., _NAMES.index(piece)]
+    for joint, other, width in _CORNERS:
         behind = scene.depths[..., other] - scene.depths[..., joint] > 0.9 * width
         seen[..., joint] = ~(behind & (part[..., joint] == PARTS.index("torso")))
     return seen

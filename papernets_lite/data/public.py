@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from papernets_lite.ops.checks import expect
+from papernets_lite.ops.skeletons import COCO
 
 SHIPPED = ("mnist5k", "digits8", "photos")
 COCO = "http://images.cocodataset.org"
@@ -290,12 +291,15 @@ def _coco(
         "valid": valid,
     }
     if any("keypoints" in t for t in every):
-        points = padded([t.get("keypoints", [0] * 51) for t in every], 51).unflatten(
-            -1, (17, 3)
-        )
+        nothing = [0] * 3 * len(COCO)
+        triples = padded([t.get("keypoints", nothing) for t in every], len(nothing))
+        points = triples.unflatten(-1, (len(COCO), 3))
+        areas = padded([[t.get("area", 0.0)] for t in every], 1)[..., 0]
         found |= {
             "keypoints": points[..., :2] * scale[..., None],
+            "labelled": points[..., 2] > 0,
             "visible": points[..., 2] == 2,
+            "areas": areas * scale[..., 0] ** 2,
         }
     return found
 
@@ -376,8 +380,9 @@ def load(
         ``images`` (n, c, h, w) in [0, 1] and ``labels`` (n,) from 0. VOC: ``labels``
         (n, h, w). CelebA: ``attributes`` (n, 40), ``landmarks`` (n, 5, 2) in pixels,
         ``identity``. COCO: ``boxes`` (n, m, 4), ``labels`` (n, m), ``crowd``, ``valid``
-        and, for people, ``keypoints`` (n, m, 17, 2), ``visible``. ``photos``: a picture
-        (3, h, w) per name.
+        and, for people, ``keypoints`` (n, m, 17, 2) in the order of
+        ``ops.skeletons.COCO``, ``labelled`` (n, m, 17), of these the ``visible``, and
+        ``areas`` (n, m) in pixels. ``photos``: a picture (3, h, w) per name.
 
         COCO's labels count from 0 without gaps, in the order of the file's category ids
         (80 of 1 to 90; ``category_names`` lists them). A ``crowd`` box goes around many

@@ -5,46 +5,41 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from papernets_lite.metrics.coco import evaluate, summary
 from papernets_lite.ops.checks import expect
+from papernets_lite.ops.heatmaps import check_present, floating
+from papernets_lite.ops.skeletons import OPENPOSE
 
-# COCO's per-joint tolerances, in OpenPose's order; COCO has no neck, which gets the
-# shoulders'.
-SIGMAS = (
-    *(
-        0.026,
-        0.079,
-        0.079,
-        0.072,
-        0.062,
-        0.079,
-        0.072,
-        0.062,
-        0.107,
-        0.087,
-        0.089,
-        0.107,
-        0.087,
-        0.089,
-    ),
-    *(0.025, 0.025, 0.035, 0.035),
-)
+# COCO's per-joint tolerances, in OpenPose's order
+SIGMAS = OPENPOSE.tolerances
 
 
-def torso_lengths(keypoints: Float[Tensor, "*b k 2"]) -> Float[Tensor, "*b"]:
-    """Neck to the middle of the hips, in pixels: the scale of ``pck``."""
-    return (keypoints[..., 1, :] - keypoints[..., [8, 11], :].mean(-2)).norm(dim=-1)
+def torso_lengths(keypoints: Real[Tensor, "*b k 2"]) -> Float[Tensor, "*b"]:
+    """Neck to the middle of the hips, in pixels: the scale of ``pck``.
+
+    Args:
+        keypoints: (x, y) of OpenPose's 18 joints.
+
+    Raises:
+        ValueError: for another number of joints.
+    """
+    wanted = (len(OPENPOSE), 2)
+    came = keypoints.shape
+    expect(came[-2:] == wanted, f"OpenPose's joints (..., {len(OPENPOSE)}, 2)", came)
+    keypoints = floating(keypoints)
+    hips = keypoints[..., [8, 11], :].mean(-2)
+    return (keypoints[..., 1, :] - hips).norm(dim=-1)
 
 
 def pck(
-    found: Sequence[tuple[Int[Tensor, " _"], Float[Tensor, "_ 2"]]],
-    keypoints: Float[Tensor, "b p k 2"],
+    found: Sequence[tuple[Int[Tensor, " _"], Real[Tensor, "_ 2"]]],
+    keypoints: Real[Tensor, "b p k 2"],
     visible: Bool[Tensor, "b p k"],
-    scales: Float[Tensor, "b p"],
+    scales: Real[Tensor, "b p"],
     *,
     share: float = 0.5,
 ) -> tuple[float, float]:
@@ -56,8 +51,8 @@ def pck(
 
     Args:
         found: per image, which joint each detection is and where, in pixels.
-        keypoints: the truth.
-        visible: which of it counts.
+        keypoints: the truth, (x, y) in pixels.
+        visible: which of it counts; the others may hold anything.
         scales: per person, in pixels, such as ``torso_lengths``.
         share: of the scale that is tolerated.
 
@@ -66,27 +61,48 @@ def pck(
         that serve one.
 
     Raises:
-        ValueError: for another number of images, or when no keypoint is visible.
+        ValueError: for another number of images, when no keypoint is visible, or where
+            a visible keypoint, its person's scale or a detection is not finite.
     """
+    check_present(keypoints, visible)
     images, wanted = len(keypoints), int(visible.sum())
     came = f"got {len(found)} and {wanted} keypoints"
     expect(
         len(found) == images and wanted,
         f"detections for {images} images with visible keypoints, {came}",
     )
+    check_scales("scales", scales, visible.any(-1))
     correct = 0
-    for (kinds, where), truth, seen, scale in zip(
-        found, keypoints, visible, scales, strict=True
-    ):
+    detections = 0
+    people = zip(found, floating(keypoints), visible, scales, strict=True)
+    for (kinds, where), truth, seen, scale in people:
+        expect(len(kinds) == len(where), f"{len(kinds)} positions", len(where))
+        expect(where.isfinite().all(), "finite detections, got some that are not")
+        detections += len(kinds)
         for joint in range(keypoints.shape[2]):
             there = seen[:, joint]
-            near = (
-                torch.cdist(truth[there, joint], where[kinds == joint])
-                <= share * scale[there, None]
+            apart = torch.cdist(
+                truth[there, joint], floating(where[kinds == joint]).to(truth.dtype)
             )
+            near = (apart <= share * scale[there, None]).cpu()
             rows, columns = linear_sum_assignment(near.numpy(), maximize=True)
             correct += int(near[rows, columns].sum())
-    return correct / wanted, correct / max(sum(len(kinds) for kinds, _ in found), 1)
+    return correct / wanted, correct / max(detections, 1)
+
+
+def check_scales(name: str, scales: Tensor, used: Tensor) -> None:
+    """Raise ``ValueError`` unless there is one number for each person, finite and not
+    negative where used.
+
+    Args:
+        name: of the numbers, for the message.
+        scales: (image, person).
+        used: which of them count.
+    """
+    expect(scales.shape == used.shape, f"{name} {tuple(used.shape)}", scales.shape)
+    known = scales[used]
+    good = (known.isfinite() & (known >= 0)).all()
+    expect(good, f"finite {name}, none below zero, got {known.tolist()}")
 
 
 @runtime_checkable
@@ -108,37 +124,56 @@ def oks_ap(
 
     Args:
         found: per image; a joint that was not found is at (0, 0), as COCO has it.
-        truth: ``keypoints`` (b, p, k, 2), ``visible`` (b, p, k): which joints are
-            labelled (people without any are left out), and ``areas`` (b, p) in square
-            pixels: the scale of the tolerance.
-        sigmas: the tolerance per joint.
+        truth: ``keypoints`` (b, p, k, 2) in pixels; ``labelled`` (b, p, k), which of
+            them count, or, where all that is labelled is seen, ``visible`` (people
+            without any are left out); and ``areas`` (b, p) in square pixels: the scale
+            of the tolerance.
+        sigmas: the tolerance per joint; OpenPose's 18, unless given. COCO's 17 are
+            ``ops.skeletons.COCO.tolerances``.
 
     Returns:
         ``AP`` (mean over OKS 0.50 to 0.95), ``AP50``, ``AP75`` and ``AR``, in [0, 1].
 
     Raises:
-        ValueError: for another number of images, or when no image holds a labelled
-            person.
+        ValueError: for another number of images or joints, when no image holds a
+            labelled person, or where a labelled joint, its person's area or anything
+            found is not finite.
     """
-    keypoints, visible, areas = truth["keypoints"], truth["visible"], truth["areas"]
-    counts = len(found), len(keypoints), len(visible), len(areas)
+    keypoints, areas = truth["keypoints"], truth["areas"]
+    labelled = truth["labelled"] if "labelled" in truth else truth["visible"]
+    counts = len(found), len(keypoints), len(labelled), len(areas)
     expect(len({*counts}) == 1, "as many predictions as images", *counts)
-    labelled = [
-        _record(image, points, 2 * seen)
-        | {"area": float(area), "num_keypoints": int(seen.sum())}
-        for image, people in enumerate(zip(keypoints, visible, areas, strict=True), 1)
-        for points, seen, area in zip(*people, strict=True)
-        if seen.any()
-    ]
-    expect(labelled, "at least one labelled person", len(labelled))
-    results = [
-        _record(image, points, torch.ones(len(points))) | {"score": score}
-        for image, people in enumerate(found, 1)
-        for points, score in zip(people.keypoints, people.scores.tolist(), strict=True)
-    ]
-    return summary(
-        *evaluate("keypoints", len(found), labelled, results, sizes={}, sigmas=sigmas)
+    check_present(keypoints, labelled)
+    joints = len(sigmas)
+    expect(keypoints.shape[2] == joints, f"{joints} joints", keypoints.shape)
+    check_scales("areas", areas, labelled.any(-1))
+    known = []
+    for image, person in labelled.any(-1).nonzero().tolist():
+        own = labelled[image, person]
+        points = torch.where(own[:, None], keypoints[image, person], 0)
+        area = float(areas[image, person])
+        more = {"area": area, "num_keypoints": int(own.sum())}
+        known.append(_record(image + 1, points, 2 * own) | more)
+    expect(known, "at least one labelled person", len(known))
+    results = []
+    for image, people in enumerate(found, 1):
+        _check_found(people, joints)
+        scores = people.scores.tolist()
+        for points, score in zip(people.keypoints, scores, strict=True):
+            flags = torch.ones(len(points))
+            results.append(_record(image, points, flags) | {"score": score})
+    precision, recall = evaluate(
+        "keypoints", len(found), known, results, sizes={}, sigmas=sigmas
     )
+    return summary(precision, recall)
+
+
+def _check_found(people: Found, joints: int) -> None:
+    wanted = (len(people.scores), joints, 2)
+    came = people.keypoints.shape
+    expect(came == wanted, f"people {wanted}, as many as scores", came)
+    expect(people.keypoints.isfinite().all(), "finite people, got some that are not")
+    expect(people.scores.isfinite().all(), "finite scores, got some that are not")
 
 
 def _record(image: int, points: Tensor, flags: Tensor) -> dict:

@@ -25,19 +25,31 @@ Differs:
 Guessed:
     What happens to a part whose joints coincide: it is moved but neither turned nor
     scaled.
+
+Contract:
+    Nets answer pictures, so there is no ``decode``; they take two poses beside the
+    images, of 14 joints (``fourteen`` makes them). ``tiny_plain`` and ``Plain`` are the
+    rival that the paper compares with.
+
+Example:
+    >>> joints = 48 * torch.rand(1, NUM_JOINTS, 2)
+    >>> picture = tiny()(torch.rand(1, 3, 48, 48), source=joints, target=joints).image
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops.checks import expect
-from papernets_lite.ops.heatmaps import cell_centres, gaussian_maps
+from papernets_lite.ops.heatmaps import cell_centres, floating, gaussian_maps
+from papernets_lite.ops.skeletons import OPENPOSE
+from papernets_lite.ops.warps import warp_affine
 from papernets_lite.pose import openpose
 
 # head, neck, right shoulder, elbow, wrist, left ..., right hip, knee, ankle, left ...
@@ -62,16 +74,28 @@ POSE_STRIDE, SIGMA = 2, 7 / 4
 ADVERSARIAL_WEIGHT, STATISTICS_FLOOR = 0.1, 0.1
 
 
-def fourteen(keypoints: Float[Tensor, "*b 18 2"]) -> Float[Tensor, "*b 14 2"]:
+def fourteen(keypoints: Real[Tensor, "*b 18 2"]) -> Float[Tensor, "*b 14 2"]:
     """The paper's joints from OpenPose's: the head is the middle of the ears, the
-    others are taken over."""
-    return torch.cat(
-        [keypoints[..., 16:, :].mean(-2, keepdim=True), keypoints[..., 1:14, :]], -2
+    others are taken over.
+
+    Args:
+        keypoints: (x, y) of OpenPose's 18 joints.
+
+    Raises:
+        ValueError: for another number of joints.
+    """
+    expect(
+        keypoints.shape[-2:] == (len(OPENPOSE), 2),
+        f"OpenPose's joints (..., {len(OPENPOSE)}, 2)",
+        keypoints.shape,
     )
+    keypoints = floating(keypoints)
+    head = keypoints[..., 16:, :].mean(-2, keepdim=True)
+    return torch.cat([head, keypoints[..., 1:14, :]], -2)
 
 
 def similarity(
-    start: Float[Tensor, "*b k 2"], end: Float[Tensor, "*b k 2"]
+    start: Real[Tensor, "*b k 2"], end: Real[Tensor, "*b k 2"]
 ) -> Float[Tensor, "*b 2 3"]:
     r"""The similarity that moves ``start`` nearest to ``end`` (least squares), in
     closed form.
@@ -84,49 +108,102 @@ def similarity(
         end: where they shall go.
 
     Returns:
-        Matrices that take (x, y, 1) to (x', y').
+        Matrices that take (x, y, 1) to (x', y'); float64 for float64, else float32.
+
+    Raises:
+        ValueError: for points of unequal shapes, or that are not finite.
     """
-    p, q = (torch.view_as_complex(points.contiguous()) for points in (start, end))
-    from_, to = p.mean(-1, keepdim=True), q.mean(-1, keepdim=True)
+    expect(start.shape == end.shape, f"points {tuple(start.shape)}", end.shape)
+    p = torch.view_as_complex(finite(start).contiguous())
+    q = torch.view_as_complex(finite(end).contiguous())
+    from_ = p.mean(-1, keepdim=True)
+    to = q.mean(-1, keepdim=True)
     spread = (p - from_).abs().square().sum(-1)
     turn = ((p - from_).conj() * (q - to)).sum(-1) / spread.clamp(min=1e-9)
     turn = torch.where(spread > 1e-6, turn, torch.ones_like(turn))
     shift = to[..., 0] - turn * from_[..., 0]
-    rows = [turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+    x_row = torch.stack([turn.real, -turn.imag, shift.real], -1)
+    y_row = torch.stack([turn.imag, turn.real, shift.imag], -1)
+    return torch.stack([x_row, y_row], -2)
+
+
+def finite(joints: Real[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
+    """Positions (x, y) as float32 or float64; ``ValueError`` where they are not
+    finite."""
+    expect(joints.shape[-1:] == (2,), "joints (x, y)", joints.shape)
+    expect(joints.isfinite().all(), "finite joints, got some that are not")
+    return floating(joints)
+
+
+def check_joints(joints: Tensor, images: int) -> None:
+    """Raise ``ValueError`` unless there are the paper's 14 joints for each of so many
+    images, finite."""
+    wanted = (images, NUM_JOINTS, 2)
+    expect(joints.shape == wanted, f"joints {wanted}", joints.shape)
+    finite(joints)
 
 
 def transforms(
-    source: Float[Tensor, "b k 2"], target: Float[Tensor, "b k 2"]
+    source: Real[Tensor, "b k 2"], target: Real[Tensor, "b k 2"]
 ) -> Float[Tensor, "b n 2 3"]:
     """Of every part, where each *target* pixel is to be read in the source: the warp is
-    inverse."""
-    parts = [list(joints) for joints in PARTS.values()]
-    return torch.stack(
-        [similarity(target[:, part], source[:, part]) for part in parts], 1
-    )
+    inverse.
+
+    Args:
+        source: the paper's 14 joints, in pixels.
+        target: the same, in another pose.
+
+    Raises:
+        ValueError: for another number of joints, or joints that are not finite.
+    """
+    for joints in (source, target):
+        check_joints(joints, len(source))
+    matrices = []
+    for part in PARTS.values():
+        own = list(part)
+        matrices.append(similarity(target[:, own], source[:, own]))
+    return torch.stack(matrices, 1)
 
 
 def warp(
     layers: Float[Tensor, "b n c h w"], matrices: Float[Tensor, "b n 2 3"]
 ) -> Float[Tensor, "b n c h w"]:
-    """Every layer read at its matrix times (x, y, 1), bilinearly; pixels, and nothing
-    beyond the frame."""
-    height, width = layers.shape[-2:]
-    x, y = (cell_centres(count, 1.0).to(layers) for count in (width, height))
-    m = matrices.flatten(0, 1)[..., None, None]
-    where = [
-        (row[:, 0] * x + row[:, 1] * y[:, None] + row[:, 2]) for row in m.unbind(1)
-    ]
-    grid = torch.stack([2 * where[0] / width - 1, 2 * where[1] / height - 1], -1)
-    moved = functional.grid_sample(
-        layers.flatten(0, 1), grid, padding_mode="zeros", align_corners=False
-    )
-    return moved.unflatten(0, layers.shape[:2])
+    """Every layer read at its matrix times (x, y, 1), bilinearly; nothing lies beyond
+    the frame.
+
+    Args:
+        layers: n pictures of each image.
+        matrices: of each layer, from positions in the answer to positions in the layer,
+            in pixels.
+
+    Returns:
+        The moved layers, in the type of ``layers``.
+
+    Raises:
+        ValueError: unless there is one finite matrix for each layer.
+    """
+    wanted = (*layers.shape[:2], 2, 3)
+    expect(matrices.shape == wanted, f"matrices {wanted}", matrices.shape)
+    expect(matrices.isfinite().all(), "finite matrices, got some that are not")
+    exact = floating(layers).flatten(0, 1)
+    moved = warp_affine(exact, matrices.flatten(0, 1).to(exact.dtype))
+    return moved.unflatten(0, layers.shape[:2]).to(layers.dtype)
+
+
+def limb_ends(joints: Float[Tensor, "b k 2"]) -> tuple[Tensor, Tensor]:
+    """Where the parts begin and end, (b, parts, 2) each: a part's first half of joints,
+    on average, and its second half."""
+    starts = []
+    ends = []
+    for part in PARTS.values():
+        half = len(part) // 2
+        starts.append(joints[:, list(part[:half])].mean(1))
+        ends.append(joints[:, list(part[half:])].mean(1))
+    return torch.stack(starts, 1), torch.stack(ends, 1)
 
 
 def prior(
-    joints: Float[Tensor, "b k 2"], size: Sequence[int]
+    joints: Real[Tensor, "b k 2"], size: Sequence[int]
 ) -> Float[Tensor, "b m h w"]:
     r"""A first guess of the masks: for each part a Gaussian along the limb, and what
     they leave as background.
@@ -141,41 +218,29 @@ def prior(
     Returns:
         Background, then the parts in the order of ``PARTS``; each in [0, 1], not
         normalised over them.
+
+    Raises:
+        ValueError: for another number of joints, or joints that are not finite.
     """
-    halves = [
-        (list(part[: len(part) // 2]), list(part[len(part) // 2 :]))
-        for part in PARTS.values()
-    ]
-    start, end = (
-        torch.stack([joints[:, half].mean(1) for half in side], 1)
-        for side in zip(*halves, strict=True)
-    )
+    check_joints(joints, len(joints))
+    start, end = limb_ends(floating(joints))
     scale = size[-1] / SIDE
-    across = (
-        torch.tensor(
-            [TORSO_ACROSS if len(part) > 2 else ACROSS for part in PARTS.values()]
-        ).to(joints)
-        * scale
-    )
+    widths = [TORSO_ACROSS if len(part) > 2 else ACROSS for part in PARTS.values()]
+    across = torch.tensor(widths).to(start) * scale
     length = (end - start).norm(dim=-1, keepdim=True)
-    variance = (length[..., 0] ** 2 / ALONG).clamp(min=LEAST_ALONG * scale**2)
-    direction = torch.where(
-        length > 1e-6,
-        (end - start) / length.clamp(min=1e-6),
-        joints.new_tensor([1.0, 0.0]),
-    )
+    along = (length[..., 0] ** 2 / ALONG).clamp(min=LEAST_ALONG * scale**2)
+    ahead = (end - start) / length.clamp(min=1e-6)
+    direction = torch.where(length > 1e-6, ahead, start.new_tensor([1.0, 0.0]))
+    # each of these is (image, part, row, column), or may be spread to it
     ux, uy = direction[..., None, None].unbind(2)
     middle = ((start + end) / 2)[..., None, None]
-    dx = cell_centres(size[1], 1.0).to(joints) - middle[:, :, 0]
-    dy = cell_centres(size[0], 1.0).to(joints)[:, None] - middle[:, :, 1]
-    forward, sideways = ux * dx + uy * dy, ux * dy - uy * dx
-    parts = torch.exp(
-        -(
-            forward**2 / variance[..., None, None]
-            + sideways**2 / across[:, None, None] ** 2
-        )
-        / 2
-    )
+    dx = cell_centres(size[1], 1.0).to(start) - middle[:, :, 0]
+    dy = cell_centres(size[0], 1.0).to(start)[:, None] - middle[:, :, 1]
+    forward = ux * dx + uy * dy
+    sideways = ux * dy - uy * dx
+    lengthwise = forward**2 / along[..., None, None]
+    crosswise = sideways**2 / across[:, None, None] ** 2
+    parts = torch.exp(-(lengthwise + crosswise) / 2)
     parts = parts / (parts.amax((2, 3), keepdim=True) + 1e-6)
     return torch.cat([1 - parts.amax(1, keepdim=True), parts], 1)
 
@@ -209,47 +274,62 @@ class UNet(nn.Module):
         kernel: int = 7,
     ) -> None:
         super().__init__()
+        wanted = 2 * len(up) + 1
+        expect(len(up), "at least one doubling", up)
         expect(
-            len(down) == 2 * len(up) + 1,
+            len(down) == wanted,
             f"2 x {len(up)} + 1 widths on the way down",
             len(down),
         )
-        extra = [0, 0, pose_channels, *[0] * (len(down) - 3)]
-        above = [in_channels, *down[:-1]]
         self.multiple = 2 ** len(up)
-        self.down = nn.ModuleList(
-            nn.Conv2d(before + more, width, side, 1 + (n % 2), side // 2)
-            for n, (before, more, width) in enumerate(
-                zip(above, extra, down, strict=True)
-            )
-            for side in [3 if n else kernel]
-        )
+        self.channels = in_channels, pose_channels
+        self.down = nn.ModuleList()
+        before = in_channels
+        for n, width in enumerate(down):
+            side = 3 if n else kernel
+            stride = 1 + n % 2
+            poses = pose_channels if n == 2 else 0
+            conv = nn.Conv2d(before + poses, width, side, stride, side // 2)
+            self.down.append(conv)
+            before = width
+        self.up = nn.ModuleList()
         skips = [*down[-3:1:-2], down[0]]
-        self.up = nn.ModuleList(
-            nn.Conv2d(below + skip, width, 3, padding=1)
-            for below, skip, width in zip([down[-1], *up[:-1]], skips, up, strict=True)
-        )
-        self.heads = nn.ModuleList(
-            nn.Conv2d(up[-1], channels, 3, padding=1) for channels in heads
-        )
+        for skip, width in zip(skips, up, strict=True):
+            self.up.append(nn.Conv2d(before + skip, width, 3, padding=1))
+            before = width
+        self.heads = nn.ModuleList()
+        for channels in heads:
+            self.heads.append(nn.Conv2d(before, channels, 3, padding=1))
 
     def forward(
         self, x: Float[Tensor, "b c h w"], poses: Float[Tensor, "b k p q"]
     ) -> list[Tensor]:
         """The heads' outputs, as large as ``x``.
 
+        Args:
+            x: what is seen.
+            poses: pose maps, half as large.
+
         Raises:
-            ValueError: for no input, or sides that the halvings do not divide.
+            ValueError: for no input, sides that the halvings do not divide, or pose
+                maps that do not fit.
         """
-        fits = len(x) and not any(side % self.multiple for side in x.shape[2:])
+        channels, pose_channels = self.channels
+        rows, columns = x.shape[2:]
+        whole = rows % self.multiple == 0 and columns % self.multiple == 0
         expect(
-            fits, f"at least one map with sides divisible by {self.multiple}", x.shape
+            len(x) and whole and x.shape[1] == channels,
+            f"at least one map of {channels} channels with sides divisible by "
+            f"{self.multiple}",
+            x.shape,
         )
+        wanted = (len(x), pose_channels, rows // 2, columns // 2)
+        expect(poses.shape == wanted, f"pose maps {wanted}", poses.shape)
         skips = []
         for n, conv in enumerate(self.down):
-            x = functional.leaky_relu(
-                conv(torch.cat([x, poses], 1) if n == 2 else x), 0.2
-            )
+            if n == 2:
+                x = torch.cat([x, poses], 1)
+            x = functional.leaky_relu(conv(x), 0.2)
             if n % 2 == 0:
                 skips.append(x)
         skips.pop()  # the lowest has nothing to skip
@@ -257,7 +337,8 @@ class UNet(nn.Module):
             x = functional.interpolate(
                 x, scale_factor=2.0, mode="bilinear", align_corners=False
             )
-            x = functional.leaky_relu(conv(torch.cat([x, skips.pop()], 1)), 0.2)
+            x = torch.cat([x, skips.pop()], 1)
+            x = functional.leaky_relu(conv(x), 0.2)
         return [head(x) for head in self.heads]
 
 
@@ -307,7 +388,10 @@ class PoseWarp(nn.Module):
     ) -> None:
         super().__init__()
         expect(0.5 <= start < 1, "0.5 <= start < 1", start)
-        parts, self.sigma, self.moves, self.start = len(PARTS), sigma, moves, start
+        self.sigma = sigma
+        self.moves = moves
+        self.start = start
+        parts = len(PARTS)
         self.segment = UNet(
             3, NUM_JOINTS, down=down, up=up, heads=(parts + 1,), kernel=kernel
         )
@@ -322,8 +406,8 @@ class PoseWarp(nn.Module):
     def forward(
         self,
         images: Float[Tensor, "b 3 h w"],
-        source: Float[Tensor, "b k 2"],
-        target: Float[Tensor, "b k 2"],
+        source: Real[Tensor, "b k 2"],
+        target: Real[Tensor, "b k 2"],
     ) -> Stages:
         """The person of ``images`` in another pose.
 
@@ -331,36 +415,35 @@ class PoseWarp(nn.Module):
             images: the sources, in [0, 1].
             source: their joints, in pixels.
             target: the joints wanted.
+
+        Raises:
+            ValueError: for joints that do not fit the images or are not finite, and
+                images that the nets cannot take.
         """
-        pixels, size = 2 * images - 1, images.shape[-2:]
-        from_, to = (pose_maps(joints, size, self.sigma) for joints in (source, target))
+        size = images.shape[-2:]
+        pixels = 2 * images - 1
+        from_ = pose_maps(source, images, self.sigma)
+        to = pose_maps(target, images, self.sigma)
+
         (correction,) = self.segment(pixels, from_)
         masks = (correction + (prior(source, size) + EPSILON).log()).softmax(1)
-        layers = warp(
-            masks[:, 1:, None] * pixels[:, None],
-            transforms(source, target if self.moves else source),
-        )
-        (background,) = self.background(
-            torch.cat([masks[:, :1] * pixels, masks[:, :1]], 1), from_
-        )
+        masks = masks.to(images.dtype)
+        elsewhere = target if self.moves else source
+        cut = masks[:, 1:, None] * pixels[:, None]
+        layers = warp(cut, transforms(source, elsewhere))
+
+        rest = torch.cat([masks[:, :1] * pixels, masks[:, :1]], 1)
+        (background,) = self.background(rest, from_)
         foreground, blend = self.foreground(layers.flatten(1, 2), to)
-        blend = (
-            blend
-            + (1 - prior(target, size)[:, :1]).clamp(1 - self.start, self.start).logit()
-        )
-        foreground, background, alpha = (
-            foreground.tanh() / 2 + 0.5,
-            background.tanh() / 2 + 0.5,
-            blend.sigmoid(),
-        )
-        return Stages(
-            alpha * foreground + (1 - alpha) * background,
-            masks,
-            layers,
-            foreground,
-            alpha,
-            background,
-        )
+        person = 1 - prior(target, size)[:, :1]
+        first = person.clamp(1 - self.start, self.start).logit()
+        blend = blend + first.to(images.dtype)
+
+        foreground = foreground.tanh() / 2 + 0.5
+        background = background.tanh() / 2 + 0.5
+        alpha = blend.sigmoid()
+        image = alpha * foreground + (1 - alpha) * background
+        return Stages(image, masks, layers, foreground, alpha, background)
 
 
 class Plain(nn.Module):
@@ -382,45 +465,54 @@ class Plain(nn.Module):
         sigma: float = SIGMA,
     ) -> None:
         super().__init__()
-        self.net, self.sigma = (
-            UNet(3, 2 * NUM_JOINTS, down=down, up=up, heads=(3,), kernel=kernel),
-            sigma,
-        )
+        self.sigma = sigma
+        self.net = UNet(3, 2 * NUM_JOINTS, down=down, up=up, heads=(3,), kernel=kernel)
         initialise_(self)
 
     def forward(
         self,
         images: Float[Tensor, "b 3 h w"],
-        source: Float[Tensor, "b k 2"],
-        target: Float[Tensor, "b k 2"],
+        source: Real[Tensor, "b k 2"],
+        target: Real[Tensor, "b k 2"],
     ) -> Float[Tensor, "b 3 h w"]:
-        """The same question as ``PoseWarp``'s, answered in one go."""
-        both = [
-            pose_maps(joints, images.shape[-2:], self.sigma)
-            for joints in (source, target)
-        ]
-        (out,) = self.net(2 * images - 1, torch.cat(both, 1))
+        """The same question as ``PoseWarp``'s, answered in one go.
+
+        Args:
+            images: the sources, in [0, 1].
+            source: their joints, in pixels.
+            target: the joints wanted.
+        """
+        from_ = pose_maps(source, images, self.sigma)
+        to = pose_maps(target, images, self.sigma)
+        (out,) = self.net(2 * images - 1, torch.cat([from_, to], 1))
         return out.tanh() / 2 + 0.5
 
 
 def pose_maps(
-    joints: Float[Tensor, "b k 2"], size: Sequence[int], sigma: float
+    joints: Real[Tensor, "b k 2"], images: Float[Tensor, "b c h w"], sigma: float
 ) -> Float[Tensor, "b k p q"]:
-    """A Gaussian for each joint, at half the image's size.
+    """A Gaussian for each joint, at half the images' size and in their type.
 
     Args:
-        joints: in pixels.
-        size: rows and columns of the image.
+        joints: the paper's 14 joints of each image, in pixels.
+        images: only their size and type count.
         sigma: deviation, in cells of the map.
+
+    Raises:
+        ValueError: for joints that do not fit the images or are not finite.
     """
-    cells, there = (
-        (size[0] // POSE_STRIDE, size[1] // POSE_STRIDE),
-        torch.ones_like(joints[:, None, :, 0]).bool(),
+    expect(images.ndim == 4, "images (b, c, h, w)", images.shape)
+    check_joints(joints, len(images))
+    rows, columns = (side // POSE_STRIDE for side in images.shape[2:])
+    everywhere = torch.ones_like(joints[:, None, :, 0], dtype=torch.bool)
+    maps = gaussian_maps(
+        joints[:, None],
+        everywhere,
+        size=(rows, columns),
+        stride=float(POSE_STRIDE),
+        sigma=2**0.5 * POSE_STRIDE * sigma,  # of exp(-d^2 / sigma^2)
     )
-    width = 2**0.5 * POSE_STRIDE * sigma  # of exp(-d^2 / width^2)
-    return gaussian_maps(
-        joints[:, None], there, size=cells, stride=float(POSE_STRIDE), sigma=width
-    )
+    return maps.to(images.dtype)
 
 
 def initialise_(module: nn.Module) -> None:
@@ -444,20 +536,25 @@ def features() -> nn.ModuleList:
 
 
 def loss(
-    outputs: Float[Tensor, "b 3 h w"],
-    images: Float[Tensor, "b 3 h w"],
+    outputs: Stages | Float[Tensor, "b 3 h w"],
+    batch: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator | None = None,
     layers: nn.ModuleList | None = None,
     statistics: Sequence[Tensor] = (),
     scores: Float[Tensor, " b"] | None = None,
 ) -> dict[str, Tensor]:
-    r"""L1 between pictures, or between features, and what a discriminator adds.
+    r"""L1 between pictures, or between features, and what a discriminator adds; all
+    stages learn from the target frame alone.
 
     :math:`L = \frac1J \sum_j \mathrm{mean} |\phi_j(I) - \phi_j(\hat I)| / (\sigma_j +
     0.1) + 0.1\, L_{adv}`
 
     Args:
-        outputs: :math:`\hat I`, in [0, 1].
-        images: :math:`I`, the target frames.
+        outputs: of ``PoseWarp`` or ``Plain``: :math:`\hat I`, in [0, 1].
+        batch: ``truth`` (b, 3, h, w): :math:`I`, the target frames. (The nets took its
+            ``images`` and the joints ``source`` and ``target``.)
+        generator: nothing is drawn at random.
         layers: of a net whose ReLU outputs are the :math:`\phi_j`; none compares the
             pictures themselves.
         statistics: :math:`\sigma_j`, each channel's deviation over the training set,
@@ -466,17 +563,18 @@ def loss(
 
     Returns:
         ``l1`` of the pictures, ``features`` and ``fool`` where asked for, and ``loss``.
+
+    Raises:
+        ValueError: for pictures of unequal shapes, or another number of statistics than
+            of maps.
     """
-    terms = {"l1": (outputs - images).abs().mean()}
+    ours = outputs.image if isinstance(outputs, Stages) else outputs
+    truth = batch["truth"]
+    expect(ours.shape == truth.shape, f"pictures {tuple(truth.shape)}", ours.shape)
+    terms = {"l1": (ours - truth).abs().mean()}
     total = terms["l1"]
     if layers is not None:
-        apart = [
-            ((a - b).abs() / (std[:, None, None] + STATISTICS_FLOOR)).mean()
-            for a, b, std in zip(
-                maps(layers, outputs), maps(layers, images), statistics, strict=True
-            )
-        ]
-        total = terms["features"] = torch.stack(apart).mean()
+        total = terms["features"] = feature_loss(ours, truth, layers, statistics)
     if scores is not None:
         terms["fool"] = functional.binary_cross_entropy_with_logits(
             scores, torch.ones_like(scores)
@@ -485,35 +583,33 @@ def loss(
     return {"loss": total, **terms}
 
 
-def step(
-    net: nn.Module, rate: float, steps: int
-) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """The first phase's step, for ``PoseWarp`` and ``Plain`` alike: all stages learn
-    from the target frame alone.
+def feature_loss(
+    ours: Float[Tensor, "b 3 h w"],
+    truth: Float[Tensor, "b 3 h w"],
+    layers: nn.ModuleList,
+    statistics: Sequence[Tensor],
+) -> Float[Tensor, ""]:
+    """How far apart two pictures' features are, each channel in units of its deviation:
+    the mean over maps.
 
     Args:
-        net: takes ``images``, ``source`` and ``target`` joints of a batch, and shall
-            answer its ``truth``.
-        rate: Adam's learning rate at its peak; the paper keeps it constant.
-        steps: of the one-cycle schedule.
+        ours: pictures in [0, 1].
+        truth: likewise.
+        layers: see ``loss``.
+        statistics: see ``loss``.
     """
-    optimizer = torch.optim.Adam(net.parameters(), rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=steps, pct_start=0.4
+    found = maps(layers, ours)
+    wanted = maps(layers, truth)
+    expect(
+        len(statistics) == len(found),
+        f"deviations for {len(found)} maps",
+        len(statistics),
     )
-
-    def update(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        optimizer.zero_grad(set_to_none=True)
-        answer = net(batch["images"], batch["source"], batch["target"])
-        terms = loss(
-            answer.image if isinstance(answer, Stages) else answer, batch["truth"]
-        )
-        terms["loss"].backward()
-        optimizer.step()
-        schedule.step()
-        return terms
-
-    return update
+    apart = []
+    for a, b, deviation in zip(found, wanted, statistics, strict=True):
+        scale = deviation[:, None, None] + STATISTICS_FLOOR
+        apart.append(((a - b).abs() / scale).mean())
+    return torch.stack(apart).mean()
 
 
 def maps(layers: nn.ModuleList, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
@@ -528,29 +624,36 @@ def maps(layers: nn.ModuleList, images: Float[Tensor, "b 3 h w"]) -> list[Tensor
 
 class Discriminator(nn.Module):
     """The judge of the second phase: does a picture look real, *and* is it the person
-    in that pose?"""
+    in that pose?
+
+    Args:
+        side: of the pictures, in pixels.
+
+    Raises:
+        ValueError: for a side that five halvings bring to nothing.
+    """
 
     def __init__(self, side: int = SIDE) -> None:
         super().__init__()
-        widths = [
-            (3, 64, 5),
-            (64 + 2 * NUM_JOINTS, 128, 5),
-            (128, 256, 3),
-            *[(256, 256, 3)] * 3,
-        ]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, kernel, padding=kernel // 2) for a, b, kernel in widths
-        )
+        expect(side >= 2**5, f"a side of at least {2**5}", side)
+        self.side = side
+        self.convs = nn.ModuleList()
+        before = 3
+        for n, width in enumerate((64, 128, 256, 256, 256, 256)):
+            kernel = 5 if n < 2 else 3
+            poses = 2 * NUM_JOINTS if n == 1 else 0
+            conv = nn.Conv2d(before + poses, width, kernel, padding=kernel // 2)
+            self.convs.append(conv)
+            before = width
         cells = (side // 2**5) ** 2
         self.head = nn.Sequential(
-            *(
-                nn.Flatten(),
-                nn.Linear(256 * cells, 256),
-                nn.ReLU(),
-                nn.Linear(256, 256),
-                nn.ReLU(),
-            ),
-            *(nn.Linear(256, 1), nn.Flatten(0)),
+            nn.Flatten(),
+            nn.Linear(256 * cells, 256),
+            nn.ReLU(),
+            nn.Linear(256, 256),
+            nn.ReLU(),
+            nn.Linear(256, 1),
+            nn.Flatten(0),
         )
 
     def forward(
@@ -560,31 +663,54 @@ class Discriminator(nn.Module):
         target: Float[Tensor, "b k p q"],
     ) -> Float[Tensor, " b"]:
         """Logits for pictures in [0, 1] that are said to show the pose maps ``target``,
-        made from ``source``."""
+        made from ``source``.
+
+        Args:
+            images: pictures, in [0, 1].
+            source: pose maps of the picture they were made from, half as large.
+            target: pose maps that they are said to show.
+
+        Raises:
+            ValueError: for pictures of another size.
+        """
+        side = self.side
+        fits = images.shape[1:] == (3, side, side)
+        expect(fits, f"pictures (b, 3, {side}, {side})", images.shape)
         x = 2 * images - 1
         for n, conv in enumerate(self.convs):
-            x = functional.leaky_relu(
-                conv(torch.cat([x, source, target], 1) if n == 1 else x), 0.2
-            )
-            x = functional.max_pool2d(x, 2) if n < 5 else x
+            if n == 1:
+                x = torch.cat([x, source, target], 1)
+            x = functional.leaky_relu(conv(x), 0.2)
+            if n < 5:
+                x = functional.max_pool2d(x, 2)
         return self.head(x)
 
 
-def tiny(**overrides: object) -> PoseWarp:
-    """The book's scale, for images of 48x48: three halvings and narrow layers."""
-    settings: dict = {
+def tiny(**overrides: Any) -> PoseWarp:
+    """The book's scale, for images of 48x48: three halvings and narrow layers.
+
+    Args:
+        overrides: of ``PoseWarp``'s arguments.
+    """
+    settings: dict[str, Any] = {
         "down": (8, 12, 12, 16, 16, 24, 24),
         "up": (16, 12, 12),
         "up_images": (16, 12, 12),
+        "kernel": 3,
+        "sigma": 0.8,
+        "start": 0.95,
     }
-    return PoseWarp(
-        **(settings | {"kernel": 3, "sigma": 0.8, "start": 0.95} | overrides)
-    )
+    return PoseWarp(**(settings | overrides))
 
 
-def tiny_plain(**overrides: object) -> Plain:
-    """The rival of ``tiny``: as many parameters, within 0.1 %."""
-    settings: dict = {
+def tiny_plain(**overrides: Any) -> Plain:
+    """The rival of ``tiny``: the paper's baseline with as many parameters, within
+    0.1 %.
+
+    Args:
+        overrides: of ``Plain``'s arguments.
+    """
+    settings: dict[str, Any] = {
         "down": (16, 24, 24, 28, 32, 36, 36),
         "up": (28, 24, 18),
         "kernel": 3,
@@ -593,6 +719,10 @@ def tiny_plain(**overrides: object) -> Plain:
     return Plain(**(settings | overrides))
 
 
-def paper(**overrides: object) -> PoseWarp:
-    """The paper's scale: images of 256x256."""
-    return PoseWarp(**overrides)  # type: ignore[arg-type]
+def paper(**overrides: Any) -> PoseWarp:
+    """The paper's scale: images of 256x256.
+
+    Args:
+        overrides: of ``PoseWarp``'s arguments.
+    """
+    return PoseWarp(**overrides)

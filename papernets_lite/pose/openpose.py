@@ -19,59 +19,65 @@ Differs:
     4. ``tiny`` has three narrow stages with batch normalisation on a trunk of stride 4,
        trained from scratch with AdamW; the paper's has none and starts from VGG-19's
        ImageNet weights.
+    5. The parser joins limbs along a tree; the released code also lets the two limbs
+       from shoulder to ear join groups. People are dropped as released: under four
+       joints, or a mean score under 0.4.
 
 Guessed:
     The paper does not say how limbs shorter than a cell are treated (here: drawn one
     cell long; the released code widens every limb's box by a cell), nor how groups that
     share a limb are merged (here: when no joints clash).
+
+Contract:
+    ``decode`` takes, beside its thresholds, the ``stride`` of the maps and, in
+    ``affinity``, the rule that groups joints.
+
+Example:
+    >>> net = tiny().eval()
+    >>> people = decode(net(torch.zeros(1, 3, 64, 64)), stride=net.stride)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.nn import functional
 
+from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
+from papernets_lite.ops.checks import expect
 from papernets_lite.ops.heatmaps import (
     cell_centres,
+    check_grid,
     check_present,
+    floating,
     gaussian_maps,
     peaks,
     sample_maps,
 )
 from papernets_lite.ops.matching import greedy
+from papernets_lite.ops.skeletons import OPENPOSE
 
-NUM_JOINTS = 18
-# Pairs of joints, in the released order (counted from 0): neck to hip, knee, ankle;
-# neck to elbow, wrist; head.
-LIMBS = (
-    *(
-        (1, 8),
-        (8, 9),
-        (9, 10),
-        (1, 11),
-        (11, 12),
-        (12, 13),
-        (1, 2),
-        (2, 3),
-        (3, 4),
-        (2, 16),
-    ),
-    *((1, 5), (5, 6), (6, 7), (5, 17), (1, 0), (0, 14), (0, 15), (14, 16), (15, 17)),
-)
-# these two close a loop
-TREE = tuple(k for k, limb in enumerate(LIMBS) if limb not in ((2, 16), (5, 17)))
+NUM_JOINTS = len(OPENPOSE)
+LIMBS = OPENPOSE.limbs
+# shoulder to ear: these two close a loop
+LOOPS = ((2, 16), (5, 17))
+TREE = tuple(k for k, limb in enumerate(LIMBS) if limb not in LOOPS)
 # its first ten convolutions
 VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512)
+# the released targets' constants, in pixels
+STRIDE, SIGMA, WIDTH = 8.0, 7.0, 8.0
 # the released parser's constants
 THRESHOLD, SAMPLES, SAMPLE_THRESHOLD, SAMPLE_SHARE = 0.1, 10, 0.05, 0.8
+LEAST_JOINTS, LEAST_SCORE = 4, 0.4
 
 
 def affinity_fields(
-    keypoints: Float[Tensor, "b p k 2"],
+    keypoints: Real[Tensor, "b p k 2"],
     present: Bool[Tensor, "b p k"],
     *,
     size: tuple[int, int],
@@ -97,36 +103,39 @@ def affinity_fields(
         limbs: pairs of joints.
 
     Raises:
-        ValueError: for a present joint that is not finite.
+        ValueError: for a present joint that is not finite, limbs between joints that do
+            not exist, or a size, stride or width that is not positive.
     """
+    check_grid(size, stride=stride, width=width)
     check_present(keypoints, present)
+    keypoints = floating(keypoints)
     first, last = torch.tensor(limbs, device=keypoints.device).T
-    start, end = keypoints[:, :, first], keypoints[:, :, last]
+    highest = int(torch.maximum(first, last).max())
+    expect(highest < keypoints.shape[2], f"joint {highest}", keypoints.shape)
     drawn = present[:, :, first] & present[:, :, last]
-    start = torch.where(drawn[..., None], start, 0)
-    along = torch.where(drawn[..., None], end, 0) - start
+    start = torch.where(drawn[..., None], keypoints[:, :, first], 0)
+    end = torch.where(drawn[..., None], keypoints[:, :, last], 0)
+    along = end - start
     length = along.norm(dim=-1)
     drawn &= length > 1e-3  # no direction otherwise
-    slack = ((stride - length) / 2).clamp(min=0)[..., None, None]
-    vx, vy = (along / length.clamp(min=1e-3)[..., None])[..., None, None].unbind(-3)
+    direction = along / length.clamp(min=1e-3)[..., None]
+    # each of these is (image, person, limb, row, column), or may be spread to it
+    vx, vy = direction[..., None, None].unbind(-3)
     dx = cell_centres(size[1], stride).to(keypoints) - start[..., 0:1, None]
     dy = cell_centres(size[0], stride).to(keypoints)[:, None] - start[..., 1:2, None]
     forward = vx * dx + vy * dy
     sideways = vx * dy - vy * dx
-    on = (
-        (forward >= -slack)
-        & (forward <= length[..., None, None] + slack)
-        & (sideways.abs() <= width)
-    )
+    slack = ((stride - length) / 2).clamp(min=0)[..., None, None]
+    on = forward >= -slack
+    on &= forward <= length[..., None, None] + slack
+    on &= sideways.abs() <= width
     on &= drawn[..., None, None]
-    return (
-        torch.stack([(vx * on).sum(1), (vy * on).sum(1)], 2)
-        / on.sum(1).clamp(min=1)[:, :, None]
-    )
+    total = torch.stack([(vx * on).sum(1), (vy * on).sum(1)], 2)
+    return total / on.sum(1).clamp(min=1)[:, :, None]
 
 
 def midpoint_maps(
-    keypoints: Float[Tensor, "b p k 2"],
+    keypoints: Real[Tensor, "b p k 2"],
     present: Bool[Tensor, "b p k"],
     *,
     size: tuple[int, int],
@@ -143,14 +152,27 @@ def midpoint_maps(
         stride: pixels per cell.
         sigma: of a peak, in pixels.
     """
+    check_joints(keypoints, present)
+    keypoints = floating(keypoints)
     first, last = torch.tensor(LIMBS, device=keypoints.device).T
     middle = (keypoints[:, :, first] + keypoints[:, :, last]) / 2
     both = present[:, :, first] & present[:, :, last]
     return gaussian_maps(middle, both, size=size, stride=stride, sigma=sigma)
 
 
+def check_joints(keypoints: Tensor, present: Tensor) -> None:
+    """Raise ``ValueError`` unless the keypoints are OpenPose's 18, finite where
+    present."""
+    check_present(keypoints, present)
+    expect(
+        keypoints.shape[2] == NUM_JOINTS,
+        f"OpenPose's {NUM_JOINTS} joints (COCO's 17: see ops.skeletons.from_coco)",
+        keypoints.shape,
+    )
+
+
 def targets(
-    keypoints: Float[Tensor, "b p k 2"],
+    keypoints: Real[Tensor, "b p k 2"],
     present: Bool[Tensor, "b p k"],
     *,
     size: tuple[int, int],
@@ -163,7 +185,7 @@ def targets(
     part affinity fields (Eq. 8-9).
 
     Args:
-        keypoints: (x, y) in pixels.
+        keypoints: (x, y) in pixels, people by 18 joints.
         present: which joints are annotated.
         size: (rows, columns) of the maps.
         stride: pixels per cell.
@@ -174,22 +196,20 @@ def targets(
     Returns:
         Confidence maps, joints then background :math:`1 - \max_j S_j`; fields, x and y
         of limb 0, of limb 1, ...
+
+    Raises:
+        ValueError: for another number of joints, a present joint that is not finite, or
+            a length that is not positive.
     """
-    heats = gaussian_maps(keypoints, present, size=size, stride=stride, sigma=sigma)
-    fields = affinity_fields(
-        keypoints, present, size=size, stride=stride, width=width
-    ).flatten(1, 2)
+    check_joints(keypoints, present)
+    grid: dict[str, Any] = {"size": size, "stride": stride}
+    heats = gaussian_maps(keypoints, present, sigma=sigma, **grid)
+    background = 1 - heats.amax(1, keepdim=True)
+    fields = affinity_fields(keypoints, present, width=width, **grid).flatten(1, 2)
     if middles:
-        fields = torch.cat(
-            [
-                fields,
-                midpoint_maps(
-                    keypoints, present, size=size, stride=stride, sigma=sigma
-                ),
-            ],
-            1,
-        )
-    return torch.cat([heats, 1 - heats.amax(1, keepdim=True)], 1), fields
+        between = midpoint_maps(keypoints, present, sigma=sigma, **grid)
+        fields = torch.cat([fields, between], 1)
+    return torch.cat([heats, background], 1), fields
 
 
 def convs(
@@ -206,18 +226,13 @@ def convs(
         norm: with batch normalisation.
     """
     layers: list[nn.Module] = []
+    relu = partial(nn.ReLU, inplace=True)
     for item in plan:
         if isinstance(item, str):
             layers.append(nn.MaxPool2d(2))
             continue
-        layers.append(
-            nn.Conv2d(in_channels, item, kernel, padding=kernel // 2, bias=not norm)
-        )
-        layers += (
-            [nn.BatchNorm2d(item), nn.ReLU(inplace=True)]
-            if norm
-            else [nn.ReLU(inplace=True)]
-        )
+        conv = nn.Conv2d(in_channels, item, kernel, padding=kernel // 2, bias=not norm)
+        layers += conv_norm_act(conv, nn.BatchNorm2d if norm else None, relu)
         in_channels = item
     return layers
 
@@ -246,12 +261,9 @@ def branch(
         kernel: side of the wide convolutions.
         norm: batch normalisation after every hidden convolution.
     """
-    body = convs(hidden, kernel, in_channels=in_channels, norm=norm)
-    return nn.Sequential(
-        *body,
-        *convs([last], 1, in_channels=hidden[-1], norm=norm),
-        nn.Conv2d(last, out, 1),
-    )
+    wide = convs(hidden, kernel, in_channels=in_channels, norm=norm)
+    narrow = convs([last], 1, in_channels=hidden[-1], norm=norm)
+    return nn.Sequential(*wide, *narrow, nn.Conv2d(last, out, 1))
 
 
 class OpenPose(nn.Module):
@@ -270,6 +282,9 @@ class OpenPose(nn.Module):
         kernel: of the later stages.
         field_channels: of the field branch; two per limb.
         norm: batch normalisation after every hidden convolution.
+
+    Raises:
+        ValueError: for a count below one.
     """
 
     def __init__(
@@ -287,31 +302,23 @@ class OpenPose(nn.Module):
         norm: bool = False,
     ) -> None:
         super().__init__()
+        counts = stages, hidden, first_layers, first_last, layers, kernel, *features
+        expect(min(counts) > 0, "counts of at least one", *counts)
+        expect(kernel % 2 == 1, "an odd kernel, which keeps the size", kernel)
         self.stride = 2 ** plan.count("M")
         self.trunk = trunk((*plan, *features), norm=norm)
-        self.field_stages, self.heat_stages = nn.ModuleList(), nn.ModuleList()
-        for modules, out in (
-            (self.field_stages, field_channels),
-            (self.heat_stages, NUM_JOINTS + 1),
-        ):
-            modules.append(
-                branch(
-                    features[-1],
-                    [hidden] * first_layers,
-                    first_last,
-                    out,
-                    kernel=3,
-                    norm=norm,
-                )
-            )
-            seen, wide = (
-                features[-1] + field_channels + NUM_JOINTS + 1,
-                [hidden] * layers,
-            )
-            modules.extend(
-                branch(seen, wide, hidden, out, kernel=kernel, norm=norm)
-                for _ in range(stages - 1)
-            )
+        seen = features[-1] + field_channels + NUM_JOINTS + 1
+        first = partial(
+            branch, features[-1], [hidden] * first_layers, first_last, kernel=3
+        )
+        later = partial(branch, seen, [hidden] * layers, hidden, kernel=kernel)
+        self.field_stages = nn.ModuleList()
+        self.heat_stages = nn.ModuleList()
+        wanted = (self.field_stages, field_channels), (self.heat_stages, NUM_JOINTS + 1)
+        for branches, out in wanted:
+            branches.append(first(out, norm=norm))
+            for _ in range(stages - 1):
+                branches.append(later(out, norm=norm))
 
     def forward(
         self, images: Float[Tensor, "b 3 H W"]
@@ -319,59 +326,121 @@ class OpenPose(nn.Module):
         """Confidence maps and fields (channels x, y of limb 0, x, y of limb 1, ...)
         after each stage.
 
+        Args:
+            images: in [0, 1], with sides that the stride divides.
+
         Raises:
-            ValueError: when the image's sides are no multiples of the stride, or there
-                is no image.
+            ValueError: when the image's sides are no multiples of the stride, there
+                is no image, or its numbers are not of the net's type.
         """
-        if (
-            not len(images)
-            or images.shape[-1] % self.stride
-            or images.shape[-2] % self.stride
-        ):
-            raise ValueError(
-                f"expected images with sides divisible by {self.stride}, got {tuple(images.shape)}"
-            )
+        known = images.ndim == 4 and len(images) and images.shape[1] == 3
+        expect(
+            known and not any(side % self.stride for side in images.shape[2:]),
+            f"images (b, 3, h, w) with sides divisible by {self.stride}",
+            images.shape,
+        )
+        dtype = next(self.parameters()).dtype
+        expect(images.dtype == dtype, f"images in {dtype}, as the net", images.dtype)
         features = self.trunk(images - 0.5)
-        seen, outputs = features, []
-        for fields, heats in zip(self.field_stages, self.heat_stages, strict=True):
-            outputs.append((heats(seen), fields(seen)))
-            seen = torch.cat([outputs[-1][1], outputs[-1][0], features], 1)
+        seen = features
+        outputs = []
+        for field_stage, heat_stage in zip(
+            self.field_stages, self.heat_stages, strict=True
+        ):
+            heats = heat_stage(seen)
+            fields = field_stage(seen)
+            outputs.append((heats, fields))
+            seen = torch.cat([fields, heats, features], 1)
         return outputs
 
 
+Outputs = Sequence[tuple[Tensor, Tensor]]
+
+
 def loss(
-    outputs: Sequence[tuple[Tensor, Tensor]],
-    heats: Float[Tensor, "b k h w"],
-    fields: Float[Tensor, "b c h w"],
-    mask: Float[Tensor, "b 1 h w"] | float = 1.0,
+    outputs: Outputs,
+    batch: Mapping[str, Tensor],
     *,
+    generator: torch.Generator | None = None,
+    stride: float = STRIDE,
+    sigma: float = SIGMA,
+    width: float = WIDTH,
     positive_weight: float = 0.0,
 ) -> dict[str, Tensor]:
     r"""Intermediate supervision: :math:`\sum_t \sum_p W(p) (\|S^t - S^*\|^2 + \|L^t -
     L^*\|^2)` (Eq. 3-5).
 
     Args:
-        outputs: of every stage that is supervised.
-        heats: target confidence maps, background last.
-        fields: target fields.
-        mask: W, zero where people are not annotated; by default one everywhere.
+        outputs: of every stage that is supervised: confidence maps (b, 19, h, w) and
+            fields (b, 38, h, w), or (b, 57, h, w) with the rival's midpoint maps.
+        batch: ``keypoints`` (b, p, 18, 2) in pixels and ``in_frame`` (b, p, 18), which
+            of them are annotated: the targets are drawn from these. Where they were
+            drawn before, ``heats`` and ``fields``, as ``targets`` gives them. And, if
+            there, ``mask`` (b, 1, h, w): W, zero where people are not annotated.
+        generator: nothing is drawn at random.
+        stride: pixels per cell.
+        sigma: of the target maps, in pixels.
+        width: half-width of the target limbs, in pixels.
         positive_weight: a cell counts ``1 + positive_weight * |target|`` times (the
             background map counts once).
 
     Returns:
         ``loss``, the sum over stages, per image; and every stage's ``heat1``,
         ``field1``, ...
+
+    Raises:
+        ValueError: for outputs and targets of unequal shapes.
     """
+    heats, fields = wanted_maps(outputs, batch, stride, sigma, width)
+    mask = batch.get("mask", torch.ones((), device=heats.device))
+    fits = mask.ndim == 0 or mask.shape == (len(heats), 1, *heats.shape[2:])
+    expect(fits, f"a mask for maps {tuple(heats.shape)}", mask.shape)
     weight = 1 + positive_weight * heats.abs()
     weight[:, -1:] = 1
     field_weight = 1 + positive_weight * fields.abs()
     parts: dict[str, Tensor] = {}
     for stage, (heat, field) in enumerate(outputs, 1):
-        parts[f"heat{stage}"] = (mask * weight * (heat - heats) ** 2).sum() / len(heats)
-        parts[f"field{stage}"] = (
-            mask * field_weight * (field - fields) ** 2
-        ).sum() / len(heats)
+        expect(heat.shape == heats.shape, f"maps {tuple(heats.shape)}", heat.shape)
+        expect(
+            field.shape == fields.shape, f"fields {tuple(fields.shape)}", field.shape
+        )
+        apart = mask * weight * (heat - heats) ** 2
+        parts[f"heat{stage}"] = apart.sum() / len(heats)
+        apart = mask * field_weight * (field - fields) ** 2
+        parts[f"field{stage}"] = apart.sum() / len(heats)
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+
+def wanted_maps(
+    outputs: Outputs,
+    batch: Mapping[str, Tensor],
+    stride: float,
+    sigma: float,
+    width: float,
+) -> tuple[Tensor, Tensor]:
+    """The targets of a batch: those that it holds, or else drawn as large as the
+    outputs, with midpoint maps where these have channels for them.
+
+    Args:
+        outputs: see ``loss``.
+        batch: see ``loss``.
+        stride: pixels per cell.
+        sigma: of the target maps, in pixels.
+        width: half-width of the target limbs, in pixels.
+    """
+    if "heats" in batch:
+        return batch["heats"], batch["fields"]
+    heats, fields = outputs[0]
+    rows, columns = heats.shape[2:]
+    return targets(
+        batch["keypoints"],
+        batch["in_frame"],
+        size=(rows, columns),
+        stride=stride,
+        sigma=sigma,
+        width=width,
+        middles=fields.shape[1] == 3 * len(LIMBS),
+    )
 
 
 # (limb (n,), start (n, 2), end (n, 2)) -> score (n,)
@@ -392,26 +461,26 @@ def line_integral(
         fields: what the field branch answers for one image.
         stride: pixels per cell.
         samples: of u, evenly from 0 to 1.
+
+    Raises:
+        ValueError: for fields that are not finite.
     """
-    x_map, y_map = fields[0 : 2 * len(LIMBS) : 2], fields[1 : 2 * len(LIMBS) : 2]
+    check_fields(fields)
+    x_map = fields[0 : 2 * len(LIMBS) : 2]
+    y_map = fields[1 : 2 * len(LIMBS) : 2]
     u = torch.linspace(0, 1, samples, device=fields.device)[None, :, None]
     height = fields.shape[-2] * stride
 
     def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
         direction = functional.normalize(end - start, eps=1e-6)
         at = (1 - u) * start[:, None] + u * end[:, None]
-        x, y = (
-            sample_maps(x_map, limb, at, stride),
-            sample_maps(y_map, limb, at, stride),
-        )
+        x = sample_maps(x_map, limb, at, stride)
+        y = sample_maps(y_map, limb, at, stride)
         dot = x * direction[:, :1] + y * direction[:, 1:]
         agrees = dot > SAMPLE_THRESHOLD
         mean = (dot * agrees).sum(1) / agrees.sum(1).clamp(min=1)
-        return torch.where(
-            agrees.float().mean(1) >= SAMPLE_SHARE,
-            mean + long_limb(start, end, height),
-            0.0,
-        )
+        score = mean + long_limb(start, end, height)
+        return torch.where(agrees.float().mean(1) >= SAMPLE_SHARE, score, 0.0)
 
     return affinity
 
@@ -423,10 +492,12 @@ def long_limb(
     (as released).
 
     Args:
-        start, end: of the limbs, in pixels.
+        start: of the limbs, in pixels.
+        end: of the limbs, in pixels.
         height: of the image, in pixels.
     """
-    return (height / 2 / (end - start).norm(dim=-1).clamp(min=1e-6) - 1).clamp(max=0)
+    length = (end - start).norm(dim=-1).clamp(min=1e-6)
+    return (height / 2 / length - 1).clamp(max=0)
 
 
 def midpoint(fields: Float[Tensor, "c h w"], *, stride: float) -> Affinity:
@@ -436,24 +507,46 @@ def midpoint(fields: Float[Tensor, "c h w"], *, stride: float) -> Affinity:
     Args:
         fields: what the field branch answers for one image, midpoint maps last.
         stride: pixels per cell.
+
+    Raises:
+        ValueError: for fields that are not finite or without midpoint maps.
     """
-    maps, height = fields[2 * len(LIMBS) :], fields.shape[-2] * stride
+    check_fields(fields)
+    maps = fields[2 * len(LIMBS) :]
+    expect(len(maps), "midpoint maps after the fields", fields.shape)
+    height = fields.shape[-2] * stride
 
     def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        score = sample_maps(maps, limb, ((start + end) / 2)[:, None], stride)[:, 0]
-        return torch.where(
-            score > THRESHOLD, score + long_limb(start, end, height), 0.0
-        )
+        middle = (start + end) / 2
+        score = sample_maps(maps, limb, middle[:, None], stride)[:, 0]
+        paid = score + long_limb(start, end, height)
+        return torch.where(score > THRESHOLD, paid, 0.0)
 
     return affinity
 
 
-def nearness(reach: float) -> Affinity:
-    """The control's affinity: the nearer the better, falling evenly to nothing at
-    ``reach`` pixels."""
-    return lambda limb, start, end: (1 - (end - start).norm(dim=-1) / reach).clamp(
-        min=0
-    )
+def nearness(
+    fields: Float[Tensor, "c h w"], *, stride: float, reach: float | None = None
+) -> Affinity:
+    """The control's affinity: the nearer the better, falling evenly to nothing.
+
+    Args:
+        fields: only their size counts.
+        stride: pixels per cell.
+        reach: the distance, in pixels, that scores nothing; None for the image's width.
+    """
+    most = fields.shape[-1] * stride if reach is None else reach
+
+    def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        return (1 - (end - start).norm(dim=-1) / most).clamp(min=0)
+
+    return affinity
+
+
+def check_fields(fields: Tensor) -> None:
+    """Raise ``ValueError`` unless these are the finite fields of one image."""
+    expect(fields.ndim == 3, "fields of one image (c, h, w)", fields.shape)
+    expect(fields.isfinite().all(), "finite fields, got some values that are not")
 
 
 @dataclass(frozen=True)
@@ -466,105 +559,225 @@ class People:
     scores: Float[Tensor, " n"]
 
 
+# One-to-one pairs of a table of scores, as ``ops.matching.greedy`` and ``optimal``
+Matching = Callable[[Tensor], list[tuple[int, int]]]
+# The kind, position and height of every peak, as ``ops.heatmaps.peaks`` finds them
+Spots = tuple[Tensor, Tensor, Tensor]
+
+
+@torch.no_grad()
 def decode(
-    heats: Float[Tensor, "k h w"],
-    affinity: Affinity,
+    outputs: Outputs,
     *,
-    stride: float,
+    stride: float = STRIDE,
+    affinity: Callable[..., Affinity] = line_integral,
     threshold: float = THRESHOLD,
-    matching: Callable[..., list[tuple[int, int]]] = greedy,
-    least_joints: int = 3,
-) -> People:
+    matching: Matching = greedy,
+    least_joints: int = LEAST_JOINTS,
+    least_score: float = LEAST_SCORE,
+) -> list[People]:
     """From maps to people: peaks, scored pairs, a matching per limb, assembly along the
     skeleton.
 
     Args:
-        heats: confidence maps of one image; a background map at the end is ignored.
-        affinity: scores candidate limbs; zero forbids a pair. ``line_integral(fields)``
-            is the paper's.
+        outputs: of the net, or target maps as one stage, ``[(heats, fields)]``; the
+            last stage is read.
         stride: pixels per cell.
+        affinity: ``line_integral`` is the paper's; ``midpoint`` and ``nearness`` are
+            its rivals.
         threshold: lowest peak.
+        matching: see ``assemble``.
+        least_joints: see ``assemble``.
+        least_score: see ``assemble``.
+
+    Returns:
+        The people of each image.
+
+    Raises:
+        ValueError: for maps of another number of joints, or that are not finite.
+    """
+    heats, fields = outputs[-1]
+    expect(
+        heats.ndim == 4 and heats.shape[1] in (NUM_JOINTS, NUM_JOINTS + 1),
+        f"maps (images, {NUM_JOINTS} joints and background, h, w)",
+        heats.shape,
+    )
+    expect(len(heats) == len(fields), f"{len(heats)} images' fields", fields.shape)
+    people = []
+    for heat, field in zip(heats, fields, strict=True):
+        spots = peaks(heat[:NUM_JOINTS], stride=stride, threshold=threshold)
+        found = assemble(
+            spots,
+            affinity(field, stride=stride),
+            matching=matching,
+            least_joints=least_joints,
+            least_score=least_score,
+        )
+        people.append(found)
+    return people
+
+
+def assemble(
+    spots: Spots,
+    affinity: Affinity,
+    *,
+    matching: Matching = greedy,
+    least_joints: int = LEAST_JOINTS,
+    least_score: float = LEAST_SCORE,
+) -> People:
+    """From the joints of one image to its people: the second half of ``decode``.
+
+    Args:
+        spots: kind, position and height of the peaks, as ``ops.heatmaps.peaks`` gives
+            them.
+        affinity: scores candidate limbs; zero forbids a pair.
         matching: ``ops.matching.greedy`` as released, or ``optimal``.
         least_joints: people with fewer are dropped.
+        least_score: people whose peaks and limbs score less than this, in all and
+            divided by the number of joints, are dropped.
     """
-    kind, where, height = peaks(heats[:NUM_JOINTS], stride=stride, threshold=threshold)
+    kind, where, height = spots
     by_joint = [(kind == joint).nonzero()[:, 0] for joint in range(NUM_JOINTS)]
-    pairs = [
-        torch.cartesian_prod(by_joint[a], by_joint[b]).reshape(-1, 2)
-        for a, b in (LIMBS[k] for k in TREE)
-    ]
-    limb = torch.cat(
-        [
-            torch.full((len(p),), k, device=kind.device)
-            for k, p in zip(TREE, pairs, strict=True)
-        ]
-    )
-    start, end = torch.cat(pairs).T
-    # all limbs in one go
-    scores = affinity(limb, where[start], where[end]).split([len(p) for p in pairs])
-
-    people: list[dict[int, int]] = []  # joint -> peak
-    total: list[float] = []
-    owner: dict[int, int] = {}  # peak -> index into people
-    heights = height.tolist()
-    for k, table in zip(TREE, scores, strict=True):
-        a, b = LIMBS[k]
-        table = table.reshape(len(by_joint[a]), len(by_joint[b])).cpu()
-        first, last = by_joint[a].tolist(), by_joint[b].tolist()
-        for row, column in matching(table) if table.numel() else []:
-            i, j, score = first[row], last[column], float(table[row, column])
-            mine, theirs = owner.get(i), owner.get(j)
-            if mine is None and theirs is None:
-                owner[i] = owner[j] = len(people)
-                people.append({a: i, b: j})
-                total.append(score + heights[i] + heights[j])
-            elif mine is None or theirs is None:
-                known, joint, peak = (
-                    (mine, b, j) if mine is not None else (owner[j], a, i)
-                )
-                if joint not in people[known]:
-                    people[known][joint] = peak
-                    owner[peak] = known
-                    total[known] += score + heights[peak]
-            elif mine != theirs and not people[mine].keys() & people[theirs].keys():
-                people[mine] |= people[theirs]
-                total[mine] += total[theirs] + score
-                owner |= dict.fromkeys(people[theirs].values(), mine)
-                people[theirs] = {}
-    kept = [
-        (joints, s / len(joints))
-        for joints, s in zip(people, total, strict=True)
-        if len(joints) >= least_joints
-    ]
-    rows = [
-        [joints.get(joint, -1) for joint in range(NUM_JOINTS)] for joints, _ in kept
-    ]
-    peak = torch.tensor(rows, dtype=torch.long, device=where.device).reshape(
-        -1, NUM_JOINTS
-    )
+    tables = score_pairs(by_joint, where, affinity)
+    people = Assembly(height.tolist())
+    for k, table in zip(TREE, tables, strict=True):
+        first, last = LIMBS[k]
+        starts = by_joint[first].tolist()
+        ends = by_joint[last].tolist()
+        for row, column in matching(table):
+            score = float(table[row, column])
+            people.join(first, starts[row], last, ends[column], score)
+    rows = []
+    scores = []
+    for person in people.people:
+        score = person.total / len(person.peaks)
+        if len(person.peaks) >= least_joints and score >= least_score:
+            rows.append([person.peaks.get(joint, -1) for joint in range(NUM_JOINTS)])
+            scores.append(score)
+    peak = torch.tensor(rows, dtype=torch.long, device=where.device)
+    peak = peak.reshape(-1, NUM_JOINTS)
     keypoints = where[peak].masked_fill(peak[..., None] < 0, 0)
-    return People(keypoints, peak >= 0, where.new_tensor([score for _, score in kept]))
+    return People(keypoints, peak >= 0, where.new_tensor(scores))
+
+
+def score_pairs(
+    by_joint: Sequence[Tensor], where: Float[Tensor, "n 2"], affinity: Affinity
+) -> list[Float[Tensor, "a b"]]:
+    """How well each pair of peaks makes each limb of the tree; all limbs in one go.
+
+    Args:
+        by_joint: the peaks of each joint, indices into ``where``.
+        where: positions in pixels.
+        affinity: scores candidate limbs.
+
+    Returns:
+        For each limb of ``TREE``, on the CPU, the peaks of its first joint by those of
+        its second.
+    """
+    shapes, limbs, starts, ends = [], [], [], []
+    for k in TREE:
+        first, last = (by_joint[joint] for joint in LIMBS[k])
+        shapes.append((len(first), len(last)))
+        limbs.append(torch.full((len(first) * len(last),), k, device=where.device))
+        starts.append(first.repeat_interleave(len(last)))
+        ends.append(last.repeat(len(first)))
+    start = where[torch.cat(starts)]
+    end = where[torch.cat(ends)]
+    scores = affinity(torch.cat(limbs), start, end).cpu()
+    parts = scores.split([rows * columns for rows, columns in shapes])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@dataclass(eq=False)
+class Person:
+    """A group of joints in the making."""
+
+    peaks: dict[int, int]  # joint -> its peak
+    total: float  # of its peaks' heights and its limbs' scores
+
+
+class Assembly:
+    """Limbs, one after the other, made into people.
+
+    Args:
+        heights: of all peaks.
+    """
+
+    def __init__(self, heights: Sequence[float]) -> None:
+        self.heights = heights
+        self.people: list[Person] = []
+        self.owner: dict[int, Person] = {}  # of each peak that is taken
+
+    def join(self, first: int, start: int, last: int, end: int, score: float) -> None:
+        """A limb starts a person, lengthens one, or makes two people one.
+
+        Args:
+            first: the joint at its start.
+            start: the peak there.
+            last: the joint at its end.
+            end: the peak there.
+            score: of the limb.
+        """
+        mine = self.owner.get(start)
+        theirs = self.owner.get(end)
+        if mine and theirs:
+            if mine is not theirs and not mine.peaks.keys() & theirs.peaks.keys():
+                self._merge(mine, theirs, score)
+        elif mine:
+            self._lengthen(mine, last, end, score)
+        elif theirs:
+            self._lengthen(theirs, first, start, score)
+        else:
+            total = score + self.heights[start] + self.heights[end]
+            person = Person({first: start, last: end}, total)
+            self.people.append(person)
+            self.owner[start] = person
+            self.owner[end] = person
+
+    def _lengthen(self, person: Person, joint: int, peak: int, score: float) -> None:
+        if joint not in person.peaks:
+            person.peaks[joint] = peak
+            person.total += score + self.heights[peak]
+            self.owner[peak] = person
+
+    def _merge(self, mine: Person, theirs: Person, score: float) -> None:
+        mine.peaks |= theirs.peaks
+        mine.total += theirs.total + score
+        for peak in theirs.peaks.values():
+            self.owner[peak] = mine
+        self.people.remove(theirs)
 
 
 def tiny(**overrides: object) -> OpenPose:
     """The book's scale: 64x64 images, maps at stride 4, three narrow stages with batch
-    normalisation."""
-    settings: dict = {
+    normalisation.
+
+    Args:
+        overrides: of ``OpenPose``'s arguments.
+    """
+    settings: dict[str, Any] = {
         "plan": (16, "M", 32, "M", 64),
         "features": (48,),
         "stages": 3,
         "hidden": 32,
+        "first_layers": 1,
+        "first_last": 64,
+        "layers": 4,
+        "kernel": 3,
         "norm": True,
     }
-    settings |= {"first_layers": 1, "first_last": 64, "layers": 4, "kernel": 3}
     net = OpenPose(**(settings | overrides))
     he_init_(net)
     for stage in (*net.field_stages, *net.heat_stages):
         # nearly all targets are zero: start there
-        nn.init.normal_(list(stage.children())[-1].weight, std=0.01)
+        nn.init.normal_(stage[-1].weight, std=0.01)
     return net
 
 
-def paper(**overrides: object) -> OpenPose:
-    """The paper's scale: 368x368 crops, VGG-19 trunk, six stages, 52.3 M parameters."""
-    return OpenPose(**overrides)  # type: ignore[arg-type]
+def paper(**overrides: Any) -> OpenPose:
+    """The paper's scale: 368x368 crops, VGG-19 trunk, six stages, 52.3 M parameters.
+
+    Args:
+        overrides: of ``OpenPose``'s arguments.
+    """
+    return OpenPose(**overrides)

@@ -3,6 +3,8 @@
 import json
 import pickle
 import struct
+from functools import partial
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
@@ -14,6 +16,9 @@ from torchvision import datasets
 
 from papernets_lite import data
 from papernets_lite.data import public
+from papernets_lite.metrics.keypoints import oks_ap
+from papernets_lite.ops.skeletons import COCO, from_coco
+from papernets_lite.pose import openpose
 
 rng = np.random.default_rng(0)
 
@@ -170,7 +175,8 @@ def write_coco(home, images, annotations, categories=None, kind="instances"):
 def test_coco(tmp_path):
     images = [{"id": 7, "file_name": "1.jpg"}, {"id": 9, "file_name": "2.jpg"}]
     person = {"image_id": 9, "bbox": [10, 20, 30, 20], "category_id": 1, "iscrowd": 0}
-    nose = {"keypoints": [40, 10, 2, *[0] * 48]}
+    # the nose is seen, the left eye labelled but hidden
+    nose = {"keypoints": [40, 10, 2, 44, 8, 1, *[0] * 45], "area": 400}
     write_coco(tmp_path, images, [person])
     write_coco(tmp_path, images, [{**person, **nose}], kind="person_keypoints")
     for name in ("1.jpg", "2.jpg"):
@@ -184,7 +190,50 @@ def test_coco(tmp_path):
     people = data.load("coco_keypoints", root=tmp_path, size=50)
     assert people["keypoints"].shape == (2, 1, 17, 2)
     assert people["keypoints"][1, 0, 0].tolist() == [20, 5]
-    assert people["visible"].sum() == 1
+    assert people["labelled"][1, 0, :3].tolist() == [True, True, False]
+    assert people["visible"][1, 0, :3].tolist() == [True, False, False]
+    assert people["areas"].tolist() == [[0], [100]]
+
+
+def test_cocos_people_fit_openpose_and_the_metric(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train2017").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "train2017" / "1.jpg")
+    generator = torch.Generator().manual_seed(0)
+    places = (64 * torch.rand(17, 2, generator=generator)).tolist()
+    # nine joints are occluded, but labelled
+    triples = [(x, y, 2 if k < 8 else 1) for k, (x, y) in enumerate(places)]
+    person = {
+        "image_id": 7,
+        "bbox": [0, 0, 64, 64],
+        "area": 900.0,
+        "category_id": 1,
+        "iscrowd": 0,
+        "keypoints": [value for triple in triples for value in triple],
+    }
+    content = {
+        "images": [{"id": 7, "file_name": "1.jpg"}],
+        "annotations": [person],
+    }
+    (tmp_path / "annotations" / "person_keypoints_train2017.json").write_text(
+        json.dumps(content)
+    )
+    truth = data.load("coco_keypoints", root=tmp_path, size=64)
+
+    found = SimpleNamespace(
+        keypoints=truth["keypoints"][0].clone(), scores=torch.ones(1)
+    )
+    score = partial(oks_ap, truth=truth, sigmas=COCO.tolerances)
+    assert score([found])["AP"] == pytest.approx(1)
+    found.keypoints[:, 8:] += 100
+    assert score([found])["AP"] == 0, "hidden joints count where they are labelled"
+
+    keypoints, known = from_coco(truth["keypoints"], truth["labelled"])
+    assert known.all()
+    heats, _ = openpose.targets(
+        keypoints, known, size=(16, 16), stride=4.0, sigma=4.0, width=4.0
+    )
+    assert (heats[0, :18].amax((1, 2)) > 0.5).all()
 
 
 @pytest.fixture

@@ -158,3 +158,71 @@ def test_bad_input():
         oks_ap([], known([person()]))
     with pytest.raises(ValueError, match="at least one labelled person"):
         score([person()], [person()], visible=torch.zeros(1, 18) > 0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_is_refused_and_not_a_miss(bad):
+    spoilt = person(y=10.0)
+    spoilt[3, 0] = bad
+    with pytest.raises(ValueError, match=r"finite points.*index \[0, 0, 3\]"):
+        score([person()], [spoilt])
+    with pytest.raises(ValueError, match="finite areas"):
+        score([person()], [person()], area=bad)
+    with pytest.raises(ValueError, match="finite people"):
+        score([spoilt], [person()])
+    unsure = SimpleNamespace(keypoints=person()[None], scores=torch.tensor([bad]))
+    with pytest.raises(ValueError, match="finite scores"):
+        oks_ap([unsure], known([person()]))
+    with pytest.raises(ValueError, match="finite points"):
+        pck1([[0.0, 0.0]], [0], [[[bad, 0.0]]])
+    with pytest.raises(ValueError, match="finite detections"):
+        pck1([[bad, 0.0]], [0], [[[0.0, 0.0]]])
+    with pytest.raises(ValueError, match="finite scales"):
+        pck1([[0.0, 0.0]], [0], [[[0.0, 0.0]]], scale=bad)
+
+
+def test_joints_that_do_not_count_may_hold_anything():
+    truth, visible = person(y=10.0), torch.ones(1, 18, dtype=torch.bool)
+    truth[9], visible[0, 9] = math.nan, False
+    assert score([person(y=10.0)], [truth], visible=visible)["AP"] == pytest.approx(1)
+    seen = [[True, False]]
+    assert pck1([[0.0, 0.0]], [0], [[[0.0, 0.0], [math.nan, 0.0]]], visible=seen) == (
+        1.0,
+        1.0,
+    )
+
+
+def test_another_number_of_joints_is_refused_by_name():
+    seventeen = person()[:17]
+    with pytest.raises(ValueError, match=r"expected 18 joints, got \(1, 1, 17, 2\)"):
+        oks_ap([people([seventeen])], known([seventeen]))
+    with pytest.raises(ValueError, match=r"people \(1, 18, 2\).*got \(1, 17, 2\)"):
+        oks_ap([people([seventeen])], known([person()]))
+    perfect = oks_ap([people([seventeen])], known([seventeen]), sigmas=SIGMAS[:17])
+    assert perfect["AP"] == pytest.approx(1)
+    with pytest.raises(ValueError, match="18, 2"):
+        torso_lengths(torch.zeros(1, 17, 2))
+
+
+def test_labelled_joints_count_even_where_they_are_hidden():
+    labelled = torch.ones(1, 1, 18, dtype=torch.bool)
+    truth = known([person(y=10.0)], visible=torch.arange(18)[None] < 8)
+    wrong = person(y=10.0)
+    wrong[8:] += 500
+    assert oks_ap([people([wrong])], truth)["AP"] == pytest.approx(1)
+    assert oks_ap([people([wrong])], truth | {"labelled": labelled})["AP"] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.int64])
+def test_truth_may_be_numpys_doubles_and_integers(dtype):
+    truth = known([person(y=10.0)])
+    same = truth | {
+        "keypoints": truth["keypoints"].to(dtype),
+        "areas": truth["areas"].to(dtype),
+    }
+    found = [people([person(y=12.0)])]
+    assert oks_ap(found, same) == oks_ap(found, truth)
+    spots = [(torch.arange(18), person(y=12.0))]
+    scales = torch.full((1, 1), 8.0)
+    visible = truth["visible"]
+    assert pck(spots, same["keypoints"], visible, scales) == (1.0, 1.0)

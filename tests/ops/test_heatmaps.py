@@ -7,15 +7,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from torch.nn import functional
 
 from papernets_lite.ops.heatmaps import (
     TAIL,
     cell_centres,
+    cells_of,
     gaussian_maps,
     peaks,
+    pixels_of,
     sample_maps,
 )
+from papernets_lite.ops.warps import read
 
 
 def maps(points, *, size=(6, 8), stride=4.0, sigma=3.5):
@@ -151,3 +155,73 @@ def test_sampling_equals_torchs_grid_sample(shape):
     assert torch.allclose(
         sample_maps(heat, which, at, 4.0), expected[:, 0, 0], atol=1e-5
     )
+
+
+def test_pixels_and_cells_are_each_others_inverse():
+    assert pixels_of(torch.tensor([0, 1]), 4.0).tolist() == [2.0, 6.0]
+    assert cells_of(torch.tensor([2.0, 6.0, 0.0]), 4.0).tolist() == [0.0, 1.0, -0.5]
+
+
+def test_sampling_and_warps_read_at_the_same_half_pixel():
+    generator = torch.Generator().manual_seed(0)
+    heat = torch.rand(2, 5, 7, generator=generator)
+    at = 8 * torch.rand(2, 9, 2, generator=generator) - 0.5
+    found = sample_maps(heat, torch.tensor([0, 1]), at, 1.0)
+    expected = read(heat[:, None], at[:, None], outside="border")
+    torch.testing.assert_close(found, expected[:, 0, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float64])
+def test_points_may_be_numpys_integers_and_doubles(dtype):
+    points = torch.tensor([[[[9, 10], [31, 1]]]])
+    there = torch.ones(1, 1, 2, dtype=torch.bool)
+    lengths = {"size": (30, 30), "stride": 1.0, "sigma": 3.0}
+    expected = gaussian_maps(points.float(), there, **lengths)
+    found = gaussian_maps(points.to(dtype), there, **lengths)
+    assert found.is_floating_point()
+    torch.testing.assert_close(found.float(), expected)
+
+
+def test_halves_lose_nothing_on_the_way():
+    points = torch.tensor([[[[60.5, 3.5]]]])
+    there = torch.ones(1, 1, 1, dtype=torch.bool)
+    lengths = {"size": (16, 16), "stride": 4.0, "sigma": 3.0}
+    heat = gaussian_maps(points.bfloat16(), there, **lengths)
+    assert torch.equal(heat, gaussian_maps(points.bfloat16().float(), there, **lengths))
+    _, where, _ = peaks(maps([[(9.0, 10.0)]])[0].bfloat16(), stride=4.0)
+    assert where[0].tolist() == pytest.approx([9.0, 10.0], abs=0.1)
+
+
+def test_what_does_not_fit_together_is_refused():
+    points, there = torch.zeros(1, 2, 3, 2), torch.ones(1, 2, 3, dtype=torch.bool)
+    lengths = {"size": (4, 4), "stride": 4.0, "sigma": 3.0}
+    for wrong in (there[:, :1], there.int()):
+        with pytest.raises((ValueError, TypeCheckError)):
+            gaussian_maps(points, wrong, **lengths)
+    for changes in ({"size": (0, 4)}, {"sigma": math.inf}, {"stride": math.nan}):
+        with pytest.raises(ValueError, match="expected"):
+            gaussian_maps(points, there, **{**lengths, **changes})
+    with pytest.raises(ValueError, match="rows, columns"):
+        peaks(torch.zeros(2, 0, 4), stride=4.0)
+    at = torch.zeros(1, 1, 2)
+    with pytest.raises(ValueError, match="maps from 0 to 1"):
+        sample_maps(torch.zeros(2, 4, 4), torch.tensor([2]), at, 4.0)
+    with pytest.raises(ValueError, match="finite positions"):
+        sample_maps(torch.zeros(2, 4, 4), torch.tensor([1]), at / 0, 4.0)
+
+
+def test_layout_does_not_change_peaks():
+    heat = maps([[(9.0, 10.0), (20.0, 4.0)]])
+    last = heat.to(memory_format=torch.channels_last)
+    turned = heat.transpose(2, 3).contiguous().transpose(2, 3)
+    for other in (last, turned):
+        for a, b in zip(
+            peaks(heat[0], stride=4.0), peaks(other[0], stride=4.0), strict=True
+        ):
+            assert torch.equal(a, b)
+
+
+def test_no_maps_have_no_peaks():
+    kind, where, height = peaks(torch.zeros(0, 4, 4), stride=4.0)
+    assert kind.shape == height.shape == (0,)
+    assert where.shape == (0, 2)

@@ -67,3 +67,19 @@ def test_nothing_to_match(match, shape):
 @pytest.mark.parametrize("match", [greedy, optimal])
 def test_only_scores_above_the_bound(match):
     assert match(torch.tensor([[0.3, 0.0], [-1.0, 0.5]]), above=0.4) == [(1, 1)]
+
+
+@pytest.mark.parametrize("match", [greedy, optimal])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_scores_that_are_not_finite_are_refused(match, bad):
+    scores = torch.ones(2, 3)
+    scores[1, 2] = bad
+    with pytest.raises(ValueError, match="finite scores"):
+        match(scores)
+
+
+@pytest.mark.parametrize("match", [greedy, optimal])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.bfloat16])
+def test_scores_of_any_type(match, dtype):
+    scores = torch.tensor([[3, 1], [1, 0], [0, 2]]).to(dtype)
+    assert sorted(match(scores)) == [(0, 0), (2, 1)]

@@ -10,4 +10,4 @@ from tests.papers import images
 def run(model: nn.Module, count: int, seed: int) -> Tensor:
     outputs = model(images(count, 64, seed, model))
     heats, fields = (torch.ones_like(maps) for maps in outputs[0])
-    return openpose.loss(outputs, heats, fields)["loss"]
+    return openpose.loss(outputs, {"heats": heats, "fields": fields})["loss"]

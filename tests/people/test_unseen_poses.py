@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from papernets_lite.people import unseen_poses as paper
 
@@ -268,7 +269,7 @@ def test_the_background_net_never_sees_the_target():
 
 def test_pose_maps_have_the_papers_gaussian():
     points = torch.full((1, NUM, 2), 101.0)
-    maps = paper.pose_maps(points, (256, 256), paper.SIGMA)
+    maps = paper.pose_maps(points, torch.zeros(1, 3, 256, 256), paper.SIGMA)
     assert maps.shape == (1, NUM, 128, 128)
     # the centre of cell 50 lies at pixel 101
     assert maps[0, 0, 50, 50].item() == pytest.approx(1)
@@ -300,12 +301,14 @@ def test_sizes_on_the_way():
 
 def test_loss_by_hand():
     ours, truth = torch.full((1, 3, 2, 2), 0.5), torch.full((1, 3, 2, 2), 0.25)
-    assert paper.loss(ours, truth)["loss"].item() == pytest.approx(0.25)
+    batch = {"truth": truth}
+    assert paper.loss(ours, batch)["loss"].item() == pytest.approx(0.25)
     pick = torch.nn.Conv2d(3, 1, 1, bias=False)
     torch.nn.init.constant_(pick.weight, 2.0)
     layers = torch.nn.ModuleList([pick, torch.nn.ReLU()])
+    deviations = [torch.tensor([1.4])]
     terms = paper.loss(
-        ours, truth, layers, [torch.tensor([1.4])], scores=torch.zeros(1)
+        ours, batch, layers=layers, statistics=deviations, scores=torch.zeros(1)
     )
     assert terms["features"].item() == pytest.approx(6 * 0.25 / 1.5)
     assert terms["fool"].item() == pytest.approx(math.log(2))
@@ -320,17 +323,92 @@ def test_the_judge_needs_both_poses():
     assert not torch.equal(judge(images, maps, maps), judge(images, maps, 0 * maps))
 
 
-def test_a_step_learns_from_the_target_frame_alone():
+def test_both_nets_learn_from_the_target_frame_alone():
     torch.manual_seed(0)
-    batch = {
-        "images": torch.rand(4, 3, 16, 16),
-        "truth": torch.full((4, 3, 16, 16), 0.9),
-    }
-    batch |= {"source": joints(4, 16), "target": joints(4, 16, seed=1)}
+    images = torch.rand(4, 3, 16, 16)
+    source, target = joints(4, 16), joints(4, 16, seed=1)
+    batch = {"truth": torch.full((4, 3, 16, 16), 0.9)}
     for net in (paper.tiny(), paper.tiny_plain()):
-        update = paper.step(net, 1e-2, 30)
-        losses = [update(batch)["loss"].item() for _ in range(30)]
+        optimizer = torch.optim.Adam(net.parameters(), 5e-3)
+        losses = []
+        for _ in range(30):
+            loss = paper.loss(net(images, source, target), batch)["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
         assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("build", [paper.tiny, paper.tiny_plain])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_net_in_bfloat16_trains(build, layout):
+    torch.manual_seed(0)
+    net = build().bfloat16()
+    images = torch.rand(2, 3, 48, 48).bfloat16().to(memory_format=layout)
+    source, target = joints(2).bfloat16(), joints(2, seed=1).bfloat16()
+    answer = net(images, source, target)
+    loss = paper.loss(answer, {"truth": images})["loss"]
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_half_the_bits_give_nearly_the_same_picture():
+    torch.manual_seed(0)
+    net = paper.tiny()
+    images, source, target = torch.rand(2, 3, 48, 48), joints(2), joints(2, seed=1)
+    exact = net(images, source, target)
+    short = net.bfloat16()(images.bfloat16(), source, target)
+    for name in ("image", "masks", "layers", "alpha"):
+        ours, theirs = getattr(short, name), getattr(exact, name)
+        assert ours.dtype == torch.bfloat16
+        assert (ours - theirs).abs().mean() < 0.01, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.int64])
+def test_joints_may_be_numpys_doubles_and_integers(dtype):
+    net = paper.tiny()
+    images = torch.rand(2, 3, 48, 48)
+    source, target = joints(2).round(), joints(2, seed=1).round()
+    expected = net(images, source, target).image
+    found = net(images, source.to(dtype), target.to(dtype)).image
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_joints_that_are_not_finite_are_refused(bad):
+    broken = joints(2)
+    broken[1, 3, 0] = bad
+    for call in (
+        lambda: paper.tiny()(torch.rand(2, 3, 48, 48), broken, joints(2)),
+        lambda: paper.tiny()(torch.rand(2, 3, 48, 48), joints(2), broken),
+        lambda: paper.prior(broken, (48, 48)),
+        lambda: paper.transforms(joints(2), broken),
+        lambda: paper.similarity(broken, joints(2)),
+    ):
+        with pytest.raises(ValueError, match="finite"):
+            call()
+    layers = torch.rand(1, 1, 1, 5, 5)
+    with pytest.raises(ValueError, match="finite matrices"):
+        paper.warp(layers, torch.full((1, 1, 2, 3), bad))
+
+
+def test_what_does_not_fit_together_is_refused():
+    images, fine = torch.rand(2, 3, 48, 48), joints(2)
+    maps = paper.pose_maps(fine, images, 0.8)
+    with pytest.raises((ValueError, TypeCheckError)):
+        paper.tiny()(images, fine[:1], fine[:1])
+    with pytest.raises(ValueError, match=r"joints \(2, 14, 2\), got \(2, 18, 2\)"):
+        paper.prior(torch.rand(2, 18, 2), (48, 48))
+    with pytest.raises((ValueError, TypeCheckError)):
+        paper.fourteen(torch.rand(2, 17, 2))
+    with pytest.raises(ValueError, match=r"pictures \(1, 3, 48, 48\), got \(2, "):
+        paper.loss(images, {"truth": images[:1]})
+    with pytest.raises(ValueError, match="deviations for 12 maps, got 0"):
+        paper.loss(images, {"truth": images}, layers=paper.features())
+    with pytest.raises(ValueError, match=r"\(b, 3, 64, 64\), got \(2, 3, 48, 48\)"):
+        paper.Discriminator(64)(images, maps, maps)
 
 
 def test_bad_input_is_refused():

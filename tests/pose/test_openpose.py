@@ -6,9 +6,11 @@ import time
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from papernets_lite.data import people
 from papernets_lite.ops.matching import greedy, optimal
+from papernets_lite.ops.skeletons import from_coco
 from papernets_lite.pose import openpose
 from tests.helpers import fastest
 
@@ -78,9 +80,8 @@ def loop(keypoints, present, *, size, stride, sigma, width):
     return heats, fields.flatten(1, 2)
 
 
-def test_constants_are_the_worlds():
-    assert openpose.LIMBS == people.LIMBS
-    assert len(people.JOINTS) == openpose.NUM_JOINTS
+def test_the_trees_limbs_reach_every_joint_once():
+    assert len(openpose.TREE) == openpose.NUM_JOINTS - 1
     reached = {openpose.LIMBS[openpose.TREE[0]][0]}
     for k in openpose.TREE:
         a, b = openpose.LIMBS[k]
@@ -249,7 +250,8 @@ def test_loss_by_hand():
     heats, fields = torch.zeros(2, 19, 1, 1), torch.zeros(2, 38, 1, 1)
     heats[0, 0] = 0.5
     outputs = [(heats + 1, fields), (heats, fields - 2)]
-    found = openpose.loss(outputs, heats, fields)
+    batch = {"heats": heats, "fields": fields}
+    found = openpose.loss(outputs, batch)
     assert {name: value.item() for name, value in found.items()} == {
         "loss": 19 + 38 * 4,
         "heat1": 19,
@@ -257,9 +259,73 @@ def test_loss_by_hand():
         "heat2": 0,
         "field2": 38 * 4,
     }
-    weighted = openpose.loss(outputs, heats, fields, positive_weight=4.0)
+    weighted = openpose.loss(outputs, batch, positive_weight=4.0)
     # one cell of one image counts 1 + 4 * 0.5 times
     assert weighted["heat1"].item() == (18 + 3 + 19) / 2
+
+
+@pytest.mark.parametrize("middles", [False, True])
+def test_loss_draws_the_targets_that_the_batch_does_not_hold(middles):
+    keypoints, present = crowd(3)
+    lengths = {"stride": 4.0, "sigma": 3.5, "width": 3.0}
+    heats, fields = openpose.targets(
+        keypoints, present, size=(16, 16), middles=middles, **lengths
+    )
+    outputs = [(torch.rand_like(heats), torch.rand_like(fields))]
+    drawn = openpose.loss(
+        outputs, {"keypoints": keypoints, "in_frame": present}, **lengths
+    )
+    held = openpose.loss(outputs, {"heats": heats, "fields": fields})
+    assert drawn["loss"] == held["loss"]
+
+
+def test_outputs_and_targets_of_unequal_shapes_are_refused():
+    heats, fields = torch.zeros(4, 19, 8, 8), torch.zeros(4, 38, 8, 8)
+    for wrong in (
+        {"heats": heats[:1], "fields": fields[:1]},
+        {"heats": heats, "fields": fields[:1]},
+        {"heats": heats[..., :1], "fields": fields},
+    ):
+        with pytest.raises(ValueError, match=r"expected (maps|fields) \(.*got \(4, "):
+            openpose.loss([(heats, fields)], wrong)
+    with pytest.raises(ValueError, match="expected a mask for maps"):
+        openpose.loss(
+            [(heats, fields)],
+            {"heats": heats, "fields": fields, "mask": torch.ones(1, 1, 8, 8)},
+        )
+
+
+def test_cocos_seventeen_joints_are_refused_by_name():
+    seventeen = torch.rand(1, 1, 17, 2), torch.ones(1, 1, 17, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"18 joints \(COCO's 17: .*from_coco"):
+        openpose.targets(*seventeen, size=(4, 4), stride=4.0, sigma=4.0, width=4.0)
+    eighteen = from_coco(*seventeen)
+    heats, _ = openpose.targets(
+        *eighteen, size=(4, 4), stride=4.0, sigma=4.0, width=4.0
+    )
+    assert heats.shape == (1, 19, 4, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float64])
+def test_keypoints_may_be_numpys_integers_and_doubles(dtype):
+    keypoints, present = crowd(2)
+    keypoints = keypoints.round()
+    settings = {"size": (64, 64), "stride": 1.0, "sigma": 3.5, "width": 2.5}
+    expected = openpose.targets(keypoints, present, **settings)
+    found = openpose.targets(keypoints.to(dtype), present, **settings)
+    for a, b in zip(found, expected, strict=True):
+        # in another precision a cell at a limb's edge may fall on its other side
+        off = (a - b).abs() > 1e-5
+        assert off.float().mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"stride": 0.0}, {"width": math.nan}, {"size": (0, 4)}]
+)
+def test_lengths_must_be_positive(wrong):
+    settings = {"size": (16, 16), "stride": 4.0, "width": 2.5}
+    with pytest.raises(ValueError, match="expected"):
+        openpose.affinity_fields(*crowd(1), **{**settings, **wrong})
 
 
 def test_where_the_mask_is_zero_no_gradient_flows():
@@ -272,9 +338,12 @@ def test_where_the_mask_is_zero_no_gradient_flows():
     ]
     mask = torch.ones(1, 1, 4, 4)
     mask[..., :2] = 0
-    openpose.loss(outputs, torch.zeros(1, 19, 4, 4), torch.zeros(1, 38, 4, 4), mask)[
-        "loss"
-    ].backward()
+    batch = {
+        "heats": torch.zeros(1, 19, 4, 4),
+        "fields": torch.zeros(1, 38, 4, 4),
+        "mask": mask,
+    }
+    openpose.loss(outputs, batch)["loss"].backward()
     for maps in outputs[0]:
         assert maps.grad[..., :2].abs().max() == 0
         assert (maps.grad[..., 2:] != 0).all()
@@ -334,8 +403,11 @@ def test_rivals_affinities_by_hand():
         torch.tensor([[2.0, 2.0]] * 2),
         torch.tensor([[10.0, 2.0]] * 2),
     )
-    assert openpose.nearness(32.0)(limb, start, end).tolist() == [0.75, 0.75]
-    assert openpose.nearness(6.0)(limb, start, end).tolist() == [0.0, 0.0]
+    eight = torch.zeros(2, 8, 8)  # maps of an image of 32 pixels
+    near = openpose.nearness(eight, stride=4.0)
+    assert near(limb, start, end).tolist() == [0.75, 0.75]
+    near = openpose.nearness(eight, stride=4.0, reach=6.0)
+    assert near(limb, start, end).tolist() == [0.0, 0.0]
     maps = torch.zeros(3 * NUM_LIMBS, 4, 4)
     maps[2 * NUM_LIMBS, 0, 1] = 0.7  # the cell of the middle, (6, 2)
     maps[2 * NUM_LIMBS + 1, 0, 1] = 0.05  # under the threshold
@@ -358,13 +430,12 @@ def test_true_maps_give_back_the_people(matching):
         keypoints, present, size=(64, 64), stride=2.0, sigma=2.5, width=2.0
     )
     wrong = 0
-    for b in range(len(keypoints)):
-        rule = openpose.line_integral(fields[b], stride=2.0)
-        found = openpose.decode(
-            heats[b], rule, stride=2.0, threshold=0.3, matching=matching
-        )
-        assert len(found.keypoints) == int(present[b].any(-1).sum())
-        wrong += wrong_joints(found, keypoints[b], present[b])
+    people_found = openpose.decode(
+        [(heats, fields)], stride=2.0, threshold=0.3, matching=matching
+    )
+    for found, points, known in zip(people_found, keypoints, present, strict=True):
+        assert len(found.keypoints) == int(known.any(-1).sum())
+        wrong += wrong_joints(found, points, known)
     assert wrong <= 0.02 * int(present.sum())  # two joints in one place are one peak
 
 
@@ -381,23 +452,22 @@ def test_crossing_arms_need_the_field():
     heats, fields = openpose.targets(
         keypoints, present, size=(64, 64), stride=1.0, sigma=3.0, width=1.5
     )
-    lines, near = openpose.line_integral(fields[0], stride=1.0), openpose.nearness(64.0)
-    joined = {
-        name: openpose.decode(heats[0], rule, stride=1.0, least_joints=2)
-        .keypoints[:, [a, b], 0]
-        .round()
-        .tolist()
-        for name, rule in (("field", lines), ("distance", near))
-    }
+    joined = {}
+    for name, rule in (
+        ("field", openpose.line_integral),
+        ("distance", openpose.nearness),
+    ):
+        (found,) = openpose.decode(
+            [(heats, fields)], stride=1.0, affinity=rule, least_joints=2
+        )
+        joined[name] = found.keypoints[:, [a, b], 0].round().tolist()
     assert sorted(joined["field"]) == [[20.0, 40.0], [44.0, 24.0]]
     assert sorted(joined["distance"]) == [[20.0, 24.0], [44.0, 40.0]]
 
 
 def test_empty_maps_give_nobody():
-    heats, fields = torch.zeros(19, 16, 16), torch.zeros(2 * NUM_LIMBS, 16, 16)
-    found = openpose.decode(
-        heats, openpose.line_integral(fields, stride=4.0), stride=4.0
-    )
+    heats, fields = torch.zeros(1, 19, 16, 16), torch.zeros(1, 2 * NUM_LIMBS, 16, 16)
+    (found,) = openpose.decode([(heats, fields)], stride=4.0)
     assert found.keypoints.shape == (0, 18, 2)
     assert found.found.shape == (0, 18)
     assert found.scores.shape == (0,)
@@ -409,9 +479,127 @@ def test_groups_with_few_joints_are_dropped():
     heats, fields = openpose.targets(
         keypoints, present, size=(64, 64), stride=1.0, sigma=2.0, width=1.5
     )
-    rule = openpose.line_integral(fields[0], stride=1.0)
-    assert len(openpose.decode(heats[0], rule, stride=1.0, least_joints=5).scores) == 1
-    assert len(openpose.decode(heats[0], rule, stride=1.0, least_joints=6).scores) == 0
+    for least, people_left in ((5, 1), (6, 0)):
+        (found,) = openpose.decode(
+            [(heats, fields)], stride=1.0, least_joints=least, least_score=0.0
+        )
+        assert len(found.scores) == people_left
+
+
+def without_a_neck():
+    """One person of 160 pixels, everything but the neck known."""
+    places = {
+        0: (0, 0),
+        2: (-0.12, 0.15),
+        3: (-0.2, 0.35),
+        4: (-0.2, 0.5),
+        5: (0.12, 0.15),
+        6: (0.2, 0.35),
+        7: (0.2, 0.5),
+        8: (-0.08, 0.5),
+        9: (-0.08, 0.75),
+        10: (-0.08, 1),
+        11: (0.08, 0.5),
+        12: (0.08, 0.75),
+        13: (0.08, 1),
+        14: (-0.03, -0.03),
+        15: (0.03, -0.03),
+        16: (-0.06, 0),
+        17: (0.06, 0),
+    }
+    keypoints = torch.zeros(1, 1, 18, 2)
+    present = torch.zeros(1, 1, 18, dtype=torch.bool)
+    for joint, (x, y) in places.items():
+        keypoints[0, 0, joint] = torch.tensor([128 + 160 * x, 40 + 160 * y])
+        present[0, 0, joint] = True
+    return openpose.targets(
+        keypoints, present, size=(64, 64), stride=4.0, sigma=7.0, width=4.0
+    )
+
+
+def test_fragments_are_dropped_as_the_released_parser_does():
+    # Arms and legs of three joints hang on the neck; the face has five.
+    maps = [without_a_neck()]
+    (released,) = openpose.decode(maps, stride=4.0)
+    assert released.found.sum(1).tolist() == [5]
+    (loose,) = openpose.decode(maps, stride=4.0, least_joints=3, least_score=0.0)
+    assert loose.found.sum(1).tolist() == [3, 3, 3, 3, 5]
+
+
+def test_people_of_low_mean_score_are_dropped():
+    keypoints, present = crowd(1, people=(1, 1))
+    heats, fields = openpose.targets(
+        keypoints, present, size=(64, 64), stride=1.0, sigma=2.0, width=1.5
+    )
+    # peaks of 0.2, and less than one limb of 0.15 a joint
+    faint = [(0.2 * heats, 0.15 * fields)]
+    assert len(openpose.decode(faint, stride=1.0)[0].scores) == 0
+    (found,) = openpose.decode(faint, stride=1.0, least_score=0.0)
+    assert len(found.scores) == 1
+    assert 0.2 < found.scores.item() < 0.4
+
+
+def test_decode_reads_the_last_stage_without_gradients():
+    keypoints, present = crowd(2)
+    settings = {"size": (64, 64), "stride": 1.0, "sigma": 2.0, "width": 1.5}
+    heats, fields = openpose.targets(keypoints, present, **settings)
+    heats.requires_grad_()
+    nothing = torch.zeros_like(heats), torch.zeros_like(fields)
+    first, second = openpose.decode([nothing, (heats, fields)], stride=1.0)
+    assert len(first.scores) > 0
+    assert not second.scores.requires_grad
+    assert len(openpose.decode([(heats, fields), nothing], stride=1.0)[0].scores) == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_maps_that_are_not_finite_are_refused(bad):
+    heats, fields = torch.zeros(1, 19, 8, 8), torch.zeros(1, 38, 8, 8)
+    heats[0, 3, 1, 1] = bad
+    with pytest.raises(ValueError, match="finite maps"):
+        openpose.decode([(heats, fields)])
+    fields[0, 3, 1, 1] = bad
+    with pytest.raises(ValueError, match="finite fields"):
+        openpose.decode([(torch.zeros_like(heats), fields)])
+
+
+def test_maps_of_another_net_are_refused():
+    with pytest.raises(ValueError, match=r"maps .*18 joints and background"):
+        openpose.decode([(torch.zeros(1, 17, 8, 8), torch.zeros(1, 38, 8, 8))])
+    with pytest.raises(ValueError, match="midpoint maps after the fields"):
+        openpose.midpoint(torch.zeros(38, 8, 8), stride=4.0)
+
+
+def test_the_net_in_bfloat16_trains_and_decodes():
+    net = openpose.tiny().bfloat16()
+    keypoints, present = crowd(2)
+    outputs = net(torch.rand(2, 3, 64, 64).bfloat16())
+    batch = {"keypoints": keypoints, "in_frame": present}
+    openpose.loss(outputs, batch, stride=4.0)["loss"].backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+    assert len(openpose.decode(outputs, stride=4.0)) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.rand(1, 3, 64, 64).double(), torch.zeros(1, 3, 64, 64).byte()]
+)
+def test_images_in_another_type_are_refused(wrong):
+    with pytest.raises((ValueError, TypeCheckError), match=r"images"):
+        openpose.tiny()(wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"stages": 0}, {"hidden": -1}, {"kernel": 4}])
+def test_counts_below_one_and_even_kernels_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        openpose.tiny(**wrong)
+
+
+def test_overrides_reach_the_paper_and_the_tiny_net():
+    small = {"plan": (4, "M"), "features": (4,), "stages": 2, "hidden": 4}
+    for build in (openpose.tiny, openpose.paper):
+        net = build(first_last=4, layers=1, first_layers=1, **small)
+        assert type(net) is openpose.OpenPose
+        assert net.stride == 2
+        assert len(net.heat_stages) == 2
 
 
 def test_ten_people_in_ten_milliseconds():
