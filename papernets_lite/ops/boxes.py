@@ -142,6 +142,20 @@ def _check_labels(
     return labels
 
 
+def pack(truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is there first, in its order, and no more places than the fullest picture of
+    the batch needs: IoU with many anchors is not computed for padding.
+
+    Args:
+        truth: of ``check_truth``, ``boxes`` (b, k, 4).
+    """
+    valid = truth["valid"]
+    order = valid.int().argsort(dim=1, descending=True, stable=True)
+    order = order[:, : int(valid.sum(1).amax()) if valid.numel() else 0]
+    pictures = torch.arange(len(valid), device=valid.device)[:, None]
+    return {name: values[pictures, order] for name, values in truth.items()}
+
+
 def _first(values: Tensor, wrong: Bool[Tensor, "*n"]) -> list[object]:
     """The first of the values that are wrong, and where it stands."""
     if not wrong.any():
