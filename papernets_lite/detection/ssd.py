@@ -192,24 +192,20 @@ def match(
     boxes, defaults = iou.shape[-2:]
     left = iou.reshape(-1, boxes, defaults).clone()
     own = found.reshape(-1, defaults)
-    most, place = left.max(-1)  # of each true box, and where
-    for _ in range(min(boxes, defaults)):
-        best, box = most.max(1)
-        picture = (best > 0).nonzero()[:, 0]  # no pair, or none that overlaps, is left
+    rows = torch.arange(boxes, device=iou.device)
+    while True:
+        most, place = left.max(-1)  # of each true box, and where
+        # of all true boxes at the default box that one of them likes best
+        rivals = left.gather(2, place[:, None].expand(-1, boxes, -1))
+        # who is the best there takes it: of all pairs left, the best is one of these
+        takes = (rivals.max(1).indices == rows) & (most > 0)
+        picture, box = takes.nonzero().unbind(1)
         if not len(picture):
-            break
-        box = box[picture]
+            return own.view(found.shape)
         default = place[picture, box]
         own[picture, default] = box
+        left[picture, box] = -1
         left[picture, :, default] = -1
-        most[picture, box] = -1
-        # who wanted the same default box looks for the next
-        taken = torch.full_like(place[:, :1], -1)
-        taken[picture, 0] = default
-        again = (place == taken) & (most > 0)
-        if again.any():
-            most[again], place[again] = left[again].max(-1)
-    return own.view(found.shape)
 
 
 def targets(

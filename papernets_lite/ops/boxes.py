@@ -42,7 +42,7 @@ def check_mask(valid: Tensor) -> Bool[Tensor, "..."]:
     """
     valid = torch.as_tensor(valid)
     whole = (valid == 0) | (valid == 1)
-    expect(whole.all(), "`valid` as bool or as 0 and 1", *_first(valid, ~whole))
+    _refuse(~whole, "`valid` as bool or as 0 and 1", valid)
     return valid.bool()
 
 
@@ -69,16 +69,11 @@ def check_boxes(
     expect(right, f"{what} (..., 4), xyxy in pixels", boxes.shape)
     boxes = floating(boxes)
     near = (boxes.abs() <= FARTHEST).all(-1)
-    limits = f"finite {what}, at most {FARTHEST:.0f} pixels away"
-    expect(near.all(), limits, *_first(boxes, ~near))
+    _refuse(~near, f"finite {what}, at most {FARTHEST:.0f} pixels away", boxes)
     sides = boxes[..., 2:] - boxes[..., :2]
     in_order = (sides >= 0 if thin else sides > 0).all(-1)
     order = "x0 <= x1 and y0 <= y1" if thin else "x0 < x1 and y0 < y1"
-    expect(
-        in_order.all(),
-        f"{what} (x0, y0, x1, y1) in pixels with {order}",
-        *_first(boxes, ~in_order),
-    )
+    _refuse(~in_order, f"{what} (x0, y0, x1, y1) in pixels with {order}", boxes)
     return boxes
 
 
@@ -138,7 +133,7 @@ def _check_labels(
     if num_classes is not None:
         wrong |= labels >= num_classes
     end = "on" if num_classes is None else f"to {num_classes - 1}"
-    expect(not wrong.any(), f"`labels` from 0 {end}", *_first(labels, wrong))
+    _refuse(wrong, f"`labels` from 0 {end}", labels)
     return labels
 
 
@@ -156,12 +151,12 @@ def pack(truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: values[pictures, order] for name, values in truth.items()}
 
 
-def _first(values: Tensor, wrong: Bool[Tensor, "*n"]) -> list[object]:
-    """The first of the values that are wrong, and where it stands."""
-    if not wrong.any():
-        return []
-    place = tuple(wrong.nonzero()[0].tolist())
-    return [values[place].tolist(), place]
+def _refuse(wrong: Bool[Tensor, "*n"], expected: str, values: Tensor) -> None:
+    """Nothing unless any is wrong, else ``expect``'s error with the first that is, and
+    where it stands."""
+    if wrong.any():
+        place = tuple(wrong.nonzero()[0].tolist())
+        expect(False, expected, values[place].tolist(), place)
 
 
 def encode(
@@ -259,7 +254,7 @@ def assign(
         ValueError: for ``background > foreground``, or an IoU that is NaN.
     """
     expect(background <= foreground, "background <= foreground", background, foreground)
-    expect(not iou.isnan().any(), "IoU without NaN", *_first(iou, iou.isnan()))
+    _refuse(iou.isnan(), "IoU without NaN", iou)
     if not iou.numel():
         shape = (*iou.shape[:-2], iou.shape[-1])
         return torch.full(shape, BACKGROUND, device=iou.device)
@@ -303,7 +298,5 @@ def suppress(
         len(labels),
     )
     boxes = check_boxes(boxes, thin=True).float()
-    expect(
-        scores.isfinite().all(), "finite scores", *_first(scores, ~scores.isfinite())
-    )
+    _refuse(~scores.isfinite(), "finite scores", scores)
     return batched_nms(boxes, scores.float(), labels, iou)
