@@ -615,7 +615,7 @@ class FasterRCNN(nn.Module):
 
 def loss(
     outputs: Outputs,
-    batch: Mapping[str, Tensor],
+    batch: Mapping[str, Any],
     *,
     generator: Generator | None = None,
 ) -> dict[str, Tensor]:

@@ -34,11 +34,11 @@ Example:
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Integer, Real
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import clip_boxes_to_image
@@ -211,7 +211,7 @@ def match(
 def targets(
     defaults: Float[Tensor, "n 4"],
     boxes: Real[Tensor, "b m 4"],
-    labels: Int[Tensor, "b m"],
+    labels: Integer[Tensor, "b m"],
     valid: Real[Tensor, "b m"] | Bool[Tensor, "b m"],
     *,
     num_classes: int | None = None,
@@ -527,7 +527,7 @@ def multibox_loss(
 
 
 def loss(
-    outputs: Outputs, batch: Mapping[str, Tensor], *, ratio: float = 3.0
+    outputs: Outputs, batch: Mapping[str, Any], *, ratio: float = 3.0
 ) -> dict[str, Tensor]:
     """Targets of all default boxes, and ``multibox_loss``. Nothing is drawn.
 
@@ -593,7 +593,7 @@ def decode(
 
 def zoom_out(
     images: Float[Tensor, "b c h w"],
-    boxes: Real[Tensor, "b m 4"],
+    boxes: Real[Tensor, "_ m 4"],
     generator: torch.Generator,
     *,
     most: float = 4.0,

@@ -6,9 +6,10 @@ Boxes are xyxy in pixels, continuous: pixel i covers [i, i + 1); no side gets a 
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Integer, Real
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
@@ -31,7 +32,7 @@ def floating(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def check_mask(valid: Tensor) -> Bool[Tensor, "..."]:
+def check_mask(valid: Any) -> Bool[Tensor, "..."]:
     """Which are there, as bool: a mask of integers would index instead of select.
 
     Args:
@@ -78,12 +79,12 @@ def check_boxes(
 
 
 def check_truth(
-    truth: Mapping[str, Tensor], num_classes: int | None = None
+    truth: Mapping[str, Any], num_classes: int | None = None
 ) -> dict[str, Tensor]:
     """What is known about a batch, in the types that papers and metrics compute with.
 
     Args:
-        truth: ``boxes`` (..., k, 4), xyxy in pixels, of any real type; ``valid`` (...,
+        truth: tensors, arrays or lists: ``boxes`` (..., k, 4), xyxy in pixels; ``valid`` (...,
             k), bool or 0 and 1: which of them are there; and, where classes count,
             ``labels`` (..., k), integers from 0. What is not there may hold anything.
         num_classes: how many there are; None: labels have no upper end.
@@ -117,7 +118,7 @@ def check_truth(
 
 
 def _check_labels(
-    labels: Tensor, valid: Bool[Tensor, "*n"], num_classes: int | None
+    labels: Any, valid: Bool[Tensor, "*n"], num_classes: int | None
 ) -> Int[Tensor, "*n"]:
     labels = torch.as_tensor(labels)
     expect(
@@ -269,9 +270,9 @@ def assign(
 
 
 def suppress(
-    boxes: Real[Tensor, "n 4"],
-    scores: Float[Tensor, " n"],
-    labels: Int[Tensor, " n"],
+    boxes: Real[Tensor, "_ 4"],
+    scores: Float[Tensor, " _"],
+    labels: Integer[Tensor, " _"],
     iou: float,
 ) -> Int[Tensor, " m"]:
     """Non-maximum suppression: which boxes stay, best first. Of two of a class that

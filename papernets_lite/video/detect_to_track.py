@@ -65,7 +65,7 @@ OVERLAP = 0.5  # of a tracklet's ends with the boxes it joins
 
 def correlation(
     first: Float[Tensor, "b c h w"],
-    second: Float[Tensor, "b c h w"],
+    second: Float[Tensor, "_ _ _ _"],
     *,
     reach: int = REACH,
     step: int = 1,
@@ -350,7 +350,7 @@ def track_targets(
 
 def loss(
     outputs: Outputs,
-    batch: Mapping[str, Tensor],
+    batch: Mapping[str, Any],
     *,
     generator: Generator | None = None,
     tracking: float = 1.0,
