@@ -190,7 +190,7 @@ def match(
     if not iou.numel():
         return found
     boxes, defaults = iou.shape[-2:]
-    left = iou.reshape(-1, boxes, defaults).clone()
+    left = iou.reshape(-1, boxes, defaults)
     own = found.reshape(-1, defaults)
     rows = torch.arange(boxes, device=iou.device)
     while True:
@@ -198,12 +198,14 @@ def match(
         # of all true boxes at the default box that one of them likes best
         rivals = left.gather(2, place[:, None].expand(-1, boxes, -1))
         # who is the best there takes it: of all pairs left, the best is one of these
-        takes = (rivals.max(1).indices == rows) & (most > 0)
+        wants = most > 0
+        takes = (rivals.max(1).indices == rows) & wants
         picture, box = takes.nonzero().unbind(1)
-        if not len(picture):
-            return own.view(found.shape)
         default = place[picture, box]
         own[picture, default] = box
+        if torch.equal(takes, wants):
+            return own.view(found.shape)
+        left = left.clone()
         left[picture, box] = -1
         left[picture, :, default] = -1
 

@@ -84,9 +84,10 @@ def check_truth(
     """What is known about a batch, in the types that papers and metrics compute with.
 
     Args:
-        truth: tensors, arrays or lists: ``boxes`` (..., k, 4), xyxy in pixels; ``valid`` (...,
-            k), bool or 0 and 1: which of them are there; and, where classes count,
-            ``labels`` (..., k), integers from 0. What is not there may hold anything.
+        truth: tensors, arrays or lists. ``boxes`` (..., k, 4), xyxy in pixels;
+            ``valid`` (..., k), bool or 0 and 1: which of them are there; and, where
+            classes count, ``labels`` (..., k), integers from 0. What is not there may
+            hold anything.
         num_classes: how many there are; None: labels have no upper end.
 
     Returns:
@@ -255,13 +256,13 @@ def assign(
         ValueError: for ``background > foreground``, or an IoU that is NaN.
     """
     expect(background <= foreground, "background <= foreground", background, foreground)
-    _refuse(iou.isnan(), "IoU without NaN", iou)
     if not iou.numel():
         shape = (*iou.shape[:-2], iou.shape[-1])
         return torch.full(shape, BACKGROUND, device=iou.device)
     overlap, best = iou.max(-2)
+    _refuse(overlap.isnan(), "IoU without NaN", overlap)
     found = torch.where(overlap >= foreground, best, BETWEEN)
-    found[overlap < background] = BACKGROUND
+    found = torch.where(overlap < background, BACKGROUND, found)
     if force:
         most = iou.max(-1, keepdim=True).values
         forced = ((iou == most) & (most > 0)).any(-2)
