@@ -27,30 +27,34 @@ Guessed:
     corners, rounded to whole pixels). The box losses' beta is 1/9 in both stages, and
     both are divided by the number of sampled boxes, as in torchvision; the first paper
     divides the RPN's by the number of places and weights it by 10, about the same.
+
+Example:
+    >>> outputs = tiny()(torch.rand(1, 3, 64, 64))
+    >>> truth = {"boxes": [[[8, 8, 30, 30]]], "labels": [[3]], "valid": [[True]]}
+    >>> sorted(loss(outputs, truth))
+    ['box', 'class', 'loss', 'objectness', 'rpn_box']
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import pairwise
+from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torchvision.ops import (
-    batched_nms,
-    box_area,
-    box_iou,
-    clip_boxes_to_image,
-    roi_align,
-)
+from torchvision.ops import box_area, box_iou, clip_boxes_to_image
 
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.init import he_init_
+from papernets_lite.layers.pyramid import FPN, strides
 from papernets_lite.ops import boxes as coding
+from papernets_lite.ops import pooling
 from papernets_lite.ops.checks import expect
+from papernets_lite.ops.pooling import align
 
 RATIOS = (0.5, 1.0, 2.0)  # of an anchor: height / width
 # of the second stage's codes; the first stage's are 1
@@ -58,7 +62,8 @@ DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 BETA = 1 / 9  # where smooth L1 turns from a parabola into a line
 SMALLEST = 1e-2  # pixels: thinner boxes are dropped
 Pool = Callable[..., Tensor]  # (map, regions, output_size, spatial_scale) -> patches
-align: Pool = partial(roi_align, sampling_ratio=2, aligned=True)
+# logits and codes of the boxes of each image
+Second = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 smooth_l1 = partial(functional.smooth_l1_loss, beta=BETA, reduction="sum")
 
 
@@ -76,90 +81,24 @@ def anchors(
         strides: of each level, in pixels.
         sides: square roots of the anchors' areas on each level, in pixels.
         ratios: height / width.
+
+    Returns:
+        xyxy in pixels, a tensor for each level.
+
+    Raises:
+        ValueError: for unequally many levels.
     """
+    counts = len(shapes), len(strides), len(sides)
+    expect(len(set(counts)) == 1, "a shape, a stride and sides for each level", *counts)
     root, out = torch.tensor(ratios).sqrt(), []
     for (rows, columns), stride, side in zip(shapes, strides, sides, strict=True):
-        half = (
-            torch.stack(
-                [
-                    (scale[:, None] * torch.tensor(side)).flatten()
-                    for scale in (1 / root, root)
-                ],
-                1,
-            )
-            / 2
-        )
-        centre = (
-            stride
-            * (
-                torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).flip(1)
-                + 0.5
-            )[:, None]
-        )
+        widths = (1 / root)[:, None] * torch.tensor(side)
+        heights = root[:, None] * torch.tensor(side)
+        half = torch.stack([widths.flatten(), heights.flatten()], 1) / 2
+        cells = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).flip(1)
+        centre = stride * (cells + 0.5)[:, None]
         out.append(torch.cat([centre - half, centre + half], -1).flatten(0, 1))
     return out
-
-
-class Trunk(nn.Module):
-    """A ResNet without its classifier.
-
-    Args:
-        net: whose stem and units are taken.
-        blocks: its units per stage.
-        skip: the first stages' maps are not given out.
-    """
-
-    def __init__(
-        self, net: resnet.ResNet, blocks: Sequence[int], *, skip: int = 0
-    ) -> None:
-        super().__init__()
-        ends = [0, *accumulate(blocks)]
-        self.stem, self.skip = net.stem, skip
-        self.stages = nn.ModuleList(
-            nn.Sequential(*net.units[a:b]) for a, b in pairwise(ends)
-        )
-        self.channels = [
-            u.out_channels
-            for e in ends[1 + skip :]
-            if isinstance(u := net.units[e - 1], resnet.Unit)
-        ]
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """The map at the end of each stage, the finest first."""
-        maps = [self.stem(images)]
-        for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return maps[1 + self.skip :]
-
-
-class FPN(nn.Module):
-    """Feature pyramid: what a coarse map knows is added to every finer one.
-
-    Args:
-        in_channels: of the trunk's maps, the finest first.
-        channels: of every level.
-        extra: one more level, every second pixel of the coarsest.
-    """
-
-    def __init__(
-        self, in_channels: Sequence[int], channels: int, *, extra: bool = True
-    ) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
-        self.output = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
-        )
-        self.extra = extra
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The levels, the finest first."""
-        levels = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
-        for k in range(len(levels) - 2, -1, -1):
-            levels[k] = levels[k] + functional.interpolate(
-                levels[k + 1], size=levels[k].shape[-2:], mode="nearest"
-            )
-        levels = [conv(x) for conv, x in zip(self.output, levels, strict=True)]
-        return [*levels, levels[-1][:, :, ::2, ::2]] if self.extra else levels
 
 
 class RPN(nn.Module):
@@ -180,17 +119,24 @@ class RPN(nn.Module):
     def forward(
         self, maps: Sequence[Tensor]
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 4"]]:
-        """Scores and codes of all levels' anchors, in the order of ``anchors``."""
-        seen = [self.conv(x).relu() for x in maps]
-        scores = [rearrange(self.score(x), "b a h w -> b (h w a)") for x in seen]
-        codes = [
-            rearrange(self.code(x), "b (a c) h w -> b (h w a) c", c=4) for x in seen
-        ]
-        return torch.cat(scores, 1), torch.cat(codes, 1)
+        """Scores and codes of all levels' anchors, in the order of ``anchors``, at
+        least in float32: what is computed with boxes needs it."""
+        scores, codes = [], []
+        for x in maps:
+            seen = self.conv(x).relu()
+            score, code = self.score(seen), self.code(seen)
+            scores.append(rearrange(score, "b a h w -> b (h w a)"))
+            codes.append(rearrange(code, "b (a c) h w -> b (h w a) c", c=4))
+        score, code = torch.cat(scores, 1), torch.cat(codes, 1)
+        return coding.floating(score), coding.floating(code)
 
 
 def sample(
-    owner: Int[Tensor, " n"], *, count: int, share: float, generator: Generator
+    owner: Int[Tensor, " n"],
+    *,
+    count: int,
+    share: float,
+    generator: Generator | None = None,
 ) -> tuple[Int[Tensor, " p"], Int[Tensor, " q"]]:
     """Which boxes the loss looks at: positives and negatives drawn at random, so that
     background does not drown all.
@@ -199,12 +145,18 @@ def sample(
         owner: of each box, from ``assign``; boxes between the thresholds are never
             drawn.
         count: how many in all; fewer where there are not enough.
-        share: at most this share is positive.
-        generator: on the CPU.
+        share: at most this share is positive, in [0, 1].
+        generator: on the CPU; torch's own by default.
+
+    Raises:
+        ValueError: for a negative count, or another share.
     """
-    both = ((owner >= 0).nonzero()[:, 0], (owner == coding.BACKGROUND).nonzero()[:, 0])
+    expect(count >= 0 and 0 <= share <= 1, "a count, a share in 0 to 1", count, share)
+    both = owner >= 0, owner == coding.BACKGROUND
+    places = [there.nonzero()[:, 0] for there in both]
+    orders = [torch.randperm(len(k), generator=generator) for k in places]
     positive, negative = (
-        k[torch.randperm(len(k), generator=generator).to(k.device)] for k in both
+        k[order.to(k.device)] for k, order in zip(places, orders, strict=True)
     )
     positive = positive[: int(count * share)]
     return positive, negative[: count - len(positive)]
@@ -216,7 +168,7 @@ def rpn_loss(
     reference: Float[Tensor, "n 4"],
     truth: Mapping[str, Tensor],
     *,
-    generator: Generator,
+    generator: Generator | None = None,
     count: int = 256,
 ) -> dict[str, Tensor]:
     """Eq. 1: is there an object, and where exactly.
@@ -225,30 +177,38 @@ def rpn_loss(
     below 0.3.
 
     Args:
-        scores, codes: of ``RPN``.
-        reference: the anchors of all levels.
-        truth: ``boxes`` (b, k, 4) and ``valid`` (b, k).
-        generator: of the sample.
+        scores: of ``RPN``, logits.
+        codes: of ``RPN``.
+        reference: the anchors of all levels, xyxy in pixels.
+        truth: ``boxes`` (b, k, 4), xyxy in pixels, and ``valid`` (b, k).
+        generator: of the sample; on the CPU.
         count: anchors sampled in each image, at most half of them positive.
 
     Returns:
         ``objectness`` and ``rpn_box``.
+
+    Raises:
+        ValueError: for a truth that ``check_truth`` refuses, or of another batch.
     """
-    asked, answer, found, wanted = [], [], [], []
-    for score, code, boxes, valid in zip(
-        scores, codes, truth["boxes"], truth["valid"], strict=True
-    ):
-        boxes = boxes[valid]
-        owner = coding.assign(
-            box_iou(boxes, reference), foreground=0.7, background=0.3, force=True
-        )
-        positive, negative = sample(owner, count=count, share=0.5, generator=generator)
-        asked += [score[positive], score[negative]]
-        answer += [torch.ones_like(score[positive]), torch.zeros_like(score[negative])]
-        found.append(code[positive])
-        wanted.append(coding.encode(boxes[owner[positive]], reference[positive]))
-    box, logits = smooth_l1(torch.cat(found), torch.cat(wanted)), torch.cat(asked)
-    objectness = functional.binary_cross_entropy_with_logits(logits, torch.cat(answer))
+    truth = coding.pack(coding.check_truth(truth))
+    boxes, valid = truth["boxes"].to(reference), truth["valid"]
+    expect(len(boxes) == len(scores), f"a truth of {len(scores)} images", len(boxes))
+    iou = coding.overlaps(boxes, valid, reference)
+    owners = coding.assign(iou, foreground=0.7, background=0.3, force=True)
+    asked, found = [], []
+    for image, owner in enumerate(owners):
+        start = image * len(reference)  # of its anchors among those of the batch
+        drawn = sample(owner, count=count, share=0.5, generator=generator)
+        asked.append(torch.cat(drawn) + start)
+        found.append(drawn[0] + start)
+    everything, positive = torch.cat(asked), torch.cat(found)
+    every_owner = owners.flatten()
+    picture, anchor = positive // len(reference), positive % len(reference)
+    wanted = coding.encode(boxes[picture, every_owner[positive]], reference[anchor])
+    box = smooth_l1(codes.flatten(0, 1)[positive], wanted)
+    logits = scores.flatten()[everything]
+    answers = (every_owner[everything] >= 0).to(logits)
+    objectness = functional.binary_cross_entropy_with_logits(logits, answers)
     return {"objectness": objectness, "rpn_box": box / len(logits)}
 
 
@@ -266,31 +226,36 @@ def proposals(
     """The best of the RPN's boxes, best first, without near-copies; no gradient passes.
 
     Args:
-        scores, codes: of ``RPN``.
-        reference: the anchors of each level.
+        scores: of ``RPN``, logits; a box whose score is not finite is dropped.
+        codes: of ``RPN``; likewise.
+        reference: the anchors of each level, xyxy in pixels.
         size: of the images (height, width); boxes are clipped to it.
         before: taken from each level by score, before non-maximum suppression.
         after: kept for each image, after it.
         iou: of two boxes on a level that overlap by more, the weaker is dropped.
+
+    Returns:
+        Of each image, xyxy in pixels.
+
+    Raises:
+        ValueError: for other anchors than scores.
     """
-    boxes = clip_boxes_to_image(
-        coding.decode(codes, torch.cat(list(reference)).expand_as(codes)), list(size)
-    )
     counts = [len(level) for level in reference]
-    level = torch.cat(
-        [torch.full((n,), k, device=scores.device) for k, n in enumerate(counts)]
-    )
-    starts = [0, *accumulate(counts)]
-    top = [
-        s.topk(min(before, s.shape[1])).indices + a
-        for s, a in zip(scores.split(counts, 1), starts, strict=False)
-    ]
-    found = []
-    for box, score, kept in zip(boxes, scores, torch.cat(top, 1), strict=True):
-        kept = kept[(box[kept, 2:] - box[kept, :2] >= SMALLEST).all(1)]
-        found.append(
-            box[kept[batched_nms(box[kept], score[kept], level[kept], iou)[:after]]]
-        )
+    expect(sum(counts) == scores.shape[1], f"{scores.shape[1]} anchors", counts)
+    every = torch.cat(list(reference)).expand_as(codes)
+    boxes = clip_boxes_to_image(coding.decode(codes, every), list(size))
+    best, levels, start = [], [], 0
+    for number, some in enumerate(scores.split(counts, 1)):
+        top = some.topk(min(before, some.shape[1])).indices
+        best.append(top + start)
+        levels.append(top.new_full(top.shape[1:], number))
+        start += some.shape[1]
+    level_of_best, found = torch.cat(levels), []
+    for box, score, order in zip(boxes, scores, torch.cat(best, 1), strict=True):
+        box, score = box[order], score[order]
+        usable = (box[:, 2:] - box[:, :2] >= SMALLEST).all(1) & score.isfinite()
+        box, score, level = box[usable], score[usable], level_of_best[usable]
+        found.append(box[coding.suppress(box, score, level, iou)[:after]])
     return found
 
 
@@ -308,7 +273,7 @@ def regions(
     found: Sequence[Tensor],
     truth: Mapping[str, Tensor],
     *,
-    generator: Generator,
+    generator: Generator | None = None,
     count: int = 512,
     share: float = 0.25,
     deviations: Sequence[float] = DEVIATIONS,
@@ -318,80 +283,63 @@ def regions(
 
     Args:
         found: of ``proposals``.
-        truth: ``boxes`` (b, k, 4), ``labels`` (b, k) and ``valid`` (b, k).
-        generator: of the sample.
+        truth: ``boxes`` (b, k, 4), xyxy in pixels, ``labels`` (b, k) from 0 and
+            ``valid`` (b, k).
+        generator: of the sample; on the CPU.
         count: regions sampled in each image.
         share: of them at most positive.
         deviations: of the codes.
+
+    Raises:
+        ValueError: for a truth that ``check_truth`` refuses, or of another batch.
     """
-    drawn, names, codes = [], [], []
-    for boxes, true, labels, valid in zip(
-        found, truth["boxes"], truth["labels"], truth["valid"], strict=True
-    ):
-        true, labels = true[valid], labels[valid]
+    truth = coding.check_truth(truth)
+    count_images = len(truth["boxes"])
+    expect(
+        len(found) == count_images, f"proposals of {count_images} images", len(found)
+    )
+    drawn, labels, codes = [], [], []
+    for image, boxes in enumerate(found):
+        valid = truth["valid"][image]
+        true, names = (
+            truth["boxes"][image][valid].to(boxes),
+            truth["labels"][image][valid],
+        )
         # so that there are positives from the first step
         boxes = torch.cat([boxes, true])
         owner = coding.assign(box_iou(true, boxes), foreground=0.5, background=0.5)
         positive, negative = sample(
             owner, count=count, share=share, generator=generator
         )
+        owner = owner[positive]
         drawn.append(boxes[torch.cat([positive, negative])])
-        names.append(
-            torch.cat([labels[owner[positive]] + 1, torch.zeros_like(negative)])
-        )
-        codes.append(
-            coding.encode(true[owner[positive]], boxes[positive], deviations=deviations)
-        )
-        codes.append(boxes.new_zeros(len(negative), 4))
-    return Regions(drawn, torch.cat(names), torch.cat(codes))
+        labels += [names[owner] + 1, torch.zeros_like(negative)]
+        moved = coding.encode(true[owner], boxes[positive], deviations=deviations)
+        codes += [moved, boxes.new_zeros(len(negative), 4)]
+    return Regions(drawn, torch.cat(labels), torch.cat(codes))
 
 
 def level_of(
-    boxes: Float[Tensor, "n 4"], count: int, *, side: float = 224.0, level: int = 2
+    boxes: Real[Tensor, "n 4"], count: int, *, side: float = 224.0, level: int = 2
 ) -> Int[Tensor, " n"]:
     r"""From which of ``count`` levels a box is read: :math:`k = \lfloor k_0 +
     \log_2(\sqrt{wh} / s) \rfloor`.
 
     Args:
-        boxes: in pixels.
+        boxes: xyxy in pixels.
         count: of levels; smaller and larger boxes are read from the first and last.
         side: a box of this side ...
         level: ... is read from this one. The paper: 224 from P4, its third.
+
+    Raises:
+        ValueError: for boxes that ``check_boxes`` refuses.
     """
+    boxes = coding.check_boxes(boxes, thin=True)
     k = (level + (box_area(boxes).sqrt() / side).log2() + 1e-6).floor()
     return k.clamp(0, count - 1).long()
 
 
-def align_rounded(
-    features: Float[Tensor, "b c h w"],
-    rois: Float[Tensor, "n 5"],
-    size: tuple[int, int],
-    *,
-    spatial_scale: float,
-) -> Float[Tensor, "n c s t"]:
-    """RoIAlign of boxes moved to the map's cells, as RoIPool moves them: what rounding
-    alone costs.
-
-    Args:
-        features: the map.
-        rois: index of the image, then its box in pixels.
-        size: of a patch.
-        spatial_scale: cells per pixel.
-    """
-    corners = (rois[:, 1:] * spatial_scale).round()
-    # at least a cell
-    corners = torch.cat(
-        [corners[:, :2], torch.maximum(corners[:, 2:], corners[:, :2] + 1)], 1
-    )
-    return align(
-        features,
-        torch.cat([rois[:, :1], corners / spatial_scale], 1),
-        size,
-        spatial_scale=spatial_scale,
-    )
-
-
-def read(
+def patches(
     maps: Sequence[Tensor],
     strides: Sequence[float],
     boxes: Sequence[Tensor],
@@ -401,24 +349,33 @@ def read(
     level: int = 2,
     pool: Pool = align,
 ) -> Float[Tensor, "n c s s"]:
-    """Cut a patch of ``size`` x ``size`` cells out of the maps for every box.
+    """A patch of ``size`` x ``size`` cells of the maps for every box.
 
     Args:
         maps: the levels.
         strides: of each, in pixels.
-        boxes: of each image.
+        boxes: of each image, xyxy in pixels.
         size: of a patch.
-        side, level: see ``level_of``.
-        pool: ``align``, ``align_rounded`` or ``torchvision.ops.roi_pool``.
+        side: see ``level_of``.
+        level: see ``level_of``.
+        pool: ``pooling.align``, ``pooling.align_rounded`` or
+            ``torchvision.ops.roi_pool``.
+
+    Raises:
+        ValueError: for unequally many maps and strides, strides that are not positive,
+            or boxes that ``pooling.regions`` refuses.
     """
-    rois = torch.cat(
-        [functional.pad(box, (1, 0), value=k) for k, box in enumerate(boxes)]
-    )
+    fits = len(maps) == len(strides) and min(strides, default=0) > 0
+    expect(fits, f"a positive stride for each of {len(maps)} maps", strides)
+    rois = pooling.regions(boxes, len(maps[0]))
     which = level_of(rois[:, 1:], len(maps), side=side, level=level)
     out = maps[0].new_zeros(len(rois), maps[0].shape[1], size, size)
     for k, (features, stride) in enumerate(zip(maps, strides, strict=True)):
         here = which == k
-        out[here] = pool(features, rois[here], (size, size), spatial_scale=1 / stride)
+        wide = coding.floating(features)  # half precision rounds positions
+        rows = rois[here].to(wide)
+        patch = pool(wide, rows, (size, size), spatial_scale=1 / stride)
+        out[here] = patch.to(out.dtype)
     return out
 
 
@@ -437,21 +394,21 @@ class BoxHead(nn.Module):
     ) -> None:
         super().__init__()
         widths = [channels * size**2, *hidden]
-        layers = [
-            layer
-            for pair in pairwise(widths)
-            for layer in (nn.Linear(*pair), nn.ReLU())
-        ]
-        self.layers = nn.Sequential(nn.Flatten(), *layers)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
         self.score = nn.Linear(widths[-1], num_classes + 1)
         self.code = nn.Linear(widths[-1], 4 * (num_classes + 1))
 
     def forward(
         self, patches: Float[Tensor, "n c s s"]
     ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k 4"]]:
-        """Logits, the first of them the background's, and codes."""
+        """Logits, the first of them the background's, and codes, at least in
+        float32."""
         x = self.layers(patches)
-        return self.score(x), self.code(x).unflatten(1, (-1, 4))
+        codes = self.code(x).unflatten(1, (-1, 4))
+        return coding.floating(self.score(x)), coding.floating(codes)
 
 
 def head_loss(
@@ -461,22 +418,29 @@ def head_loss(
     class's code.
 
     Args:
-        logits, codes: of ``BoxHead``.
+        logits: of ``BoxHead``.
+        codes: of ``BoxHead``.
         wanted: of ``regions``.
 
     Returns:
         ``class`` and ``box``.
+
+    Raises:
+        ValueError: for other regions than logits, or a class that has no logit.
     """
+    count, classes = logits.shape
+    fits = len(wanted.labels) == count and (wanted.labels < classes).all()
+    expect(fits, f"{count} labels from 0 to {classes - 1}", wanted.labels.tolist())
     positive = wanted.labels.nonzero()[:, 0]
     box = smooth_l1(codes[positive, wanted.labels[positive]], wanted.codes[positive])
     return {
         "class": functional.cross_entropy(logits, wanted.labels),
-        "box": box / len(wanted.labels),
+        "box": box / count,
     }
 
 
 @torch.no_grad()
-def decode(
+def detections(
     logits: Float[Tensor, "n k"],
     codes: Float[Tensor, "n k 4"],
     boxes: Sequence[Tensor],
@@ -486,32 +450,37 @@ def decode(
     iou: float = 0.5,
     most: int = 100,
 ) -> list[dict[str, Tensor]]:
-    """The detections.
+    """What the second stage finds.
 
     Args:
-        logits, codes: of ``BoxHead``.
-        boxes: the proposals of each image.
+        logits: of ``BoxHead``.
+        codes: of ``BoxHead``.
+        boxes: the proposals of each image, xyxy in pixels.
         size: of the images (height, width).
         least: weaker answers are dropped.
         iou: of two boxes of a class that overlap by more, the weaker is dropped.
         most: kept for each image.
 
     Returns:
-        For each image ``boxes`` (m, 4), ``scores`` (m,) and ``labels`` (m,) (without
-        the background: from 0), best first.
+        For each image ``boxes`` (m, 4), xyxy in pixels, ``scores`` (m,) and ``labels``
+        (m,) (without the background: from 0), best first.
+
+    Raises:
+        ValueError: for logits or codes that are not finite.
     """
-    found, counts = [], [len(box) for box in boxes]
+    sure = logits.isfinite().all() and codes.isfinite().all()
+    expect(sure, "finite logits and codes", "nan or inf")
+    counts = [len(box) for box in boxes]
     own = torch.cat(list(boxes))[:, None].expand_as(codes)
-    decoded = clip_boxes_to_image(
-        coding.decode(codes, own, deviations=DEVIATIONS), list(size)
-    )
-    for box, score in zip(
-        decoded.split(counts), logits.softmax(1).split(counts), strict=True
-    ):
+    decoded = coding.decode(codes, own, deviations=DEVIATIONS)
+    decoded = clip_boxes_to_image(decoded, list(size)).split(counts)
+    scores = logits.softmax(1).split(counts)
+    found = []
+    for box, score in zip(decoded, scores, strict=True):
         wide = (box[:, 1:, 2:] - box[:, 1:, :2] >= SMALLEST).all(-1)
         row, label = ((score[:, 1:] > least) & wide).nonzero().unbind(1)
         box, strength = box[row, label + 1], score[row, label + 1]
-        kept = batched_nms(box, strength, label, iou)[:most]
+        kept = coding.suppress(box, strength, label, iou)[:most]
         found.append(
             {"boxes": box[kept], "scores": strength[kept], "labels": label[kept]}
         )
@@ -520,21 +489,26 @@ def decode(
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the first stage says about a batch."""
+    """What the first stage says about a batch, and the second stage that reads it."""
 
     maps: list[Tensor]  # the levels
     scores: Float[Tensor, "b n"]
     codes: Float[Tensor, "b n 4"]
     anchors: list[Tensor]  # of each level
-    strides: list[float]
+    strides: list[int]  # of each level, in pixels
     size: tuple[int, int]  # of the images (height, width)
+    proposals: list[Tensor]  # of each image
+    second: Second
+    num_classes: int  # without the background
+    anchors_each: int  # sampled in each image, and so the regions
+    regions_each: int
 
 
 class FasterRCNN(nn.Module):
     """Trunk, pyramid, proposals and the second stage.
 
     Args:
-        trunk: images -> maps; has ``channels``.
+        trunk: images -> maps.
         channels: of the pyramid.
         sides: of each level's anchors, in pixels.
         num_classes: without the background.
@@ -544,14 +518,19 @@ class FasterRCNN(nn.Module):
         patch: its patches' size in cells.
         canonical: a box of this side is read from this level.
         pool: how a patch is read.
-        before, after: proposals before and after suppression, (in training, in test).
-        anchors_each, regions_each: sampled in each image.
+        before: proposals before suppression, (in training, in test).
+        after: proposals after it.
+        anchors_each: sampled in each image.
+        regions_each: sampled in each image.
+
+    Raises:
+        ValueError: for no classes, or sides of other levels than there are.
     """
 
     def __init__(
         self,
-        trunk: Trunk,
         *,
+        trunk: resnet.Stages,
         channels: int,
         sides: Sequence[Sequence[float]],
         num_classes: int,
@@ -566,151 +545,170 @@ class FasterRCNN(nn.Module):
         regions_each: int = 512,
     ) -> None:
         super().__init__()
-        self.trunk, self.sides, self.extra = trunk, sides, extra
+        expect(num_classes > 0, "at least one class", num_classes)
+        levels = len(trunk.channels) + extra
+        fits = len(sides) == levels and len({len(side) for side in sides}) == 1
+        expect(fits, f"equally many sides for each of {levels} levels", sides)
+        self.trunk, self.sides, self.num_classes = trunk, sides, num_classes
         self.fpn = FPN(trunk.channels, channels, extra=extra)
         self.rpn = RPN(channels, len(sides[0]) * len(RATIOS))
         self.head = BoxHead(channels, patch, hidden, num_classes)
-        self.before, self.after, self.anchors_each, self.regions_each = (
-            before,
-            after,
-            anchors_each,
-            regions_each,
-        )
-        self.cut = partial(
-            read, size=patch, side=canonical[0], level=canonical[1], pool=pool
-        )
+        self.strides = strides(trunk.stem, trunk.stages)[trunk.skip :]
+        if extra:
+            self.strides.append(2 * self.strides[-1])
+        self.read_levels = levels - extra
+        self.before, self.after = before, after
+        self.anchors_each, self.regions_each = anchors_each, regions_each
+        side, level = canonical
+        self.cut = partial(patches, size=patch, side=side, level=level, pool=pool)
         he_init_(self)
         for layer in (self.rpn.score, self.rpn.code, self.head.score, self.head.code):
             nn.init.normal_(layer.weight, std=0.01)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Outputs:
-        """The first stage.
+        """The first stage, and its proposals, more of them in training.
 
         Raises:
             ValueError: for a batch without images.
         """
-        expect(len(images), "at least one image", images.shape)
+        expect(images.numel(), "at least one image (b, 3, h, w)", images.shape)
+        size = images.shape[-2], images.shape[-1]
         maps = self.fpn(self.trunk(images))
-        strides = [images.shape[-1] / x.shape[-1] for x in maps]
-        reference = [
-            a.to(images)
-            for a in anchors([x.shape[-2:] for x in maps], strides, self.sides)
-        ]
         scores, codes = self.rpn(maps)
+        shapes = [(x.shape[-2], x.shape[-1]) for x in maps]
+        reference = [a.to(scores) for a in anchors(shapes, self.strides, self.sides)]
+        mode = 0 if self.training else 1
+        limits = {"before": self.before[mode], "after": self.after[mode]}
         return Outputs(
-            maps,
-            scores,
-            codes,
-            reference,
-            strides,
-            (images.shape[-2], images.shape[-1]),
-        )
-
-    def propose(self, outputs: Outputs) -> list[Tensor]:
-        """Proposals, more of them in training."""
-        before, after = (
-            pair[0 if self.training else 1] for pair in (self.before, self.after)
-        )
-        return proposals(
-            outputs.scores,
-            outputs.codes,
-            outputs.anchors,
-            outputs.size,
-            before=before,
-            after=after,
+            maps=maps,
+            scores=scores,
+            codes=codes,
+            anchors=reference,
+            strides=self.strides,
+            size=size,
+            proposals=proposals(scores, codes, reference, size, **limits),
+            second=partial(self.second, maps),
+            num_classes=self.num_classes,
+            anchors_each=self.anchors_each,
+            regions_each=self.regions_each,
         )
 
     def second(
-        self, outputs: Outputs, boxes: Sequence[Tensor]
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The second stage's logits and codes for ``boxes``, those of each image."""
-        last = len(outputs.maps) - self.extra
-        return self.head(self.cut(outputs.maps[:last], outputs.strides[:last], boxes))
+        """The second stage's logits and codes.
+
+        Args:
+            maps: the levels.
+            boxes: of each image, xyxy in pixels.
+        """
+        last = self.read_levels
+        return self.head(self.cut(maps[:last], self.strides[:last], boxes))
 
     @torch.no_grad()
     def detect(
-        self,
-        images: Float[Tensor, "b 3 h w"],
-        *,
-        least: float = 0.05,
-        iou: float = 0.5,
-        most: int = 100,
+        self, images: Float[Tensor, "b 3 h w"], **thresholds: Any
     ) -> list[dict[str, Tensor]]:
-        """Both stages and ``decode``, which explains the options."""
-        outputs = self(images)
-        found = self.propose(outputs)
-        return decode(
-            *self.second(outputs, found),
-            found,
-            outputs.size,
-            least=least,
-            iou=iou,
-            most=most,
-        )
+        """Both stages and ``decode``, which explains the thresholds."""
+        return decode(self(images), **thresholds)
 
 
 def loss(
-    net: FasterRCNN,
     outputs: Outputs,
-    truth: Mapping[str, Tensor],
+    batch: Mapping[str, Any],
     *,
-    generator: Generator,
+    generator: Generator | None = None,
 ) -> dict[str, Tensor]:
     """Both stages' losses, added.
 
     Args:
-        net: runs its second stage on a sample of its proposals.
-        outputs: of ``net``.
-        truth: ``boxes`` (b, k, 4) in pixels, ``labels`` (b, k) from 0 and ``valid`` (b,
-            k).
+        outputs: of the net; a sample of its proposals goes through its second stage.
+        batch: ``boxes`` (b, k, 4), xyxy in pixels, ``labels`` (b, k) from 0 and
+            ``valid`` (b, k).
         generator: of the samples; on the CPU.
 
     Returns:
         ``loss``, ``objectness``, ``rpn_box``, ``class`` and ``box``.
+
+    Raises:
+        ValueError: for a truth that ``check_truth`` refuses, or of another batch.
     """
-    scores, codes, reference = outputs.scores, outputs.codes, torch.cat(outputs.anchors)
+    truth = coding.check_truth(batch, outputs.num_classes)
+    reference = torch.cat(outputs.anchors)
     parts = rpn_loss(
-        scores, codes, reference, truth, generator=generator, count=net.anchors_each
+        outputs.scores,
+        outputs.codes,
+        reference,
+        truth,
+        generator=generator,
+        count=outputs.anchors_each,
     )
     wanted = regions(
-        net.propose(outputs), truth, generator=generator, count=net.regions_each
+        outputs.proposals, truth, generator=generator, count=outputs.regions_each
     )
-    parts |= head_loss(*net.second(outputs, wanted.boxes), wanted)
+    parts |= head_loss(*outputs.second(wanted.boxes), wanted)
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
 
-def tiny(*, pool: Pool = align, **overrides: object) -> FasterRCNN:
+@torch.no_grad()
+def decode(
+    outputs: Outputs, *, least: float = 0.05, iou: float = 0.5, most: int = 100
+) -> list[dict[str, Tensor]]:
+    """The detections: the second stage's answers for the proposals.
+
+    Args:
+        outputs: of the net, in evaluation mode.
+        least: see ``detections``.
+        iou: see ``detections``.
+        most: see ``detections``.
+
+    Returns:
+        As ``detections``.
+    """
+    logits, codes = outputs.second(outputs.proposals)
+    return detections(
+        logits,
+        codes,
+        outputs.proposals,
+        outputs.size,
+        least=least,
+        iou=iou,
+        most=most,
+    )
+
+
+def tiny(**overrides: object) -> FasterRCNN:
     """The book's scale: images of 64x64, maps of stride 4 and 8."""
     blocks = (1, 1, 1)
-    trunk = Trunk(
-        resnet.ResNet(blocks=blocks, widths=(16, 32, 64), stem_stride=2), blocks, skip=1
-    )
+    net = resnet.ResNet(blocks=blocks, widths=(16, 32, 64), stem_stride=2)
     settings: dict = {
+        "trunk": resnet.Stages(net, blocks, skip=1),
         "channels": 32,
         "sides": ((12,), (22,)),
+        "num_classes": 10,
         "extra": False,
         "hidden": (96,),
         "patch": 5,
-    }
-    settings |= {
         "canonical": (24, 1),
-        "anchors_each": 64,
-        "regions_each": 24,
         "before": (100, 100),
         "after": (50, 50),
+        "anchors_each": 64,
+        "regions_each": 24,
     }
-    settings |= {"num_classes": 10}
-    return FasterRCNN(trunk, pool=pool, **(settings | overrides))
+    return FasterRCNN(**(settings | overrides))
 
 
-def paper(*, pool: Pool = align, **overrides: object) -> FasterRCNN:
+def paper(**overrides: object) -> FasterRCNN:
     """The standard scale: ResNet-50 and a pyramid of five levels, for COCO."""
-    trunk = Trunk(resnet.imagenet(50, stride_on_3x3=True), resnet.IMAGENET[50])
+    net = resnet.imagenet(50, stride_on_3x3=True)
     settings: dict = {
+        "trunk": resnet.Stages(net, resnet.IMAGENET[50]),
         "channels": 256,
-        "sides": tuple((32 << k,) for k in range(5)),
+        "sides": ((32,), (64,), (128,), (256,), (512,)),
+        "num_classes": 90,
         "extra": True,
+        "hidden": (1024, 1024),
         "patch": 7,
+        "canonical": (224, 2),
     }
-    settings |= {"hidden": (1024, 1024), "canonical": (224, 2), "num_classes": 90}
-    return FasterRCNN(trunk, pool=pool, **(settings | overrides))
+    return FasterRCNN(**(settings | overrides))

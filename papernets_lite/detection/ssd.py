@@ -23,50 +23,85 @@ Guessed:
     torchvision does it. What the last map's second square is the mean of:
     :math:`s_{m+1}`, by the same formula. A true box that shares its best default box
     with another gets its next best one, as in the released code; the text does not say.
+
+Example:
+    >>> outputs = tiny()(torch.rand(1, 3, 64, 64))
+    >>> truth = {"boxes": [[[8, 8, 30, 30]]], "labels": [[3]], "valid": [[True]]}
+    >>> sorted(loss(outputs, truth))
+    ['classes', 'codes', 'loss', 'negatives']
 """
 
+import copy
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer, Real
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
+from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops import boxes as coding
 from papernets_lite.ops.checks import expect
 
 # of the boxes' codes; the released code calls them variances
 DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
-BACKGROUND = 0  # the first class; objects count from 1
+BACKGROUND_CLASS = 0  # the first class; objects count from 1
 CANDIDATES, OVERLAP, MOST = 400, 0.45, 200  # of `decode`, as released
 # SSD300 for COCO, as torchvision has it: scales and strides of conv4_3, fc7, conv8_2,
 # conv9_2, conv10_2, conv11_2.
 SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
 STRIDES = (8, 16, 32, 64, 100, 300)
 RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
-_POOL = nn.MaxPool2d(2, ceil_mode=True)
-# Channels, kernel size, stride, padding and dilation of every convolution up to each
-# map (Fig. 2). pool5 no longer strides, so fc6 is dilated to see as far as before (a
-# trous).
-VGG = (
-    [
-        *[(64, 3)] * 2,
-        _POOL,
-        *[(128, 3)] * 2,
-        _POOL,
-        *[(256, 3)] * 3,
-        _POOL,
-        *[(512, 3)] * 3,
-    ],
-    [_POOL, *[(512, 3)] * 3, nn.MaxPool2d(3, 1, 1), (1024, 3, 1, 6, 6), (1024, 1)],
-    [(256, 1), (512, 3, 2)],
-    [(128, 1), (256, 3, 2)],
-    *[[(128, 1), (256, 3, 1, 0)]] * 2,
+
+
+class Conv(NamedTuple):
+    """A convolution in a stage's plan."""
+
+    channels: int
+    kernel_size: int
+    stride: int = 1
+    padding: int | None = None  # by default the size is kept, up to the stride
+    dilation: int = 1
+
+
+Plan = Sequence[nn.Module | tuple[int, ...]]
+POOL = nn.MaxPool2d(2, ceil_mode=True)
+# Up to each map the convolutions, as `Conv` (Fig. 2). pool5 no longer strides, so fc6
+# is dilated to see as far as before (a trous).
+VGG: tuple[Plan, ...] = (
+    (
+        (64, 3),
+        (64, 3),
+        POOL,
+        (128, 3),
+        (128, 3),
+        POOL,
+        (256, 3),
+        (256, 3),
+        (256, 3),
+        POOL,
+        (512, 3),
+        (512, 3),
+        (512, 3),
+    ),
+    (
+        POOL,
+        (512, 3),
+        (512, 3),
+        (512, 3),
+        nn.MaxPool2d(3, 1, 1),
+        (1024, 3, 1, 6, 6),
+        (1024, 1),
+    ),
+    ((256, 1), (512, 3, 2)),
+    ((128, 1), (256, 3, 2)),
+    ((128, 1), (256, 3, 1, 0)),
+    ((128, 1), (256, 3, 1, 0)),
 )
 
 
@@ -83,9 +118,10 @@ def scales(maps: int, *, smallest: float = 0.2, largest: float = 0.9) -> list[fl
         largest: scale of the last.
 
     Raises:
-        ValueError: for fewer than two maps.
+        ValueError: for fewer than two maps, or scales that do not grow from above 0.
     """
     expect(maps > 1, "at least two maps", maps)
+    expect(0 < smallest <= largest, "0 < smallest <= largest", smallest, largest)
     return [smallest + (largest - smallest) * k / (maps - 1) for k in range(maps + 1)]
 
 
@@ -113,27 +149,33 @@ def default_boxes(
 
     Returns:
         xyxy in pixels, one tensor for each map, cell by cell along rows.
+
+    Raises:
+        ValueError: for settings that do not fit together.
     """
+    counts = len(shapes), len(strides), len(ratios), len(scales) - 1
+    wanted = "a shape, a stride and ratios for each map, and a scale more"
+    expect(len(set(counts)) == 1, wanted, *counts)
+    expect(min(strides, default=0) > 0, "positive strides", strides)
+    height, width = size
     out = []
-    for k, ((rows, columns), stride) in enumerate(zip(shapes, strides, strict=True)):
-        sides = [(scales[k],) * 2, (math.sqrt(scales[k] * scales[k + 1]),) * 2]
+    for k, (rows, columns) in enumerate(shapes):
+        between = math.sqrt(scales[k] * scales[k + 1])
+        sides = [(scales[k], scales[k]), (between, between)]
         for ratio in ratios[k]:
             long, short = scales[k] * math.sqrt(ratio), scales[k] / math.sqrt(ratio)
             sides += [(long, short), (short, long)]
-        half = torch.tensor(sides).clamp(max=1) * torch.tensor([size[1], size[0]]) / 2
-        centres = stride * (
-            torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).flip(1)
-            + 0.5
-        )
-        out.append(
-            torch.cat([centres[:, None] - half, centres[:, None] + half], -1).flatten(
-                0, 1
-            )
-        )
+        half = torch.tensor(sides).clamp(max=1) * torch.tensor([width, height]) / 2
+        cells = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).flip(1)
+        centres = (strides[k] * (cells + 0.5))[:, None]
+        boxes = torch.cat([centres - half, centres + half], -1)
+        out.append(boxes.flatten(0, 1))
     return out
 
 
-def match(iou: Float[Tensor, "g a"], *, threshold: float = 0.5) -> Int[Tensor, " a"]:
+def match(
+    iou: Float[Tensor, "*b g a"], *, threshold: float = 0.5
+) -> Int[Tensor, "*b a"]:
     """For each default box the index of its true box, or -1.
 
     First every true box takes the default box that it overlaps most, the best pair
@@ -141,50 +183,69 @@ def match(iou: Float[Tensor, "g a"], *, threshold: float = 0.5) -> Int[Tensor, "
     overlaps most, if by at least ``threshold``.
 
     Args:
-        iou: of every true box with every default box.
+        iou: of every true box with every default box, of one picture or of several.
         threshold: the least overlap of the second round.
     """
-    found, left = (
-        coding.assign(iou, foreground=threshold, background=threshold),
-        iou.clone(),
-    )
-    for _ in range(min(iou.shape)):
-        box, default = divmod(int(left.argmax()), iou.shape[1])
-        if left[box, default] <= 0:  # outside the image, or without an area
-            break
-        found[default] = box
-        left[box], left[:, default] = -1, -1
-    return found
+    found = coding.assign(iou, foreground=threshold, background=threshold)
+    if not iou.numel():
+        return found
+    boxes, defaults = iou.shape[-2:]
+    left = iou.reshape(-1, boxes, defaults)
+    own = found.reshape(-1, defaults)
+    rows = torch.arange(boxes, device=iou.device)
+    while True:
+        most, place = left.max(-1)  # of each true box, and where
+        # of all true boxes at the default box that one of them likes best
+        rivals = left.gather(2, place[:, None].expand(-1, boxes, -1))
+        # who is the best there takes it: of all pairs left, the best is one of these
+        wants = most > 0
+        takes = (rivals.max(1).indices == rows) & wants
+        picture, box = takes.nonzero().unbind(1)
+        default = place[picture, box]
+        own[picture, default] = box
+        if torch.equal(takes, wants):
+            return own.view(found.shape)
+        left = left.clone()
+        left[picture, box] = -1
+        left[picture, :, default] = -1
 
 
 def targets(
     defaults: Float[Tensor, "n 4"],
-    boxes: Float[Tensor, "b m 4"],
-    labels: Int[Tensor, "b m"],
-    valid: Bool[Tensor, "b m"],
+    boxes: Real[Tensor, "b m 4"],
+    labels: Integer[Tensor, "b m"],
+    valid: Real[Tensor, "b m"] | Bool[Tensor, "b m"],
+    *,
+    num_classes: int | None = None,
 ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n 4"]]:
     """What each default box shall answer.
 
     Args:
-        defaults: of all maps.
+        defaults: of all maps, xyxy in pixels.
         boxes: true boxes, xyxy in pixels.
         labels: their classes, from 0.
         valid: which of them are there.
+        num_classes: of objects; None: labels have no upper end.
 
     Returns:
-        Classes, ``BACKGROUND`` or 1 + label; codes, zero where there is no object.
+        Classes, ``BACKGROUND_CLASS`` or 1 + label; codes, zero where there is no
+        object.
+
+    Raises:
+        ValueError: for a truth that ``check_truth`` refuses.
     """
-    classes = torch.full(
-        (len(boxes), len(defaults)), BACKGROUND, device=defaults.device
+    truth = {"boxes": boxes, "labels": labels, "valid": valid}
+    truth = coding.pack(coding.check_truth(truth, num_classes))
+    boxes = truth["boxes"].to(defaults)
+    own = match(coding.overlaps(boxes, truth["valid"], defaults))
+    picture, default = (own >= 0).nonzero().unbind(1)
+    box = own[picture, default]
+    classes = torch.full_like(own, BACKGROUND_CLASS)
+    classes[picture, default] = 1 + truth["labels"][picture, box]
+    codes = defaults.new_zeros(*own.shape, 4)
+    codes[picture, default] = coding.encode(
+        boxes[picture, box], defaults[default], deviations=DEVIATIONS
     )
-    codes = defaults.new_zeros(len(boxes), len(defaults), 4)
-    for i, there in enumerate(valid):
-        own = match(box_iou(boxes[i][there], defaults))
-        positive = own >= 0
-        classes[i, positive] = 1 + labels[i][there][own[positive]]
-        codes[i, positive] = coding.encode(
-            boxes[i][there][own[positive]], defaults[positive], deviations=DEVIATIONS
-        )
     return classes, codes
 
 
@@ -199,11 +260,10 @@ def hard_negatives(
         positive: which boxes hold an object.
         ratio: negatives for each positive.
     """
-    ranked = (
-        losses.detach()
-        .masked_fill(positive, -math.inf)
-        .argsort(dim=1, descending=True, stable=True)
-    )
+    expect(losses.shape == positive.shape, "equal shapes", losses.shape, positive.shape)
+    expect(ratio >= 0, "a ratio of at least 0", ratio)
+    each = losses.detach().masked_fill(positive, -math.inf)
+    ranked = each.argsort(dim=1, descending=True, stable=True)
     most = torch.minimum(ratio * positive.sum(1), (~positive).sum(1))
     return ranked.argsort(1) < most[:, None]
 
@@ -226,37 +286,32 @@ class L2Norm(nn.Module):
         return self.weight[:, None, None] * functional.normalize(x, dim=1)
 
 
-def stage(
-    plan: Sequence[nn.Module | tuple[int, ...]], in_channels: int, *, norm: bool = False
-) -> nn.Sequential:
+def stage(plan: Plan, in_channels: int, *, norm: bool = False) -> nn.Sequential:
     """Convolutions with ReLU, and what stands between them.
 
     Args:
-        plan: of each convolution (channels, kernel size, stride, padding, dilation),
-            the last three may be left out: 1, "same" size, 1; or a module.
+        plan: of each convolution what ``Conv`` takes; or a module, which is copied.
         in_channels: of the input.
         norm: batch normalisation before each ReLU.
     """
     layers: list[nn.Module] = []
     for item in plan:
         if isinstance(item, nn.Module):
-            layers.append(item)
+            layers.append(copy.deepcopy(item))
             continue
-        channels, kernel_size, *rest = item
-        stride, padding, dilation = [*rest, *(1, kernel_size // 2, 1)[len(rest) :]]
-        layers.append(
-            nn.Conv2d(
-                in_channels,
-                channels,
-                kernel_size,
-                stride,
-                padding,
-                dilation,
-                bias=not norm,
-            )
+        spec = Conv(*item)
+        same = spec.kernel_size // 2
+        conv = nn.Conv2d(
+            in_channels,
+            spec.channels,
+            spec.kernel_size,
+            spec.stride,
+            padding=same if spec.padding is None else spec.padding,
+            dilation=spec.dilation,
+            bias=not norm,
         )
-        layers += [nn.BatchNorm2d(channels), nn.ReLU()] if norm else [nn.ReLU()]
-        in_channels = channels
+        layers += conv_norm_act(conv, nn.BatchNorm2d if norm else None)
+        in_channels = spec.channels
     return nn.Sequential(*layers)
 
 
@@ -280,12 +335,20 @@ class Head(nn.Module):
         nn.init.xavier_uniform_(self.conv.weight)
         nn.init.zeros_(self.conv.get_parameter("bias"))
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n k"]:
-        """The numbers of all boxes, in the order of ``default_boxes``."""
-        i = self.cells
-        return rearrange(
-            self.conv(x), "b (i j a k) h w -> b (h i w j a) k", i=i, j=i, k=self.numbers
-        )
+    def forward(
+        self, x: Float[Tensor, "b c h w"], shape: tuple[int, int] | None = None
+    ) -> Float[Tensor, "b n k"]:
+        """The numbers of all boxes, in the order of ``default_boxes``.
+
+        Args:
+            x: the map.
+            shape: rows and columns of the boxes' own grid, which may end inside the
+                map's last cell; by default it does not.
+        """
+        i, k = self.cells, self.numbers
+        grid = rearrange(self.conv(x), "b (i j n) h w -> b (h i) (w j) n", i=i, j=i)
+        rows, columns = grid.shape[1:3] if shape is None else shape
+        return rearrange(grid[:, :rows, :columns], "b h w (a k) -> b (h w a) k", k=k)
 
 
 class Outputs(NamedTuple):
@@ -294,6 +357,7 @@ class Outputs(NamedTuple):
     logits: Float[Tensor, "b n k"]  # of the background and the classes
     codes: Float[Tensor, "b n 4"]  # how the box must move
     defaults: Float[Tensor, "n 4"]  # the boxes, xyxy in pixels, one map after the other
+    size: tuple[int, int]  # of the images (height, width)
 
 
 class SSD(nn.Module):
@@ -303,20 +367,22 @@ class SSD(nn.Module):
     Args:
         plans: of each stage, see ``stage``.
         channels: of each stage's map.
-        strides, scales, ratios: see ``default_boxes``.
+        strides: see ``default_boxes``.
+        scales: see ``default_boxes``.
+        ratios: see ``default_boxes``.
         num_classes: of objects; the background is one more.
         norm: batch normalisation in the stages.
         l2norm: the first map is read through ``L2Norm``.
         sources: which map each map's boxes are read from; by default their own.
 
     Raises:
-        ValueError: for settings that do not fit together.
+        ValueError: for settings that do not fit together, or no classes.
     """
 
     def __init__(
         self,
         *,
-        plans: Sequence[Sequence[nn.Module | tuple[int, ...]]],
+        plans: Sequence[Plan],
         strides: Sequence[float],
         scales: Sequence[float],
         ratios: Sequence[Sequence[float]],
@@ -331,29 +397,28 @@ class SSD(nn.Module):
         given = [len(strides), len(ratios), len(self.sources), len(scales)]
         wanted = f"strides, ratios and sources for {maps} maps and {maps + 1} scales"
         expect(given == [maps, maps, maps, maps + 1], wanted, *given)
-        self.strides, self.scales, self.ratios = (
-            tuple(strides),
-            tuple(scales),
-            tuple(ratios),
-        )
-        channels = [
-            [item for item in plan if isinstance(item, tuple)][-1][0] for plan in plans
-        ]
-        self.stages = nn.ModuleList(
-            stage(*one, norm=norm) for one in zip(plans, [3, *channels], strict=False)
-        )
+        known = all(0 <= source < maps for source in self.sources)
+        expect(known, f"sources from 0 to {maps - 1}", self.sources)
+        expect(num_classes > 0, "at least one class", num_classes)
+        self.strides, self.ratios = tuple(strides), tuple(ratios)
+        self.scales = tuple(scales)
+        self.stages, channels = nn.ModuleList(), [3]
+        for plan in plans:
+            self.stages.append(stage(plan, channels[-1], norm=norm))
+            convs = [Conv(*item) for item in plan if isinstance(item, tuple)]
+            channels.append(convs[-1].channels)
+        channels = channels[1:]
         he_init_(self)
         self.norm = L2Norm(channels[0]) if l2norm else nn.Identity()
         self.class_heads, self.code_heads = nn.ModuleList(), nn.ModuleList()
         for own, ratio, source in zip(strides, ratios, self.sources, strict=True):
+            cells = max(1, math.ceil(strides[source] / own))
+            boxes = 2 + 2 * len(ratio)
             for heads, numbers in (
                 (self.class_heads, 1 + num_classes),
                 (self.code_heads, 4),
             ):
-                cells = max(1, math.ceil(strides[source] / own))
-                heads.append(
-                    Head(channels[source], 2 + 2 * len(ratio), numbers, cells=cells)
-                )
+                heads.append(Head(channels[source], boxes, numbers, cells=cells))
 
     def maps(self, images: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """The maps that the heads read, the finest first.
@@ -361,7 +426,7 @@ class SSD(nn.Module):
         Raises:
             ValueError: for a batch without images.
         """
-        expect(len(images), "at least one image", images.shape)
+        expect(images.numel(), "at least one image (b, 3, h, w)", images.shape)
         x, maps = images, []
         for number, part in enumerate(self.stages):
             x = part(x)
@@ -378,38 +443,42 @@ class SSD(nn.Module):
             shapes: of the maps; by default found by a forward pass of an empty image.
         """
         if shapes is None:
-            was = self.training
+            modes = {layer: layer.training for layer in self.modules()}
             with torch.no_grad():
-                maps = self.eval().maps(next(self.parameters()).new_zeros(1, 3, *size))
-            self.train(was)
-            shapes = [(m.shape[2], m.shape[3]) for m in maps]
+                empty = next(self.parameters()).new_zeros(1, 3, *size)
+                maps = self.eval().maps(empty)
+            for layer, mode in modes.items():
+                layer.training = mode
+            shapes = [(x.shape[2], x.shape[3]) for x in maps]
         return default_boxes(
             shapes, size, strides=self.strides, scales=self.scales, ratios=self.ratios
         )
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Outputs:
-        """Logits and codes of all default boxes, map after map.
+        """Logits and codes of all default boxes, map after map, at least in float32.
 
         Raises:
             ValueError: for a batch without images.
         """
-        maps = self.maps(images)
-        shapes = [(m.shape[2], m.shape[3]) for m in maps]
-        # a map that is finer than the boxes' own grid is brought down to it
-        average = functional.adaptive_avg_pool2d
-        read = [
-            maps[j] if j >= k else average(maps[j], shapes[k])
-            for k, j in enumerate(self.sources)
-        ]
-        logits = [head(x) for head, x in zip(self.class_heads, read, strict=True)]
-        codes = [head(x) for head, x in zip(self.code_heads, read, strict=True)]
-        defaults = torch.cat(
-            self.defaults((images.shape[2], images.shape[3]), shapes)
-        ).to(images)
-        return Outputs(torch.cat(logits, 1), torch.cat(codes, 1), defaults)
+        maps, size = self.maps(images), (images.shape[2], images.shape[3])
+        shapes = [(x.shape[2], x.shape[3]) for x in maps]
+        seen = []
+        for k, source in enumerate(self.sources):
+            x = maps[source]
+            if source < k:
+                # a map that is finer than the boxes' own grid is brought down to it
+                x = functional.adaptive_avg_pool2d(x, shapes[k])
+            seen.append(x)
+        rows = list(zip(seen, shapes, strict=True))
+        logits = [head(*row) for head, row in zip(self.class_heads, rows, strict=True)]
+        codes = [head(*row) for head, row in zip(self.code_heads, rows, strict=True)]
+        answers = coding.floating(torch.cat(logits, 1))
+        moves = coding.floating(torch.cat(codes, 1))
+        defaults = torch.cat(self.defaults(size, shapes)).to(moves)
+        return Outputs(answers, moves, defaults, size)
 
 
-def loss(
+def multibox_loss(
     outputs: Outputs,
     classes: Int[Tensor, "b n"],
     codes: Float[Tensor, "b n 4"],
@@ -430,25 +499,27 @@ def loss(
         ratio: negatives for each positive of an image; infinite for all of them.
 
     Returns:
-        ``loss`` and its terms ``classes`` and ``codes``; and ``negatives``, how many
-        count for each positive.
+        As ``loss``.
+
+    Raises:
+        ValueError: for targets of another batch or of other default boxes.
     """
-    positive = classes != BACKGROUND
-    each = functional.cross_entropy(
-        outputs.logits.flatten(0, 1), classes.flatten(), reduction="none"
-    )
+    shape = outputs.logits.shape[:2]
+    expect(classes.shape == shape, f"classes {tuple(shape)}", classes.shape)
+    expect(codes.shape[:2] == shape, f"codes {(*shape, 4)}", codes.shape)
+    positive = classes != BACKGROUND_CLASS
+    logits = outputs.logits.flatten(0, 1)
+    each = functional.cross_entropy(logits, classes.flatten(), reduction="none")
     each = each.view_as(classes)
-    negative = (
-        ~positive if math.isinf(ratio) else hard_negatives(each, positive, ratio=ratio)
-    )
+    negative = ~positive
+    if not math.isinf(ratio):
+        negative = hard_negatives(each, positive, ratio=ratio)
     count = positive.sum().clamp(min=1)
     conf = each[positive | negative].sum() / count
-    loc = (
-        functional.smooth_l1_loss(
-            outputs.codes[positive], codes[positive], reduction="sum"
-        )
-        / count
+    distance = functional.smooth_l1_loss(
+        outputs.codes[positive], codes[positive], reduction="sum"
     )
+    loc = distance / count
     return {
         "loss": conf + loc,
         "classes": conf,
@@ -457,34 +528,65 @@ def loss(
     }
 
 
+def loss(
+    outputs: Outputs, batch: Mapping[str, Any], *, ratio: float = 3.0
+) -> dict[str, Tensor]:
+    """Targets of all default boxes, and ``multibox_loss``. Nothing is drawn.
+
+    Args:
+        outputs: of the net.
+        batch: ``boxes`` (b, m, 4), xyxy in pixels, ``labels`` (b, m) from 0 and
+            ``valid`` (b, m).
+        ratio: negatives for each positive of an image; infinite for all of them.
+
+    Returns:
+        ``loss`` and its terms ``classes`` and ``codes``; and ``negatives``, how many
+        count for each positive.
+
+    Raises:
+        ValueError: for a truth that ``check_truth`` refuses, or of another batch.
+    """
+    truth = coding.check_truth(batch, outputs.logits.shape[-1] - 1)
+    expect("labels" in truth, "`labels`", sorted(batch))
+    classes, codes = targets(
+        outputs.defaults, truth["boxes"], truth["labels"], truth["valid"]
+    )
+    return multibox_loss(outputs, classes, codes, ratio=ratio)
+
+
+@torch.no_grad()
 def decode(
-    outputs: Outputs, size: tuple[int, int], *, threshold: float = 0.01
+    outputs: Outputs, *, least: float = 0.01, iou: float = OVERLAP, most: int = MOST
 ) -> list[dict[str, Tensor]]:
     """The objects: moved boxes with a score, without those that overlap a better one of
     the same class.
 
-    The best ``CANDIDATES`` of each class go into non-maximum suppression, which drops
-    the worse of two boxes of a class whose IoU is above ``OVERLAP``; at most ``MOST``
-    are kept of an image.
+    The best ``CANDIDATES`` of each class go into non-maximum suppression.
 
     Args:
-        outputs: of the net.
-        size: height and width of the images, to which boxes are cut.
-        threshold: least score.
+        outputs: of the net; boxes are cut to its images.
+        least: weaker answers are dropped.
+        iou: of two boxes of a class that overlap by more, the weaker is dropped.
+        most: kept for each image.
 
     Returns:
         For each image ``boxes`` (n, 4) in xyxy pixels, ``scores`` (n,) and ``labels``
         (n,) from 0, best first.
+
+    Raises:
+        ValueError: for logits or codes that are not finite.
     """
+    sure = outputs.logits.isfinite().all() and outputs.codes.isfinite().all()
+    expect(sure, "finite logits and codes", "nan or inf")
+    every = coding.floating(outputs.logits).softmax(-1)
     found = []
-    for scores, codes in zip(outputs.logits.softmax(-1), outputs.codes, strict=True):
-        boxes = clip_boxes_to_image(
-            coding.decode(codes, outputs.defaults, deviations=DEVIATIONS), size
-        )
+    for scores, codes in zip(every, outputs.codes, strict=True):
+        boxes = coding.decode(codes, outputs.defaults, deviations=DEVIATIONS)
+        boxes = clip_boxes_to_image(boxes, outputs.size)
         score, where = scores[:, 1:].topk(min(CANDIDATES, len(boxes)), dim=0)
-        rank, label = (score > threshold).nonzero().unbind(1)
+        rank, label = (score > least).nonzero().unbind(1)
         score, where = score[rank, label], where[rank, label]
-        best = batched_nms(boxes[where], score, label, OVERLAP)[:MOST]
+        best = coding.suppress(boxes[where], score, label, iou)[:most]
         found.append(
             {"boxes": boxes[where[best]], "scores": score[best], "labels": label[best]}
         )
@@ -493,7 +595,7 @@ def decode(
 
 def zoom_out(
     images: Float[Tensor, "b c h w"],
-    boxes: Float[Tensor, "b m 4"],
+    boxes: Real[Tensor, "_ m 4"],
     generator: torch.Generator,
     *,
     most: float = 4.0,
@@ -509,49 +611,56 @@ def zoom_out(
         boxes: xyxy in pixels.
         generator: decides which, by how much and where to.
         most: largest side of the canvas, in units of the image's.
+
+    Raises:
+        ValueError: for a canvas smaller than the image, or boxes of another batch.
     """
-    images, boxes = images.clone(), boxes.clone()
+    expect(1 <= most < math.inf, "a canvas of at least the image's side", most)
+    expect(len(images) == len(boxes), f"boxes of {len(images)} images", len(boxes))
+    images, boxes = images.clone(), coding.floating(boxes).clone()
     height, width = images.shape[2:]
-    for i, (chance, zoom, down, across) in enumerate(
-        torch.rand(len(images), 4, generator=generator).tolist()
-    ):
+    draws = torch.rand(len(images), 4, generator=generator).tolist()
+    for i, (chance, zoom, down, across) in enumerate(draws):
         if chance < 0.5:
             continue
         side = 1 + (most - 1) * zoom
-        rows, columns = round(height / side), round(width / side)
+        rows, columns = max(1, round(height / side)), max(1, round(width / side))
         top, left = int(down * (height - rows + 1)), int(across * (width - columns + 1))
         small = functional.interpolate(
             images[i : i + 1], size=(rows, columns), mode="area"
-        )[0]
+        )
         images[i] = images[i].mean((1, 2))[:, None, None]
-        images[i, :, top : top + rows, left : left + columns] = small
+        images[i, :, top : top + rows, left : left + columns] = small[0]
         moved = boxes[i] * boxes.new_tensor([columns / width, rows / height] * 2)
         boxes[i] = moved + boxes.new_tensor([left, top] * 2)
     return images, boxes
 
 
-def tiny(*, num_classes: int = 4, **overrides: object) -> SSD:
+def tiny(**overrides: object) -> SSD:
     """The book's scale: three maps of 64x64 images, of 16, 8 and 4 cells a side."""
-    plans = (
-        [(16, 3, 2), (32, 3, 2), (32, 3)],
-        [(48, 3, 2), (48, 3)],
-        [(64, 3, 2), (64, 3)],
-    )
     settings: dict = {
-        "plans": plans,
+        "plans": (
+            ((16, 3, 2), (32, 3, 2), (32, 3)),
+            ((48, 3, 2), (48, 3)),
+            ((64, 3, 2), (64, 3)),
+        ),
         "strides": (4, 8, 16),
         "scales": scales(3, smallest=0.16, largest=0.52),
+        "ratios": ((2,), (2,), (2,)),
+        "num_classes": 4,
+        "norm": True,
+        "l2norm": False,
     }
-    settings |= {"ratios": ((2,), (2,), (2,)), "norm": True, "l2norm": False}
-    return SSD(num_classes=num_classes, **(settings | overrides))
+    return SSD(**(settings | overrides))
 
 
-def paper(*, num_classes: int = 20, **overrides: object) -> SSD:
+def paper(**overrides: object) -> SSD:
     """The paper's scale: SSD300 on VGG-16, for images of 300x300."""
     settings: dict = {
         "plans": VGG,
         "strides": STRIDES,
         "scales": SCALES,
         "ratios": RATIOS,
+        "num_classes": 20,
     }
-    return SSD(num_classes=num_classes, **(settings | overrides))
+    return SSD(**(settings | overrides))

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 
 from papernets_lite.metrics.coco import evaluate, mean, summary
+from papernets_lite.ops.boxes import check_boxes, check_mask, check_truth
 from papernets_lite.ops.checks import expect
 
 
@@ -20,9 +22,11 @@ def box_ap(
 
     Args:
         found: for each image ``boxes`` (n, 4) in xyxy pixels, ``scores`` (n,) and
-            ``labels`` (n,).
-        truth: ``boxes`` (b, k, 4), ``labels`` (b, k) and ``valid`` (b, k): which of
-            them are there.
+            ``labels`` (n,) from 0.
+        truth: ``boxes`` (b, k, 4) in xyxy pixels, ``labels`` (b, k) from 0 and
+            ``valid`` (b, k): which of them are there. Where ``crowd`` (b, k) is given
+            and true, the box is a region of many objects: nobody must find it, and
+            what lies in it is not wrong.
         sizes: name -> (least, most) of the square root of a box's area, in pixels, for
             an AP of such objects only. COCO's own sizes would call everything in this
             book small.
@@ -33,7 +37,8 @@ def box_ap(
         no object has.
 
     Raises:
-        ValueError: for another number of images, or when no image holds an object.
+        ValueError: for another number of images, or when no image holds an object; for
+            what ``check_truth`` refuses; for boxes or scores that are not finite.
     """
     sizes = sizes or {}
     precision, recall = _evaluate(found, truth, sizes)
@@ -50,10 +55,11 @@ def ap_by_iou(
     the boxes are.
 
     Args:
-        found, truth: as for ``box_ap``.
+        found: as for ``box_ap``.
+        truth: as for ``box_ap``.
 
     Raises:
-        ValueError: for another number of images, or when no image holds an object.
+        ValueError: as ``box_ap``.
     """
     precision, _ = _evaluate(found, truth, {})
     return {0.5 + 0.05 * k: mean(row[..., 0, -1]) for k, row in enumerate(precision)}
@@ -69,26 +75,42 @@ def recall(
     """The share of objects that some box overlaps, whatever its label.
 
     Args:
-        proposals: for each image boxes (n, 4), best first.
-        truth: ``boxes`` (b, k, 4) and ``valid`` (b, k).
+        proposals: for each image boxes (n, 4) in xyxy pixels, best first.
+        truth: ``boxes`` (b, k, 4) in xyxy pixels and ``valid`` (b, k); crowds, as for
+            ``box_ap``, do not count.
         iou: how much overlap is enough.
         most: only the first so many proposals of an image.
 
     Raises:
-        ValueError: for another number of images, or when no image holds an object.
+        ValueError: for another number of images, or when no image holds an object; for
+            what ``check_truth`` refuses; for boxes that are not finite.
     """
-    images, objects = len(truth["boxes"]), int(truth["valid"].sum())
+    checked, crowd = _checked(truth)
+    images, count = len(crowd), int(checked["valid"].sum() - crowd.sum())
     expect(
-        len(proposals) == images and objects,
+        len(proposals) == images and count,
         f"proposals for {images} images with objects",
         len(proposals),
     )
+    expect(most is None or most >= 0, "how many proposals count", most)
     hits = 0
-    for boxes, true, valid in zip(
-        proposals, truth["boxes"], truth["valid"], strict=True
-    ):
-        hits += int((box_iou(true[valid], boxes[:most]) >= iou).any(1).sum())
-    return hits / objects
+    for image, boxes in enumerate(proposals):
+        boxes = check_boxes(boxes, f"proposals of image {image}", thin=True)
+        counts = checked["valid"][image] & ~crowd[image]
+        overlap = box_iou(checked["boxes"][image][counts], boxes[:most])
+        hits += int((overlap >= iou).any(1).sum())
+    return hits / count
+
+
+def _checked(truth: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    """The truth, and which of what is there is a crowd."""
+    checked = check_truth(truth)
+    valid = checked["valid"]
+    if "crowd" not in truth:
+        return checked, torch.zeros_like(valid)
+    crowd = check_mask(truth["crowd"])
+    expect(crowd.shape == valid.shape, "`crowd` as `valid`", crowd.shape, valid.shape)
+    return checked, crowd & valid
 
 
 def _evaluate(
@@ -97,40 +119,35 @@ def _evaluate(
     sizes: Mapping[str, tuple[float, float]],
 ) -> tuple[np.ndarray, np.ndarray]:
     """``coco.evaluate`` of boxes."""
-    images, objects = len(truth["boxes"]), int(truth["valid"].sum())
+    checked, crowd = _checked(truth)
+    expect("labels" in checked, "a truth with `labels`", sorted(truth))
+    images, objects = len(crowd), int(checked["valid"].sum() - crowd.sum())
     came = f"got {len(found)} and {objects} objects"
     expect(
         len(found) == images and objects,
         f"detections for {images} images with objects, {came}",
     )
-    annotations = [
-        record
-        for image, valid in enumerate(truth["valid"])
-        for record in _records(
-            image, truth["boxes"][image][valid], truth["labels"][image][valid]
-        )
-    ]
-    results = [
-        record | {"score": score}
-        for image, one in enumerate(found)
-        for record, score in zip(
-            _records(image, one["boxes"], one["labels"]),
-            one["scores"].tolist(),
-            strict=True,
-        )
-    ]
+    annotations, results = list[dict](), list[dict]()
+    for image, one in enumerate(found):
+        valid = checked["valid"][image]
+        boxes, labels = checked["boxes"][image][valid], checked["labels"][image][valid]
+        known = _records(image, boxes, labels)
+        for record, many in zip(known, crowd[image][valid].tolist(), strict=True):
+            annotations.append(record | {"iscrowd": int(many)})
+        boxes = check_boxes(one["boxes"], f"boxes of image {image}", thin=True)
+        counts = len(boxes), len(one["scores"]), len(one["labels"])
+        expect(len(set(counts)) == 1, "a score and a label for every box", *counts)
+        seen = _records(image, boxes, one["labels"])
+        for record, score in zip(seen, one["scores"].tolist(), strict=True):
+            results.append(record | {"score": score})
     return evaluate("bbox", images, annotations, results, sizes=sizes)
 
 
 def _records(image: int, boxes: Tensor, labels: Tensor) -> list[dict]:
-    return [
-        {
-            "image_id": image + 1,
-            "category_id": label + 1,
-            "bbox": [x, y, w, h],
-            "area": w * h,
-        }
-        for (x, y, w, h), label in zip(
-            box_convert(boxes, "xyxy", "xywh").tolist(), labels.tolist(), strict=True
-        )
-    ]
+    """COCO's records, numbered from 1."""
+    records = []
+    sides = box_convert(boxes, "xyxy", "xywh").tolist()
+    for (x, y, w, h), label in zip(sides, labels.tolist(), strict=True):
+        place = {"image_id": image + 1, "category_id": label + 1}
+        records.append(place | {"bbox": [x, y, w, h], "area": w * h})
+    return records

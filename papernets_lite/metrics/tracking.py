@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from papernets_lite.ops.boxes import check_boxes, check_truth
 from papernets_lite.ops.checks import expect
 from papernets_lite.ops.matching import optimal
 
@@ -25,10 +26,11 @@ def identity_switches(
     count: leave out weak boxes beforehand.
 
     Args:
-        found: for each frame of one video ``boxes`` (n, 4) and ``tubes`` (n,), the
-            number of each box's tube.
-        truth: ``boxes`` (t, k, 4) and ``valid`` (t, k); an object keeps its place k.
-        iou: overlap that counts.
+        found: for each frame of one video ``boxes`` (n, 4) in xyxy pixels and
+            ``tubes`` (n,), the number of each box's tube.
+        truth: ``boxes`` (t, k, 4) in xyxy pixels and ``valid`` (t, k); an object keeps
+            its place k.
+        iou: overlap that counts, above 0.
 
     Returns:
         ``switches``: objects matched to another tube than when last matched.
@@ -36,32 +38,34 @@ def identity_switches(
         frames.
 
     Raises:
-        ValueError: for another number of frames.
+        ValueError: for another number of frames; for what ``check_truth`` refuses; for
+            boxes that are not finite, or as many tubes as boxes are not given.
     """
-    expect(
-        len(found) == len(truth["boxes"]),
-        f"detections for {len(truth['boxes'])} frames",
-        len(found),
-    )
+    checked = check_truth(truth)
+    frames = len(checked["boxes"])
+    expect(len(found) == frames, f"detections for {frames} frames", len(found))
+    expect(iou > 0, "an overlap above 0", iou)
     known: dict[int, int] = {}  # object -> tube
     switches = matched = 0
-    for one, boxes, valid in zip(found, truth["boxes"], truth["valid"], strict=True):
+    for frame, one in enumerate(found):
+        valid = checked["valid"][frame]
         there, tubes = valid.nonzero()[:, 0].tolist(), one["tubes"].tolist()
-        overlap = box_iou(boxes[valid], one["boxes"])
+        seen = check_boxes(one["boxes"], f"boxes of frame {frame}", thin=True)
+        expect(len(seen) == len(tubes), f"{len(seen)} tubes", len(tubes))
+        overlap = box_iou(checked["boxes"][frame][valid], seen)
         overlap = torch.where(overlap >= iou, overlap, 0.0)
-        kept = [
-            (row, tubes.index(known[k]))
-            for row, k in enumerate(there)
-            if known.get(k) in tubes and overlap[row, tubes.index(known[k])] > 0
-        ]
+        kept = []
+        for row, k in enumerate(there):
+            if known.get(k) not in tubes:
+                continue
+            column = tubes.index(known[k])
+            if overlap[row, column] > 0:
+                kept.append((row, column))
         for row, column in kept:
             overlap[row], overlap[:, column] = 0, 0
         for row, column in kept + optimal(overlap):
             switches += known.get(there[row], tubes[column]) != tubes[column]
             known[there[row]] = tubes[column]
             matched += 1
-    return {
-        "switches": switches,
-        "matched": matched,
-        "objects": int(truth["valid"].sum()),
-    }
+    objects = int(checked["valid"].sum())
+    return {"switches": switches, "matched": matched, "objects": objects}

@@ -6,9 +6,10 @@ Boxes are xyxy in pixels, continuous: pixel i covers [i, i + 1); no side gets a 
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Integer, Real
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
@@ -31,7 +32,7 @@ def floating(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def check_mask(valid: Tensor) -> Bool[Tensor, "..."]:
+def check_mask(valid: Any) -> Bool[Tensor, "..."]:
     """Which are there, as bool: a mask of integers would index instead of select.
 
     Args:
@@ -42,7 +43,7 @@ def check_mask(valid: Tensor) -> Bool[Tensor, "..."]:
     """
     valid = torch.as_tensor(valid)
     whole = (valid == 0) | (valid == 1)
-    expect(whole.all(), "`valid` as bool or as 0 and 1", *_first(valid, ~whole))
+    _refuse(~whole, "`valid` as bool or as 0 and 1", valid)
     return valid.bool()
 
 
@@ -69,28 +70,24 @@ def check_boxes(
     expect(right, f"{what} (..., 4), xyxy in pixels", boxes.shape)
     boxes = floating(boxes)
     near = (boxes.abs() <= FARTHEST).all(-1)
-    limits = f"finite {what}, at most {FARTHEST:.0f} pixels away"
-    expect(near.all(), limits, *_first(boxes, ~near))
+    _refuse(~near, f"finite {what}, at most {FARTHEST:.0f} pixels away", boxes)
     sides = boxes[..., 2:] - boxes[..., :2]
     in_order = (sides >= 0 if thin else sides > 0).all(-1)
     order = "x0 <= x1 and y0 <= y1" if thin else "x0 < x1 and y0 < y1"
-    expect(
-        in_order.all(),
-        f"{what} (x0, y0, x1, y1) in pixels with {order}",
-        *_first(boxes, ~in_order),
-    )
+    _refuse(~in_order, f"{what} (x0, y0, x1, y1) in pixels with {order}", boxes)
     return boxes
 
 
 def check_truth(
-    truth: Mapping[str, Tensor], num_classes: int | None = None
+    truth: Mapping[str, Any], num_classes: int | None = None
 ) -> dict[str, Tensor]:
     """What is known about a batch, in the types that papers and metrics compute with.
 
     Args:
-        truth: ``boxes`` (..., k, 4), xyxy in pixels, of any real type; ``valid`` (...,
-            k), bool or 0 and 1: which of them are there; and, where classes count,
-            ``labels`` (..., k), integers from 0. What is not there may hold anything.
+        truth: tensors, arrays or lists. ``boxes`` (..., k, 4), xyxy in pixels;
+            ``valid`` (..., k), bool or 0 and 1: which of them are there; and, where
+            classes count, ``labels`` (..., k), integers from 0. What is not there may
+            hold anything.
         num_classes: how many there are; None: labels have no upper end.
 
     Returns:
@@ -122,7 +119,7 @@ def check_truth(
 
 
 def _check_labels(
-    labels: Tensor, valid: Bool[Tensor, "*n"], num_classes: int | None
+    labels: Any, valid: Bool[Tensor, "*n"], num_classes: int | None
 ) -> Int[Tensor, "*n"]:
     labels = torch.as_tensor(labels)
     expect(
@@ -138,16 +135,30 @@ def _check_labels(
     if num_classes is not None:
         wrong |= labels >= num_classes
     end = "on" if num_classes is None else f"to {num_classes - 1}"
-    expect(not wrong.any(), f"`labels` from 0 {end}", *_first(labels, wrong))
+    _refuse(wrong, f"`labels` from 0 {end}", labels)
     return labels
 
 
-def _first(values: Tensor, wrong: Bool[Tensor, "*n"]) -> list[object]:
-    """The first of the values that are wrong, and where it stands."""
-    if not wrong.any():
-        return []
-    place = tuple(wrong.nonzero()[0].tolist())
-    return [values[place].tolist(), place]
+def pack(truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is there first, in its order, and no more places than the fullest picture of
+    the batch needs: IoU with many anchors is not computed for padding.
+
+    Args:
+        truth: of ``check_truth``, ``boxes`` (b, k, 4).
+    """
+    valid = truth["valid"]
+    order = valid.int().argsort(dim=1, descending=True, stable=True)
+    order = order[:, : int(valid.sum(1).amax()) if valid.numel() else 0]
+    pictures = torch.arange(len(valid), device=valid.device)[:, None]
+    return {name: values[pictures, order] for name, values in truth.items()}
+
+
+def _refuse(wrong: Bool[Tensor, "*n"], expected: str, values: Tensor) -> None:
+    """Nothing unless any is wrong, else ``expect``'s error with the first that is, and
+    where it stands."""
+    if wrong.any():
+        place = tuple(wrong.nonzero()[0].tolist())
+        expect(False, expected, values[place].tolist(), place)
 
 
 def encode(
@@ -245,13 +256,13 @@ def assign(
         ValueError: for ``background > foreground``, or an IoU that is NaN.
     """
     expect(background <= foreground, "background <= foreground", background, foreground)
-    expect(not iou.isnan().any(), "IoU without NaN", *_first(iou, iou.isnan()))
     if not iou.numel():
         shape = (*iou.shape[:-2], iou.shape[-1])
         return torch.full(shape, BACKGROUND, device=iou.device)
     overlap, best = iou.max(-2)
+    _refuse(overlap.isnan(), "IoU without NaN", overlap)
     found = torch.where(overlap >= foreground, best, BETWEEN)
-    found[overlap < background] = BACKGROUND
+    found = torch.where(overlap < background, BACKGROUND, found)
     if force:
         most = iou.max(-1, keepdim=True).values
         forced = ((iou == most) & (most > 0)).any(-2)
@@ -260,9 +271,9 @@ def assign(
 
 
 def suppress(
-    boxes: Real[Tensor, "n 4"],
-    scores: Float[Tensor, " n"],
-    labels: Int[Tensor, " n"],
+    boxes: Real[Tensor, "_ 4"],
+    scores: Float[Tensor, " _"],
+    labels: Integer[Tensor, " _"],
     iou: float,
 ) -> Int[Tensor, " m"]:
     """Non-maximum suppression: which boxes stay, best first. Of two of a class that
@@ -289,7 +300,5 @@ def suppress(
         len(labels),
     )
     boxes = check_boxes(boxes, thin=True).float()
-    expect(
-        scores.isfinite().all(), "finite scores", *_first(scores, ~scores.isfinite())
-    )
+    _refuse(~scores.isfinite(), "finite scores", scores)
     return batched_nms(boxes, scores.float(), labels, iou)

@@ -27,25 +27,35 @@ Guessed:
     deviations of 1 (motions are large), those of the detector Faster R-CNN's; smooth L1
     has its beta. Correlations are divided by the number of channels, as by FlowNet's
     layer.
+
+Example:
+    >>> outputs = tiny()(torch.rand(1, 2, 3, 64, 64))
+    >>> boxes = [[[[8, 8, 30, 30]], [[10, 8, 32, 30]]]]
+    >>> truth = {"boxes": boxes, "labels": [[[3], [3]]], "valid": [[[1], [1]]]}
+    >>> sorted(loss(outputs, truth))
+    ['box', 'class', 'loss', 'objectness', 'rpn_box', 'track']
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torchvision.ops import box_iou, clip_boxes_to_image, ps_roi_align
+from torchvision.ops import box_iou, clip_boxes_to_image
 
 from papernets_lite.backbones import resnet
 from papernets_lite.detection import faster_rcnn
 from papernets_lite.layers.init import he_init_
+from papernets_lite.layers.pyramid import strides
 from papernets_lite.ops import boxes as coding
 from papernets_lite.ops.checks import expect
+from papernets_lite.ops.pooling import vote
 
 REACH = 8  # d of Eq. 4, in cells
 # of the correlation on conv3, conv4 and conv5: conv3 is twice as fine
@@ -55,7 +65,7 @@ OVERLAP = 0.5  # of a tracklet's ends with the boxes it joins
 
 def correlation(
     first: Float[Tensor, "b c h w"],
-    second: Float[Tensor, "b c h w"],
+    second: Float[Tensor, "_ _ _ _"],
     *,
     reach: int = REACH,
     step: int = 1,
@@ -66,57 +76,50 @@ def correlation(
     4); outside is zero.
 
     Args:
-        first, second: maps of two frames.
+        first: a map of the first frame.
+        second: one of the second frame.
         reach: largest displacement down and across, in cells.
         step: of the places and of the displacements.
 
     Returns:
         One channel for each displacement, row by row: (2 ``reach`` / ``step`` + 1)
         squared.
+
+    Raises:
+        ValueError: for maps of unequal shapes, or a reach that is no multiple of the
+            step.
     """
+    expect(first.shape == second.shape, "equal maps", first.shape, second.shape)
+    fits = step > 0 and reach >= 0 and reach % step == 0
+    expect(fits, "a reach that is a multiple of the step", reach, step)
     padded = functional.pad(second, (reach, reach, reach, reach))
     here = first[:, :, ::step, ::step]
     # every place with every place, then the window
     products = here.flatten(2).transpose(1, 2) @ padded.flatten(2)
     offset = torch.arange(0, 2 * reach + 1, step, device=first.device)
-    down, across = (
-        step * torch.arange(n, device=first.device)[:, None] + offset
-        for n in here.shape[-2:]
-    )
+    rows, columns = (torch.arange(n, device=first.device) for n in here.shape[-2:])
+    down = step * rows[:, None] + offset
+    across = step * columns[:, None] + offset
     # (rows, columns, p, q)
     place = down[:, None, :, None] * padded.shape[-1] + across[None, :, None, :]
-    window = products.gather(
-        2, place.flatten(2).flatten(0, 1).expand(len(first), -1, -1)
-    )
+    place = place.flatten(2).flatten(0, 1).expand(len(first), -1, -1)
+    window = products.gather(2, place)
     return rearrange(window, "b (h w) n -> b n h w", h=len(down))
 
 
 def dilate(stage: nn.Module, by: int = 2) -> None:
     """Let a stage keep its input's size, in place: no stride, and 3x3 taps ``by`` cells
-    apart ("a trous")."""
+    apart ("a trous").
+
+    Args:
+        stage: is changed.
+        by: cells from one tap to the next.
+    """
     for conv in stage.modules():
         if isinstance(conv, nn.Conv2d):
             conv.stride = (1, 1)
             if conv.kernel_size[0] > 1:
                 conv.dilation = conv.padding = (by, by)
-
-
-def vote(
-    maps: Float[Tensor, "b c h w"], boxes: Sequence[Tensor], *, bins: int, stride: float
-) -> Float[Tensor, "n d"]:
-    """Position-sensitive pooling (R-FCN): the bin in row i and column j of a box reads
-    only maps made for that bin.
-
-    Args:
-        maps: ``bins`` squared maps for each of d answers, answer by answer.
-        boxes: of each image, in pixels.
-        bins: of a box, down and across.
-        stride: of the maps, in pixels.
-
-    Returns:
-        The mean over the bins, each the mean of its own map inside the bin.
-    """
-    return ps_roi_align(maps, list(boxes), bins, 1 / stride, 2).mean((2, 3))
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,38 @@ class Outputs:
     scores: Float[Tensor, "bt n"]  # of the proposal net, frame by frame
     codes: Float[Tensor, "bt n 4"]
     anchors: Float[Tensor, "n 4"]
+    proposals: list[Tensor]  # of each frame
     classes: Float[Tensor, "bt c h w"]
     boxes: Float[Tensor, "bt d h w"]
     tracks: Float[Tensor, "bs d h w"]  # of the s = t - 1 pairs of neighbouring frames
-    stride: float
+    bins: int  # of a box, down and across
+    stride: int  # of these maps, in pixels
     frames: int  # t
     size: tuple[int, int]  # of the images (height, width)
+    num_classes: int  # without the background
+    anchors_each: int  # sampled in each image, and so the regions
+    regions_each: int
+
+    def second(
+        self, boxes: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k 4"]]:
+        """Logits, the background's first, and codes, the same for each class.
+
+        Args:
+            boxes: of every frame, xyxy in pixels.
+        """
+        logits = vote(self.classes, boxes, bins=self.bins, stride=self.stride)
+        codes = vote(self.boxes, boxes, bins=self.bins, stride=self.stride)
+        return logits, codes[:, None, -4:].expand(-1, logits.shape[1], -1)
+
+    def track(self, boxes: Sequence[Tensor]) -> Float[Tensor, "n 4"]:
+        """RoI tracking: codes of where boxes go in the next frame.
+
+        Args:
+            boxes: of every frame but each video's last, xyxy in pixels.
+        """
+        codes = vote(self.tracks, boxes, bins=self.bins, stride=self.stride)
+        return codes[:, -4:]
 
 
 class DetectAndTrack(nn.Module):
@@ -140,8 +169,8 @@ class DetectAndTrack(nn.Module):
     frames.
 
     Args:
-        trunk: images -> maps of conv3, conv4 and conv5, of which the last two are
-            equally large.
+        trunk: images -> maps of conv3, conv4 and conv5, of which the last gets the
+            stride of the one before.
         num_classes: without the background.
         sides: of the anchors, in pixels.
         channels: of the layer between the trunk and the maps.
@@ -153,17 +182,20 @@ class DetectAndTrack(nn.Module):
             cells.
         sees: what the tracking maps are made from: both frames' ``"boxes"``,
             ``"correlations"``, or (the paper) both.
-        before, after: proposals before and after suppression, (in training, in test).
-        anchors_each, regions_each: sampled in each image.
+        before: proposals before suppression, (in training, in test).
+        after: proposals after it.
+        anchors_each: sampled in each image.
+        regions_each: sampled in each image.
 
     Raises:
-        ValueError: for something else in ``sees``, or nothing.
+        ValueError: for something else in ``sees``, or nothing; for a reach that a step
+            does not divide; for no classes, bins or codes.
     """
 
     def __init__(
         self,
-        trunk: faster_rcnn.Trunk,
         *,
+        trunk: resnet.Stages,
         num_classes: int,
         sides: Sequence[float],
         channels: int,
@@ -178,80 +210,85 @@ class DetectAndTrack(nn.Module):
         regions_each: int = 128,
     ) -> None:
         super().__init__()
-        expect(
-            sees and set(sees) <= {"boxes", "correlations"},
-            "'boxes', 'correlations' or both",
-            sees,
-        )
-        self.trunk, self.sides, self.bins, self.reach, self.sees = (
-            trunk,
-            sides,
-            bins,
-            reach,
-            sees,
-        )
-        dilate(trunk.stages[-1], dilations[0])
-        self.rpn = faster_rcnn.RPN(
-            trunk.channels[-2], len(sides) * len(faster_rcnn.RATIOS)
-        )
+        known = sees and set(sees) <= {"boxes", "correlations"}
+        expect(known, "'boxes', 'correlations' or both", sees)
+        fits = reach >= 0 and all(reach % step == 0 for step in STEPS)
+        expect(fits, f"a reach that is a multiple of {max(STEPS)}", reach)
+        some = min(num_classes, bins, kinds) > 0
+        expect(some, "at least one class, bin and code", num_classes, bins, kinds)
+        self.trunk, self.sides, self.num_classes = trunk, sides, num_classes
+        self.bins, self.reach, self.sees = bins, reach, sees
+        before_last, last = dilations
+        dilate(trunk.stages[-1], before_last)
+        self.stride = strides(trunk.stem, trunk.stages)[-1]
+        anchors_here = len(sides) * len(faster_rcnn.RATIOS)
+        self.rpn = faster_rcnn.RPN(trunk.channels[-2], anchors_here)
         self.last = nn.Conv2d(
-            trunk.channels[-1], channels, 3, padding=dilations[1], dilation=dilations[1]
+            trunk.channels[-1], channels, 3, padding=last, dilation=last
         )
         codes = 4 * kinds * bins**2
         self.classes = nn.Conv2d(channels, (num_classes + 1) * bins**2, 1)
         self.boxes = nn.Conv2d(channels, codes, 1)
-        matched = sum((2 * (reach // step) + 1) ** 2 for step in STEPS)
-        self.tracks = nn.Conv2d(
-            2 * codes * ("boxes" in sees) + matched * ("correlations" in sees), codes, 1
-        )
-        self.before, self.after, self.anchors_each, self.regions_each = (
-            before,
-            after,
-            anchors_each,
-            regions_each,
-        )
+        seen = 0
+        if "boxes" in sees:
+            seen += 2 * codes
+        if "correlations" in sees:
+            seen += sum((2 * (reach // step) + 1) ** 2 for step in STEPS)
+        self.tracks = nn.Conv2d(seen, codes, 1)
+        self.before, self.after = before, after
+        self.anchors_each, self.regions_each = anchors_each, regions_each
         he_init_(self)
-        for layer in (
-            self.rpn.score,
-            self.rpn.code,
-            self.classes,
-            self.boxes,
-            self.tracks,
-        ):
+        answers = self.rpn.score, self.rpn.code, self.classes, self.boxes, self.tracks
+        for layer in answers:
             nn.init.normal_(layer.weight, std=0.01)
 
     def forward(self, frames: Float[Tensor, "b t 3 h w"]) -> Outputs:
-        """All maps of every frame, and the tracking maps of each frame with the next.
+        """All maps of every frame, the tracking maps of each frame with the next, and
+        proposals.
 
         Raises:
             ValueError: for no videos, or fewer than two frames.
         """
-        b, t, _, height, width = frames.shape
-        expect(b and t > 1, "at least one video of two frames", frames.shape)
+        some = frames.numel() and frames.shape[1] > 1
+        expect(some, "at least one video of two frames", frames.shape)
+        count, size = frames.shape[1], (frames.shape[-2], frames.shape[-1])
         maps = self.trunk(frames.flatten(0, 1))
-        stride = width / maps[-1].shape[-1]
-        reference = faster_rcnn.anchors([maps[-2].shape[-2:]], [stride], [self.sides])[
-            0
-        ].to(frames)
         scores, codes = self.rpn(maps[-2:-1])
-        seen = self.last(maps[-1]).relu()
-        boxes = self.boxes(seen)
-        pairs = [self.pairs(boxes, t)] if "boxes" in self.sees else []
-        if "correlations" in self.sees:
-            pairs += [
-                self.match(x, t, step) for x, step in zip(maps[-3:], STEPS, strict=True)
-            ]
-        tracks = self.tracks(torch.cat(pairs, 1))
-        return Outputs(
+        shape = maps[-2].shape[-2], maps[-2].shape[-1]
+        levels = faster_rcnn.anchors([shape], [self.stride], [self.sides])
+        reference = levels[0].to(scores)
+        mode = 0 if self.training else 1
+        found = faster_rcnn.proposals(
             scores,
             codes,
-            reference,
-            self.classes(seen),
-            boxes,
-            tracks,
-            stride,
-            t,
-            (height, width),
+            [reference],
+            size,
+            before=self.before[mode],
+            after=self.after[mode],
+        )
+        seen = self.last(maps[-1]).relu()
+        boxes = self.boxes(seen)
+        both = []
+        if "boxes" in self.sees:
+            both.append(self.pairs(boxes, count))
+        if "correlations" in self.sees:
+            for x, step in zip(maps[-3:], STEPS, strict=True):
+                both.append(self.correlate(x, count, step))
+        return Outputs(
+            scores=scores,
+            codes=codes,
+            anchors=reference,
+            proposals=found,
+            classes=self.classes(seen),
+            boxes=boxes,
+            tracks=self.tracks(torch.cat(both, 1)),
+            bins=self.bins,
+            stride=self.stride,
+            frames=count,
+            size=size,
+            num_classes=self.num_classes,
+            anchors_each=self.anchors_each,
+            regions_each=self.regions_each,
         )
 
     def pairs(
@@ -261,96 +298,19 @@ class DetectAndTrack(nn.Module):
         video = maps.unflatten(0, (-1, frames))
         return torch.cat([video[:, :-1], video[:, 1:]], 2).flatten(0, 1)
 
-    def match(
+    def correlate(
         self, maps: Float[Tensor, "bt c h w"], frames: int, step: int
     ) -> Float[Tensor, "bs n k l"]:
         """Each frame's map correlated with the next one's, per channel."""
         now, then = self.pairs(maps, frames).chunk(2, 1)
         return correlation(now, then, reach=self.reach, step=step) / maps.shape[1]
 
-    def propose(self, outputs: Outputs) -> list[Tensor]:
-        """Proposals of every frame."""
-        before, after = (
-            pair[0 if self.training else 1] for pair in (self.before, self.after)
-        )
-        found = outputs.scores, outputs.codes, [outputs.anchors], outputs.size
-        return faster_rcnn.proposals(*found, before=before, after=after)
-
-    def read(
-        self, outputs: Outputs, boxes: Sequence[Tensor]
-    ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k 4"]]:
-        """Logits, the background's first, and codes, the same for each class, for
-        ``boxes`` of every frame."""
-        logits = vote(outputs.classes, boxes, bins=self.bins, stride=outputs.stride)
-        codes = vote(outputs.boxes, boxes, bins=self.bins, stride=outputs.stride)[
-            :, None, -4:
-        ]
-        return logits, codes.expand(-1, logits.shape[1], -1)
-
-    def track(self, outputs: Outputs, boxes: Sequence[Tensor]) -> Float[Tensor, "n 4"]:
-        """RoI tracking: codes of where ``boxes`` (of every frame but each video's last)
-        go in the next frame."""
-        return vote(outputs.tracks, boxes, bins=self.bins, stride=outputs.stride)[
-            :, -4:
-        ]
-
-    def follow(self, outputs: Outputs, boxes: Sequence[Tensor]) -> list[Tensor]:
-        """``track``, as boxes in the next frame."""
-        moved = coding.decode(self.track(outputs, boxes), torch.cat(list(boxes)))
-        return list(
-            clip_boxes_to_image(moved, list(outputs.size)).split(
-                [len(box) for box in boxes]
-            )
-        )
-
     @torch.no_grad()
     def detect(
-        self,
-        frames: Float[Tensor, "b t 3 h w"],
-        *,
-        least: float = 0.05,
-        iou: float = 0.4,
-        most: int = 100,
+        self, frames: Float[Tensor, "b t 3 h w"], **thresholds: Any
     ) -> list[list[dict[str, Tensor]]]:
-        """Detections of every frame of every video, as ``faster_rcnn.decode`` gives
-        them, and their tracklets.
-
-        Args:
-            frames: the videos.
-            least: weaker answers are dropped.
-            iou: of two boxes of a class that overlap by more, the weaker is dropped.
-            most: kept for each frame.
-
-        Returns:
-            ``boxes``, ``scores``, ``labels``, and ``next`` (m, 4): where each box goes;
-            none in a last frame.
-        """
-        outputs = self(frames)
-        found = self.propose(outputs)
-        seen = faster_rcnn.decode(
-            *self.read(outputs, found),
-            found,
-            outputs.size,
-            least=least,
-            iou=iou,
-            most=most,
-        )
-        videos = [
-            seen[k : k + outputs.frames] for k in range(0, len(seen), outputs.frames)
-        ]
-        moved = iter(
-            self.follow(
-                outputs, [one["boxes"] for video in videos for one in video[:-1]]
-            )
-        )
-        ends = [
-            [*(next(moved) for _ in video[:-1]), video[-1]["boxes"][:0]]
-            for video in videos
-        ]
-        return [
-            [a | {"next": b} for a, b in zip(*pair, strict=True)]
-            for pair in zip(videos, ends, strict=True)
-        ]
+        """All stages and ``decode``, which explains the thresholds."""
+        return decode(self(frames), **thresholds)
 
 
 def track_targets(
@@ -360,73 +320,131 @@ def track_targets(
 
     Args:
         found: proposals of each first frame; the true boxes are added to them.
-        now, then: ``boxes`` (p, k, 4) and ``valid`` (p, k) of the pairs' first and
-            second frames; an object keeps its place k.
+        now: ``boxes`` (p, k, 4), xyxy in pixels, and ``valid`` (p, k) of the pairs'
+            first frames.
+        then: of their second frames; an object keeps its place k.
 
     Returns:
         The regions of each pair whose IoU with an object that is in both frames is at
         least 0.5, and their codes.
+
+    Raises:
+        ValueError: for a truth that ``check_truth`` refuses, or of other pairs.
     """
+    now, then = coding.check_truth(now), coding.check_truth(then)
+    counts = len(found), len(now["boxes"]), len(then["boxes"])
+    expect(len(set(counts)) == 1, "proposals and truth of the same pairs", *counts)
     regions, wanted = [], []
-    for boxes, start, end, both in zip(
-        found, now["boxes"], then["boxes"], now["valid"] & then["valid"], strict=True
-    ):
-        boxes = torch.cat([boxes, start[both]])
-        owner = coding.assign(
-            box_iou(start[both], boxes), foreground=OVERLAP, background=OVERLAP
-        )
+    for pair, boxes in enumerate(found):
+        both = now["valid"][pair] & then["valid"][pair]
+        start = now["boxes"][pair][both].to(boxes)
+        end = then["boxes"][pair][both].to(boxes)
+        boxes = torch.cat([boxes, start])
+        iou = box_iou(start, boxes)
+        owner = coding.assign(iou, foreground=OVERLAP, background=OVERLAP)
         boxes, owner = boxes[owner >= 0], owner[owner >= 0]
         regions.append(boxes)
-        wanted.append(coding.encode(end[both][owner], boxes))
+        wanted.append(coding.encode(end[owner], boxes))
     return regions, torch.cat(wanted)
 
 
 def loss(
-    net: DetectAndTrack,
     outputs: Outputs,
-    truth: Mapping[str, Tensor],
+    batch: Mapping[str, Any],
     *,
-    generator: Generator,
+    generator: Generator | None = None,
     tracking: float = 1.0,
 ) -> dict[str, Tensor]:
     """Eq. 1: the detector's losses on every frame, and the tracking loss on every pair
     of neighbours.
 
     Args:
-        net: reads a sample of its proposals.
-        outputs: of ``net``.
-        truth: ``boxes`` (b, t, k, 4) in pixels, ``labels`` (b, t, k) from 0 and
-            ``valid`` (b, t, k).
+        outputs: of the net; a sample of its proposals is read.
+        batch: ``boxes`` (b, t, k, 4), xyxy in pixels, ``labels`` (b, t, k) from 0 and
+            ``valid`` (b, t, k); an object keeps its place k.
         generator: of the samples; on the CPU.
         tracking: weight of the tracking loss.
 
     Returns:
         ``loss``, ``objectness``, ``rpn_box``, ``class``, ``box`` and ``track``.
+
+    Raises:
+        ValueError: for a truth that ``check_truth`` refuses, such as one with a box
+            that has left the image and has no area; or of other videos.
     """
-    every = {name: truth[name].flatten(0, 1) for name in ("boxes", "labels", "valid")}
-    found = net.propose(outputs)
-    first = outputs.scores, outputs.codes, outputs.anchors, every
-    parts = faster_rcnn.rpn_loss(*first, generator=generator, count=net.anchors_each)
+    truth = coding.check_truth(batch, outputs.num_classes)
+    found, frames = outputs.proposals, outputs.frames
+    videos = len(found) // frames
+    came = tuple(truth["valid"].shape[:2])
+    expect(came == (videos, frames), f"{videos} videos of {frames} frames", came)
+    every = {name: values.flatten(0, 1) for name, values in truth.items()}
+    parts = faster_rcnn.rpn_loss(
+        outputs.scores,
+        outputs.codes,
+        outputs.anchors,
+        every,
+        generator=generator,
+        count=outputs.anchors_each,
+    )
     wanted = faster_rcnn.regions(
-        found, every, generator=generator, count=net.regions_each
+        found, every, generator=generator, count=outputs.regions_each
     )
-    parts |= faster_rcnn.head_loss(*net.read(outputs, wanted.boxes), wanted)
-    start = [box for k, box in enumerate(found) if (k + 1) % outputs.frames]
-    now, then = (
-        {k: v[:, part].flatten(0, 1) for k, v in truth.items()}
-        for part in (slice(-1), slice(1, None))
-    )
+    parts |= faster_rcnn.head_loss(*outputs.second(wanted.boxes), wanted)
+    start = [boxes for k, boxes in enumerate(found) if (k + 1) % frames]
+    now = {name: values[:, :-1].flatten(0, 1) for name, values in truth.items()}
+    then = {name: values[:, 1:].flatten(0, 1) for name, values in truth.items()}
     regions, codes = track_targets(start, now, then)
-    parts["track"] = faster_rcnn.smooth_l1(net.track(outputs, regions), codes) / max(
-        1, len(codes)
+    distance = faster_rcnn.smooth_l1(outputs.track(regions), codes)
+    parts["track"] = distance / max(1, len(codes))
+    weighted = parts | {"track": tracking * parts["track"]}
+    return {"loss": torch.stack(list(weighted.values())).sum(), **parts}
+
+
+def follow(outputs: Outputs, boxes: Sequence[Tensor]) -> list[Tensor]:
+    """Where boxes go in the next frame.
+
+    Args:
+        outputs: of the net.
+        boxes: of every frame but each video's last, xyxy in pixels.
+
+    Returns:
+        As many boxes, cut to the image.
+    """
+    moved = coding.decode(outputs.track(boxes), torch.cat(list(boxes)))
+    moved = clip_boxes_to_image(moved, list(outputs.size))
+    return list(moved.split([len(box) for box in boxes]))
+
+
+@torch.no_grad()
+def decode(
+    outputs: Outputs, *, least: float = 0.05, iou: float = 0.4, most: int = 100
+) -> list[list[dict[str, Tensor]]]:
+    """Detections of every frame of every video, as ``faster_rcnn.detections`` gives
+    them, and their tracklets.
+
+    Args:
+        outputs: of the net, in evaluation mode.
+        least: weaker answers are dropped.
+        iou: of two boxes of a class that overlap by more, the weaker is dropped.
+        most: kept for each frame.
+
+    Returns:
+        ``boxes``, ``scores``, ``labels``, and ``next`` (m, 4): where each box goes;
+        none in a last frame.
+    """
+    thresholds: dict = {"least": least, "iou": iou, "most": most}
+    answers = outputs.second(outputs.proposals)
+    seen = faster_rcnn.detections(
+        *answers, outputs.proposals, outputs.size, **thresholds
     )
-    total = torch.stack(
-        [
-            tracking * value if name == "track" else value
-            for name, value in parts.items()
-        ]
-    ).sum()
-    return {"loss": total, **parts}
+    followed = [one for k, one in enumerate(seen) if (k + 1) % outputs.frames]
+    ends = follow(outputs, [one["boxes"] for one in followed])
+    for one, end in zip(followed, ends, strict=True):
+        one["next"] = end
+    for one in seen:
+        one.setdefault("next", one["boxes"][:0])
+    starts = range(0, len(seen), outputs.frames)
+    return [seen[k : k + outputs.frames] for k in starts]
 
 
 def joined(
@@ -439,10 +457,17 @@ def joined(
     that one?
 
     Args:
-        boxes, after: detections of a frame and of the next.
-        start, end: the tracklets.
+        boxes: detections of a frame, xyxy in pixels.
+        after: those of the next.
+        start: where the tracklets begin.
+        end: where they end.
+
+    Raises:
+        ValueError: for unequally many starts and ends.
     """
-    begins, ends = (box_iou(a, b) > OVERLAP for a, b in ((boxes, start), (end, after)))
+    expect(len(start) == len(end), "as many starts as ends", len(start), len(end))
+    begins = box_iou(boxes, start) > OVERLAP
+    ends = box_iou(end, after) > OVERLAP
     return begins.float() @ ends.float() > 0
 
 
@@ -457,6 +482,8 @@ def best_path(links: Sequence[Float[Tensor, "_ _"]]) -> list[tuple[int, int]]:
     Returns:
         (frame, box) along the path; empty when no link is worth more than nothing.
     """
+    if not links:
+        return []  # a video of one frame
     total = [links[0].new_zeros(len(links[0]))]
     # the box before on the best path to this one, or -1 where it begins here
     back = [total[0].long() - 1]
@@ -466,8 +493,10 @@ def best_path(links: Sequence[Float[Tensor, "_ _"]]) -> list[tuple[int, int]]:
         total.append(best.values)
         back.append(best.indices - 1)
     peaks = [one.max().item() if len(one) else 0.0 for one in total]
-    frame = max(range(len(peaks)), key=peaks.__getitem__)
-    path, box = [], int(total[frame].argmax()) if peaks[frame] > 0 else -1
+    frame = peaks.index(max(peaks))
+    if peaks[frame] <= 0:
+        return []
+    path, box = [], int(total[frame].argmax())
     while box >= 0:
         path.append((frame, box))
         frame, box = frame - 1, int(back[frame][box])
@@ -496,74 +525,105 @@ def link(
     Returns:
         The same boxes with new ``scores`` and with ``tubes``, the number of each box's
         tube.
+
+    Raises:
+        ValueError: for no frame, boxes that ``check_boxes`` refuses, scores that are
+            not finite, or unequally many of them in a frame.
     """
-    linked = [
-        {name: one[name].clone() for name in ("boxes", "labels", "scores")}
-        for one in found
-    ]
+    found = [_checked(one, last=k == len(found)) for k, one in enumerate(found, 1)]
+    expect(found, "at least one frame", len(found))
+    scores = [one["scores"].clone() for one in found]
     tubes = [torch.full_like(one["labels"], -1) for one in found]
     count = 0
     for label in torch.cat([one["labels"] for one in found]).unique().tolist():
         mine = [(one["labels"] == label).nonzero()[:, 0] for one in found]
-        links = []
-        for (a, i), (b, j) in pairwise(zip(found, mine, strict=True)):
-            phi = joined(a["boxes"][i], b["boxes"][j], a["boxes"], a["next"])
-            both = a["scores"][i][:, None] + b["scores"][j] + bonus * phi
-            links.append(both if jump else both.masked_fill(~phi, -math.inf))
+        links = [
+            _links(*frames, *rows, bonus=bonus, jump=jump)
+            for frames, rows in zip(pairwise(found), pairwise(mine), strict=True)
+        ]
         while path := best_path(links):
-            where = [(frame, int(mine[frame][box])) for frame, box in path]
-            better = rescore(
-                torch.stack([found[frame]["scores"][box] for frame, box in where])
-            )
-            for (frame, box), (_, row), score in zip(where, path, better, strict=True):
-                linked[frame]["scores"][box], tubes[frame][box] = score, count
+            where = [(frame, int(mine[frame][row])) for frame, row in path]
+            own = torch.stack([found[frame]["scores"][box] for frame, box in where])
+            for (frame, box), score in zip(where, rescore(own), strict=True):
+                scores[frame][box], tubes[frame][box] = score, count
+            for frame, row in path:
                 if frame:
                     links[frame - 1][:, row] = -math.inf
                 if frame < len(links):
                     links[frame][row] = -math.inf
             count += 1
-    for one, tube in zip(linked, tubes, strict=True):
+    linked = []
+    for one, score, tube in zip(found, scores, tubes, strict=True):
         alone = tube < 0
-        one["scores"][alone] *= 2  # a tube of one box
-        tube[alone] = torch.arange(count, count + int(alone.sum()), device=tube.device)
-        count += int(alone.sum())
-    return [one | {"tubes": tube} for one, tube in zip(linked, tubes, strict=True)]
+        score[alone] *= 2  # a tube of one box
+        left = int(alone.sum())
+        tube[alone] = torch.arange(count, count + left, device=tube.device)
+        count += left
+        boxes, labels = one["boxes"].clone(), one["labels"].clone()
+        linked.append(
+            {"boxes": boxes, "labels": labels, "scores": score, "tubes": tube}
+        )
+    return linked
+
+
+def _checked(one: Mapping[str, Tensor], *, last: bool) -> dict[str, Tensor]:
+    """A frame of ``link``'s input."""
+    boxes = coding.check_boxes(one["boxes"], thin=True)
+    ends = coding.check_boxes(one["next"], "boxes in `next`", thin=True)
+    counts = len(boxes), len(one["scores"]), len(one["labels"])
+    expect(len(set(counts)) == 1, "a score and a label for every box", *counts)
+    expect(last or len(ends) == len(boxes), f"{len(boxes)} in `next`", len(ends))
+    scores = coding.floating(one["scores"])
+    expect(scores.isfinite().all(), "finite scores", scores.tolist())
+    return {"boxes": boxes, "scores": scores, "labels": one["labels"], "next": ends}
+
+
+def _links(
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    i: Tensor,
+    j: Tensor,
+    *,
+    bonus: float,
+    jump: bool,
+) -> Float[Tensor, "n m"]:
+    """Eq. 5 for the boxes i of a frame and j of the next."""
+    phi = joined(a["boxes"][i], b["boxes"][j], a["boxes"], a["next"])
+    both = a["scores"][i][:, None] + b["scores"][j] + bonus * phi
+    return both if jump else both.masked_fill(~phi, -math.inf)
 
 
 def tiny(**overrides: object) -> DetectAndTrack:
     """The book's scale: frames of 64x64, maps of stride 2, 4 and 4, boxes of 3x3
     bins."""
     blocks = (1, 1, 1)
-    trunk = faster_rcnn.Trunk(
-        resnet.ResNet(blocks=blocks, widths=(16, 32, 64), stem_stride=2), blocks
-    )
+    net = resnet.ResNet(blocks=blocks, widths=(16, 32, 64), stem_stride=2)
     settings: dict = {
+        "trunk": resnet.Stages(net, blocks),
         "num_classes": 8,
         "sides": (12, 20),
         "channels": 64,
         "dilations": (1, 1),
         "bins": 3,
         "reach": 4,
-    }
-    settings |= {
-        "anchors_each": 64,
-        "regions_each": 32,
         "before": (100, 100),
         "after": (40, 40),
+        "anchors_each": 64,
+        "regions_each": 32,
     }
-    return DetectAndTrack(trunk, **(settings | overrides))
+    return DetectAndTrack(**(settings | overrides))
 
 
 def paper(**overrides: object) -> DetectAndTrack:
     """The paper's scale: ResNet-101 for ImageNet VID."""
-    trunk = faster_rcnn.Trunk(resnet.imagenet(101), resnet.IMAGENET[101], skip=1)
-    sides = tuple(32 << k for k in range(5))
+    trunk = resnet.Stages(resnet.imagenet(101), resnet.IMAGENET[101], skip=1)
     settings: dict = {
+        "trunk": trunk,
         "num_classes": 30,
-        "sides": sides,
+        "sides": (32, 64, 128, 256, 512),
         "channels": 512,
         "dilations": (2, 6),
         "bins": 7,
         "kinds": 2,
     }
-    return DetectAndTrack(trunk, **(settings | overrides))
+    return DetectAndTrack(**(settings | overrides))

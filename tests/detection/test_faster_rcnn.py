@@ -4,12 +4,11 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torchvision.ops import nms, roi_pool
 
-from papernets_lite.backbones import resnet
 from papernets_lite.detection import faster_rcnn
 from papernets_lite.ops.boxes import BACKGROUND, BETWEEN, encode
+from papernets_lite.ops.pooling import align_rounded
 
 
 def generator() -> torch.Generator:
@@ -66,36 +65,6 @@ def test_rpn_answers_in_the_order_of_the_anchors() -> None:
             )
             expected = net.code(hidden)[:, 4 * anchor : 4 * anchor + 4, row, column]
             torch.testing.assert_close(codes[:, place], expected)
-
-
-def test_trunk_is_the_resnet_without_its_end() -> None:
-    torch.manual_seed(0)
-    whole = resnet.ResNet(blocks=(1, 2), widths=(4, 8)).eval()
-    trunk = faster_rcnn.Trunk(whole, (1, 2))
-    images = torch.rand(2, 3, 16, 16)
-    maps = trunk(images)
-    assert [tuple(x.shape) for x in maps] == [(2, 4, 16, 16), (2, 8, 8, 8)]
-    assert trunk.channels == [4, 8]
-    torch.testing.assert_close(whole.head(maps[-1].mean((2, 3))), whole(images))
-    assert len(faster_rcnn.Trunk(whole, (1, 2), skip=1)(images)) == 1
-
-
-def test_pyramid_adds_the_coarse_map_to_the_fine_one() -> None:
-    net = faster_rcnn.FPN([1, 1], 1)
-    for conv in (*net.lateral, *net.output):
-        nn.init.zeros_(conv.weight)
-        nn.init.zeros_(conv.bias)
-        conv.weight.data[0, 0, conv.kernel_size[0] // 2, conv.kernel_size[1] // 2] = 1
-    fine, coarse = torch.zeros(1, 1, 4, 4), torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    levels = net([fine, coarse])
-    assert levels[0][0, 0].tolist() == [
-        [1, 1, 2, 2],
-        [1, 1, 2, 2],
-        [3, 3, 4, 4],
-        [3, 3, 4, 4],
-    ]
-    assert torch.equal(levels[1], coarse)
-    assert levels[2].tolist() == [[[[1.0]]]]
 
 
 def test_sample_balances() -> None:
@@ -223,9 +192,8 @@ def test_no_objects_and_one_object_give_finite_losses() -> None:
     known = truth([[4.0, 4.0, 20.0, 20.0]])
     for valid in (True, False):
         known["valid"][:] = valid
-        parts = faster_rcnn.loss(
-            net, net(torch.rand(1, 3, 64, 64)), known, generator=generator()
-        )
+        outputs = net(torch.rand(1, 3, 64, 64))
+        parts = faster_rcnn.loss(outputs, known, generator=generator())
         assert all(value.isfinite() for value in parts.values())
         assert parts["loss"].item() == pytest.approx(
             sum(v.item() for k, v in parts.items() if k != "loss")
@@ -256,15 +224,13 @@ def ramp(size: int, stride: int) -> torch.Tensor:
 
 def test_aligned_reading_is_exact_and_rounding_is_not() -> None:
     box = [torch.tensor([[9.0, 10.0, 27.0, 30.0]])]
-    found = faster_rcnn.read([ramp(16, 4)], [4.0], box, size=3)
+    found = faster_rcnn.patches([ramp(16, 4)], [4.0], box, size=3)
     # the bins' centres
     assert found[0, 0].tolist() == [pytest.approx([12, 18, 24])] * 3
-    found = faster_rcnn.read(
-        [ramp(16, 4)], [4.0], box, size=3, pool=faster_rcnn.align_rounded
-    )
+    found = faster_rcnn.patches([ramp(16, 4)], [4.0], box, size=3, pool=align_rounded)
     # 9 / 4 and 27 / 4 become 2 and 7: the box 8 to 28
     assert found[0, 0, 0].tolist() == pytest.approx([8 + 20 / 6, 18, 28 - 20 / 6])
-    found = faster_rcnn.read([ramp(16, 4)], [4.0], box, size=3, pool=roi_pool)
+    found = faster_rcnn.patches([ramp(16, 4)], [4.0], box, size=3, pool=roi_pool)
     # cells 2 to 7, both included, the largest of each two
     assert found[0, 0, 0].tolist() == [14, 22, 30]
 
@@ -276,7 +242,7 @@ def test_boxes_are_read_from_their_own_image_and_level() -> None:
         torch.tensor([[4.0, 4.0, 12.0, 12.0]]),
         torch.tensor([[8.0, 8.0, 40.0, 40.0], [4.0, 4.0, 12.0, 12.0]]),
     ]
-    found = faster_rcnn.read(maps, [4.0, 8.0], boxes, size=2, side=24, level=1)
+    found = faster_rcnn.patches(maps, [4.0, 8.0], boxes, size=2, side=24, level=1)
     assert found[:, 0, 0, 0].tolist() == [1, 20, 2]
 
 
@@ -301,23 +267,23 @@ def test_decode_by_hand() -> None:
     scores = torch.tensor([[0.1, 0.8, 0.1], [0.3, 0.6, 0.1], [0.98, 0.01, 0.01]])
     codes = torch.zeros(3, 3, 4)
     codes[0, 1, 0] = 1  # a tenth of the width to the right
-    (found,) = faster_rcnn.decode(scores.log(), codes, boxes, (32, 32))
+    (found,) = faster_rcnn.detections(scores.log(), codes, boxes, (32, 32))
     # Class 0: the second is a copy of the first. Class 1: likewise. The third is
     # background.
     torch.testing.assert_close(found["scores"], torch.tensor([0.8, 0.1]))
     assert found["labels"].tolist() == [0, 1]
     torch.testing.assert_close(found["boxes"][0], torch.tensor([1.0, 0, 11, 10]))
-    (found,) = faster_rcnn.decode(
+    (found,) = faster_rcnn.detections(
         scores.log(), codes, boxes, (32, 32), iou=1.0, least=0.5, most=1
     )
     assert found["labels"].tolist() == [0]
-    (found,) = faster_rcnn.decode(scores.log(), codes, boxes, (32, 32), least=0.99)
+    (found,) = faster_rcnn.detections(scores.log(), codes, boxes, (32, 32), least=0.99)
     assert len(found["boxes"]) == 0
 
 
 def test_images_without_proposals() -> None:
     boxes = [torch.zeros(0, 4), torch.tensor([[0.0, 0.0, 10.0, 10.0]])]
-    found = faster_rcnn.decode(
+    found = faster_rcnn.detections(
         torch.tensor([[0.0, 9.0]]), torch.zeros(1, 2, 4), boxes, (32, 32)
     )
     assert [len(one["boxes"]) for one in found] == [0, 1]
@@ -327,15 +293,16 @@ def test_no_gradient_passes_through_the_proposals() -> None:
     torch.manual_seed(0)
     net = faster_rcnn.tiny()
     outputs = net(torch.rand(2, 3, 64, 64))
-    assert not any(boxes.requires_grad for boxes in net.propose(outputs))
+    assert not any(boxes.requires_grad for boxes in outputs.proposals)
 
 
 def test_training_and_test_keep_different_numbers() -> None:
     torch.manual_seed(0)
     net = faster_rcnn.tiny(before=(100, 20), after=(30, 10))
     outputs = net(torch.rand(1, 3, 64, 64))
-    assert len(net.propose(outputs)[0]) == 30
-    assert len(net.eval().propose(outputs)[0]) == 10
+    assert len(outputs.proposals[0]) == 30
+    outputs = net.eval()(torch.rand(1, 3, 64, 64))
+    assert len(outputs.proposals[0]) == 10
 
 
 def test_detections_lie_in_the_image() -> None:
@@ -348,3 +315,153 @@ def test_detections_lie_in_the_image() -> None:
             found["scores"].tolist(), reverse=True
         )
         assert set(found["labels"].tolist()) <= set(range(10))
+
+
+NAN = float("nan")
+
+
+def one_loss(net: faster_rcnn.FasterRCNN, known: dict[str, torch.Tensor]) -> float:
+    outputs = net(torch.rand(1, 3, 64, 64, generator=generator()))
+    return faster_rcnn.loss(outputs, known, generator=generator())["loss"].item()
+
+
+def test_boxes_and_labels_of_any_number_type_give_the_same_loss() -> None:
+    torch.manual_seed(0)
+    net = faster_rcnn.tiny().eval()
+    known = truth([[4, 4, 20, 20]], [3])
+    expected = one_loss(net, known)
+    assert math.isfinite(expected)
+    for boxes in (torch.int64, torch.int32, torch.float64):
+        for labels in (torch.int32, torch.uint8):
+            for valid in (torch.bool, torch.int64, torch.float32):
+                other = {
+                    "boxes": known["boxes"].to(boxes),
+                    "labels": known["labels"].to(labels),
+                    "valid": known["valid"].to(valid),
+                }
+                assert one_loss(net, other) == expected
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labels", "message"),
+    [
+        ([[4.0, 4, 4, 20]], [0], r"expected true boxes .* got \[4.0, 4.0, 4.0, 20.0\]"),
+        ([[20.0, 4, 4, 20]], [0], "expected true boxes .* x0 < x1"),
+        ([[30.0, 30, 10, 10]], [0], "expected true boxes .* x0 < x1"),
+        ([[NAN, 4, 20, 20]], [0], "expected finite true boxes"),
+        ([[4.0, 4, math.inf, 20]], [0], "expected finite true boxes"),
+        ([[4.0, 4, 1e30, 20]], [0], "expected finite true boxes"),
+        ([[4.0, 4, 20, 20]], [-1], "expected `labels` from 0 to 9, got -1"),
+        ([[4.0, 4, 20, 20]], [10], "expected `labels` from 0 to 9, got 10"),
+    ],
+)
+def test_a_truth_that_cannot_be_is_refused(
+    boxes: list, labels: list, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        one_loss(faster_rcnn.tiny(), truth(boxes, labels))
+
+
+def test_a_truth_of_another_batch_is_refused() -> None:
+    outputs = faster_rcnn.tiny()(torch.rand(2, 3, 64, 64))
+    with pytest.raises(ValueError, match="expected a truth of 2 images, got 1"):
+        faster_rcnn.loss(outputs, truth([[4.0, 4, 20, 20]]))
+
+
+def test_padding_may_hold_anything() -> None:
+    torch.manual_seed(0)
+    net = faster_rcnn.tiny().eval()
+    expected = one_loss(net, truth([[4.0, 4, 20, 20]], [3]))
+    known = truth([[NAN, 0, 0, 0], [4.0, 4, 20, 20], [9.0, 9, 1, 1]], [255, 3, -1])
+    known["valid"][0, [0, 2]] = False
+    assert one_loss(net, known) == expected
+
+
+@torch.no_grad()
+def test_anchors_and_patches_keep_their_place_at_odd_sizes() -> None:
+    """Three columns less: the stride stays 4, not 37 / 10, on both axes."""
+    torch.manual_seed(0)
+    net = faster_rcnn.tiny().eval()
+    images = torch.rand(1, 3, 100, 40)
+    whole, narrow = net(images), net(images[..., :37])
+    assert narrow.strides == whole.strides == [4, 8]
+    assert [tuple(x.shape[-2:]) for x in narrow.maps] == [(25, 10), (13, 5)]
+    assert torch.equal(narrow.anchors[0], whole.anchors[0])
+    middle = (narrow.anchors[0][:, :2] + narrow.anchors[0][:, 2:]) / 2
+    assert middle[-1].tolist() == [38, 98]
+    box = [torch.tensor([[4.0, 76, 20, 96]])]
+    found, expected = (
+        faster_rcnn.patches(out.maps[:1], out.strides[:1], box, size=5)
+        for out in (narrow, whole)
+    )
+    assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+def test_strides_of_the_papers_levels() -> None:
+    with torch.device("meta"):
+        net = faster_rcnn.paper()
+    assert net.strides == [4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@torch.no_grad()
+def test_nets_of_other_precisions_detect(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net = faster_rcnn.tiny().eval()
+    images = torch.rand(2, 3, 64, 64)
+    expected = net(images).scores
+    found = net.to(dtype)(images.to(dtype))
+    assert found.scores.dtype in (torch.float32, torch.float64)
+    torch.testing.assert_close(
+        found.scores, expected.to(found.scores), atol=0.05, rtol=0.1
+    )
+    seen = faster_rcnn.decode(found, least=0.0, most=5)
+    assert [len(one["boxes"]) for one in seen] == [5, 5]
+
+
+def test_training_under_autocast() -> None:
+    torch.manual_seed(0)
+    net = faster_rcnn.tiny()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = net(torch.rand(1, 3, 64, 64))
+        parts = faster_rcnn.loss(outputs, truth([[4.0, 4, 20, 20]]))
+    parts["loss"].backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+@torch.no_grad()
+def test_a_net_that_diverged_is_named() -> None:
+    net = faster_rcnn.tiny().eval()
+    net.head.score.weight.fill_(NAN)
+    with pytest.raises(ValueError, match="expected finite logits and codes"):
+        net.detect(torch.rand(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_classes": 0}, "at least one class"),
+        ({"num_classes": -1}, "at least one class"),
+        ({"sides": ((12,),)}, "equally many sides for each of 2 levels"),
+        ({"sides": ((12,), (12, 20))}, "equally many sides for each of 2 levels"),
+    ],
+)
+def test_nets_that_cannot_be_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"expected {message}"):
+        faster_rcnn.tiny(**settings)
+
+
+def test_every_setting_reaches_the_net() -> None:
+    for build in (faster_rcnn.tiny, faster_rcnn.paper):
+        with torch.device("meta"):
+            net = build(num_classes=3, after=(7, 5), pool=align_rounded)
+        assert net.head.score.out_features == 4
+        assert net.after == (7, 5)
+        assert net.cut.keywords["pool"] is align_rounded
+
+
+def test_maps_and_strides_must_fit() -> None:
+    box = [torch.tensor([[0.0, 0, 8, 8]])]
+    for strides in ([4.0], [4.0, 0.0]):
+        with pytest.raises(ValueError, match="a positive stride for each of 2 maps"):
+            faster_rcnn.patches([ramp(8, 4)] * 2, strides, box)

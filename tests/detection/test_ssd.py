@@ -139,9 +139,9 @@ def test_targets_decode_to_the_true_boxes_and_ignore_what_is_not_there() -> None
     )
     valid = torch.tensor([[True, False, True], [False, False, False]])
     classes, codes = ssd.targets(defaults, true, labels, valid)
-    assert set(classes[0].tolist()) == {ssd.BACKGROUND, 1, 3}
+    assert set(classes[0].tolist()) == {ssd.BACKGROUND_CLASS, 1, 3}
     assert not classes[1].any()
-    assert not codes[classes == ssd.BACKGROUND].any()
+    assert not codes[classes == ssd.BACKGROUND_CLASS].any()
     for label in (0, 2):
         there = classes[0] == 1 + label
         back = decode_boxes(codes[0][there], defaults[there], deviations=ssd.DEVIATIONS)
@@ -165,7 +165,7 @@ def test_hard_negatives_by_hand() -> None:
 
 
 def outputs(logits: Tensor, codes: Tensor) -> ssd.Outputs:
-    return ssd.Outputs(logits, codes, boxes(logits.shape[1], 0))
+    return ssd.Outputs(logits, codes, boxes(logits.shape[1], 0), (64, 64))
 
 
 def test_loss_by_hand() -> None:
@@ -175,7 +175,7 @@ def test_loss_by_hand() -> None:
     logits[0, :, 1] = torch.tensor([0.0, -9.0, 1.0, 2.0, 3.0])
     codes = torch.zeros(1, 5, 4)
     codes[0, 0] = torch.tensor([0.5, 0.0, 3.0, 0.0])
-    found = ssd.loss(
+    found = ssd.multibox_loss(
         outputs(logits, codes), torch.tensor([[2, 0, 0, 0, 0]]), torch.zeros(1, 5, 4)
     )
     negatives = sum(math.log(2 + math.exp(v)) for v in (1, 2, 3))
@@ -185,7 +185,7 @@ def test_loss_by_hand() -> None:
         found["classes"].item() + found["codes"].item()
     )
     assert found["negatives"].item() == 3
-    without = ssd.loss(
+    without = ssd.multibox_loss(
         outputs(logits, codes),
         torch.tensor([[2, 0, 0, 0, 0]]),
         torch.zeros(1, 5, 4),
@@ -198,7 +198,7 @@ def test_loss_by_hand() -> None:
 
 def test_loss_without_an_object_is_zero_and_has_a_gradient() -> None:
     logits = torch.randn(2, 7, 3, requires_grad=True)
-    found = ssd.loss(
+    found = ssd.multibox_loss(
         outputs(logits, torch.randn(2, 7, 4)),
         torch.zeros(2, 7, dtype=torch.long),
         torch.zeros(2, 7, 4),
@@ -307,16 +307,15 @@ def test_decode_by_hand() -> None:
         [[0.05, 0.9, 0.05], [0.2, 0.795, 0.005], [0.1, 0.2, 0.7], [0.4, 0.595, 0.005]]
     )
     (found,) = ssd.decode(
-        ssd.Outputs(scores.log()[None], torch.zeros(1, 4, 4), defaults), (64, 64)
+        ssd.Outputs(scores.log()[None], torch.zeros(1, 4, 4), defaults, (64, 64))
     )
     assert found["labels"].tolist() == [0, 1, 0]
     assert found["scores"].tolist() == pytest.approx([0.9, 0.7, 0.595])
     # the last cut to the image
     assert found["boxes"].tolist() == [[0, 0, 10, 10], [1, 0, 10, 10], [0, 30, 10, 40]]
     (few,) = ssd.decode(
-        ssd.Outputs(scores.log()[None], torch.zeros(1, 4, 4), defaults),
-        (64, 64),
-        threshold=0.65,
+        ssd.Outputs(scores.log()[None], torch.zeros(1, 4, 4), defaults, (64, 64)),
+        least=0.65,
     )
     assert len(few["scores"]) == 2
 
@@ -347,27 +346,25 @@ def test_zooming_out_keeps_boxes_on_their_objects() -> None:
 def test_a_few_steps_fit_a_few_images() -> None:
     torch.manual_seed(0)
     net, images = ssd.tiny(), torch.rand(4, 3, 64, 64)
-    defaults = torch.cat(net.defaults((64, 64)))
     true = torch.tensor([[[8.0, 8.0, 20.0, 20.0]], [[30.0, 30.0, 60.0, 60.0]]]).repeat(
         2, 1, 1
     )
-    wanted = ssd.targets(
-        defaults,
-        true,
-        torch.tensor([[0], [1], [2], [3]]),
-        torch.ones(4, 1, dtype=torch.bool),
-    )
+    truth = {
+        "boxes": true,
+        "labels": torch.tensor([[0], [1], [2], [3]]),
+        "valid": torch.ones(4, 1, dtype=torch.bool),
+    }
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
     losses = []
     for _ in range(40):
-        value = ssd.loss(net(images), *wanted)["loss"]
+        value = ssd.loss(net(images), truth)["loss"]
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
         losses.append(value.item())
     assert losses[-1] < 0.2 * losses[0]
     with torch.no_grad():
-        found = ssd.decode(net(images), (64, 64))
+        found = ssd.decode(net(images))
     assert [int(f["labels"][0]) for f in found] == [0, 1, 2, 3]
     assert all(
         box_iou(f["boxes"][:1], t)[0, 0] > 0.5 for f, t in zip(found, true, strict=True)
@@ -384,8 +381,150 @@ def test_a_few_steps_fit_a_few_images() -> None:
         ),
         (lambda: ssd.tiny(scales=(0.1, 0.2, 0.3)), "4 scales"),
         (lambda: ssd.tiny()(torch.zeros(0, 3, 64, 64)), "at least one image"),
+        (lambda: ssd.tiny(sources=(0, 1, 5)), "expected sources from 0 to 2"),
+        (lambda: ssd.tiny(sources=(0, 1, -1)), "expected sources from 0 to 2"),
+        (lambda: ssd.tiny(num_classes=-1), "expected at least one class, got -1"),
+        (lambda: ssd.paper(num_classes=0), "expected at least one class, got 0"),
+        (lambda: ssd.scales(3, smallest=0.5, largest=0.2), "0 < smallest <= largest"),
+        (
+            lambda: ssd.zoom_out(
+                torch.rand(8, 3, 8, 8),
+                torch.zeros(8, 1, 4),
+                torch.Generator(),
+                most=0.5,
+            ),
+            "expected a canvas of at least the image's side, got 0.5",
+        ),
+        (
+            lambda: ssd.zoom_out(
+                torch.rand(8, 3, 8, 8), torch.zeros(1, 1, 4), torch.Generator()
+            ),
+            "expected boxes of 8 images, got 1",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+def truth(known: list, label: int = 0) -> dict[str, Tensor]:
+    """One object in one image."""
+    return {
+        "boxes": torch.tensor([[known]]),
+        "labels": torch.tensor([[label]]),
+        "valid": torch.tensor([[True]]),
+    }
+
+
+def test_loss_makes_the_targets_itself() -> None:
+    torch.manual_seed(0)
+    found, known = ssd.tiny()(torch.rand(1, 3, 64, 64)), truth([8.0, 8, 30, 26], 2)
+    wanted = ssd.targets(found.defaults, **known)
+    assert ssd.loss(found, known) == ssd.multibox_loss(found, *wanted)
+    assert set(wanted[0].unique().tolist()) == {ssd.BACKGROUND_CLASS, 3}
+
+
+def test_boxes_and_labels_of_any_number_type_give_the_same_targets() -> None:
+    defaults = torch.cat(ssd.tiny().defaults((64, 64)))
+    known = truth([8.0, 8, 30, 26], 2)
+    classes, codes = ssd.targets(defaults, **known)
+    for boxes in (torch.int64, torch.float64):
+        for kind in (torch.int32, torch.uint8):
+            found = ssd.targets(
+                defaults,
+                known["boxes"].to(boxes),
+                known["labels"].to(kind),
+                known["valid"].to(kind),
+            )
+            assert torch.equal(found[0], classes)
+            assert torch.equal(found[1], codes)
+
+
+@pytest.mark.parametrize(
+    ("known", "label", "message"),
+    [
+        ([4.0, 4, 4, 20], 0, "expected true boxes .* x0 < x1"),
+        ([30.0, 30, 12, 10], 0, "expected true boxes .* x0 < x1"),
+        ([math.nan, 4, 20, 20], 0, "expected finite true boxes"),
+        ([4.0, 4, 20, 20], 4, "expected `labels` from 0 to 3, got 4"),
+        ([4.0, 4, 20, 20], -1, "expected `labels` from 0 to 3, got -1"),
+    ],
+)
+def test_a_truth_that_cannot_be_is_refused(
+    known: list, label: int, message: str
+) -> None:
+    found = ssd.tiny()(torch.rand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match=message):
+        ssd.loss(found, truth(known, label))
+
+
+def test_a_truth_of_another_batch_is_refused() -> None:
+    found = ssd.tiny()(torch.rand(2, 3, 64, 64))
+    with pytest.raises(ValueError, match=r"expected classes \(2, 1344\)"):
+        ssd.loss(found, truth([4.0, 4, 20, 20]))
+
+
+def test_match_of_a_batch_is_that_of_each_picture_ties_included() -> None:
+    """The greedy rule in its plain form: the best pair first, the first of equals."""
+    for seed in range(40):
+        torch.manual_seed(seed)
+        iou = (torch.rand(3, 1 + seed % 6, 1 + seed % 17) * 5).round() / 5
+        found = ssd.match(iou, threshold=0.7)
+        for picture, own in zip(iou, found, strict=True):
+            expected = ssd.match(torch.zeros(0, iou.shape[2])).tolist()
+            for default in range(iou.shape[2]):
+                best = int(picture[:, default].argmax())
+                if picture[best, default] >= 0.7:
+                    expected[default] = best
+            left = picture.clone()
+            while left.max() > 0:
+                box, default = divmod(int(left.argmax()), iou.shape[2])
+                expected[default] = box
+                left[box], left[:, default] = -1, -1
+            assert own.tolist() == expected
+            assert ssd.match(picture, threshold=0.7).tolist() == expected
+
+
+@pytest.mark.parametrize("sources", [(0, 1, 2), (0, 0, 0), (2, 2, 2)])
+@pytest.mark.parametrize("size", [(61, 37), (64, 50), (33, 64)])
+def test_odd_sizes_have_an_answer_for_every_box(
+    size: tuple[int, int], sources: tuple[int, ...]
+) -> None:
+    found = ssd.tiny(sources=sources).eval()(torch.rand(1, 3, *size))
+    assert found.logits.shape[1] == found.codes.shape[1] == len(found.defaults)
+    assert found.size == size
+    assert found.defaults[0].isfinite().all()
+
+
+def test_asking_for_the_boxes_keeps_frozen_layers_frozen() -> None:
+    net = ssd.tiny()
+    net.stages[0].eval()
+    net.defaults((64, 64))
+    assert net.training
+    assert not net.stages[0].training
+    assert net.stages[1].training
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@torch.no_grad()
+def test_nets_of_other_precisions_detect(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net, images = ssd.tiny().eval(), torch.rand(1, 3, 64, 64)
+    expected = ssd.decode(net(images))[0]["scores"][:3]
+    found = net.to(dtype)(images.to(dtype))
+    assert found.logits.dtype in (torch.float32, torch.float64)
+    scores = ssd.decode(found)[0]["scores"][:3]
+    torch.testing.assert_close(scores.float(), expected, atol=0.03, rtol=0.05)
+
+
+def test_answers_that_are_not_finite_are_refused() -> None:
+    found = ssd.tiny()(torch.rand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="expected finite logits and codes"):
+        ssd.decode(found._replace(codes=found.codes * math.inf))
+
+
+def test_a_shared_pooling_layer_belongs_to_one_net() -> None:
+    with torch.device("meta"):
+        first, second = ssd.paper(), ssd.paper()
+    assert not set(first.stages.modules()) & set(second.stages.modules())

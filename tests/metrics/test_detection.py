@@ -104,3 +104,62 @@ def test_bad_input():
         box_ap(found(BOXES), known([]))
     with pytest.raises(ValueError, match="expected proposals for 1 images"):
         recall([], known(BOXES))
+
+
+def test_nobody_must_find_a_crowd_and_nobody_is_wrong_there():
+    truth = known([[10.0, 10.0, 30.0, 30.0], [35.0, 35.0, 64.0, 64.0]])
+    seen = found([[10.0, 10.0, 30.0, 30.0], [40.0, 40.0, 60.0, 60.0]], [0.8, 0.9])
+    assert box_ap(seen, truth)["AP"] < 0.5
+    truth["crowd"] = torch.tensor([[False, True]])
+    assert box_ap(seen, truth) == {"AP": 1, "AP50": 1, "AP75": 1, "AR": 1}
+    assert set(box_ap(found([]), truth).values()) == {0.0}
+    assert recall([seen[0]["boxes"]], truth) == 1
+    truth["crowd"] = torch.tensor([[True, True]])
+    with pytest.raises(ValueError, match="got 1 and 0 objects"):
+        box_ap(seen, truth)
+
+
+def test_a_mask_of_integers_masks():
+    truth = known([*BOXES, [0.0, 0.0, 0.0, 0.0]])
+    truth["valid"] = torch.tensor([[1, 1, 0]])
+    assert box_ap(found(BOXES), truth)["AP"] == pytest.approx(1)
+    assert recall([torch.tensor(BOXES)], truth) == 1
+    truth["valid"] = torch.tensor([[1, 2, 0]])
+    with pytest.raises(ValueError, match="expected `valid` as bool or as 0 and 1"):
+        box_ap(found(BOXES), truth)
+
+
+def test_number_types_do_not_matter():
+    truth = known(BOXES)
+    truth["boxes"] = truth["boxes"].long()
+    truth["labels"] = truth["labels"].int()
+    seen = found(BOXES)
+    seen[0]["boxes"] = seen[0]["boxes"].double()
+    assert box_ap(seen, truth)["AP"] == pytest.approx(1)
+    assert recall([seen[0]["boxes"]], truth) == 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_is_refused(bad):
+    wrong = [[0.0, 0.0, bad, 10.0], BOXES[1]]
+    for truth, seen in (
+        (known(wrong), found(BOXES)),
+        (known(BOXES), found(wrong)),
+        (known(BOXES), found(BOXES, [bad, 0.5])),
+    ):
+        for metric in (box_ap, ap_by_iou):
+            with pytest.raises(ValueError, match="expected finite"):
+                metric(seen, truth)
+    with pytest.raises(ValueError, match="expected finite proposals of image 0"):
+        recall([torch.tensor(wrong)], known(BOXES))
+
+
+def test_corners_out_of_order_are_refused():
+    # (x, y, width, height) of a box far from the corner
+    wrong = [[30.0, 30.0, 10.0, 10.0]]
+    with pytest.raises(ValueError, match=r"expected true boxes .* x0 < x1"):
+        box_ap(found(BOXES), known(wrong))
+    with pytest.raises(ValueError, match=r"expected boxes of image 0 .* x0 <= x1"):
+        box_ap(found(wrong), known(BOXES))
+    with pytest.raises(ValueError, match="a score and a label for every box"):
+        box_ap([found(BOXES)[0] | {"scores": torch.ones(1)}], known(BOXES))

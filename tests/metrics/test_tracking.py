@@ -81,3 +81,20 @@ def test_boxes_elsewhere_and_no_boxes():
     }
     with pytest.raises(ValueError, match="expected detections for 2 frames, got 1"):
         identity_switches([frame()], still(2))
+
+
+def test_a_mask_of_integers_masks_and_nan_is_refused():
+    found, truth = [frame(a=0, b=1)] * 2, still(2)
+    expected = identity_switches(found, truth)
+    truth["valid"] = truth["valid"].long()
+    assert identity_switches(found, truth) == expected
+    truth["boxes"] = truth["boxes"].clone()
+    truth["boxes"][0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="expected finite true boxes"):
+        identity_switches(found, truth)
+    wrong = {"boxes": found[0]["boxes"] * float("inf"), "tubes": found[0]["tubes"]}
+    with pytest.raises(ValueError, match="expected finite boxes of frame 0"):
+        identity_switches([wrong, found[1]], still(2))
+    wrong = {"boxes": found[0]["boxes"], "tubes": found[0]["tubes"][:1]}
+    with pytest.raises(ValueError, match="expected 2 tubes, got 1"):
+        identity_switches([wrong, found[1]], still(2))

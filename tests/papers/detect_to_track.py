@@ -18,4 +18,4 @@ def run(model: nn.Module, count: int, seed: int) -> Tensor:
         "valid": torch.tensor([True, True]).expand(count, 2, 2),
     }
     sampler = torch.Generator().manual_seed(seed)
-    return detect_to_track.loss(model, model(frames), truth, generator=sampler)["loss"]
+    return detect_to_track.loss(model(frames), truth, generator=sampler)["loss"]

@@ -17,4 +17,4 @@ def run(model: nn.Module, count: int, seed: int) -> Tensor:
         "valid": torch.tensor([True, True]).expand(count, 2),
     }
     sampler = torch.Generator().manual_seed(seed)
-    return faster_rcnn.loss(model, model(pictures), truth, generator=sampler)["loss"]
+    return faster_rcnn.loss(model(pictures), truth, generator=sampler)["loss"]

@@ -9,11 +9,10 @@ from tests.papers import images
 
 def run(model: nn.Module, count: int, seed: int) -> Tensor:
     outputs = model(images(count, 64, seed, model))
-    boxes = outputs.defaults.new_tensor(
-        [[8, 8, 20, 22], [20, 10, 60, 50], [0, 0, 64, 64]]
-    ).expand(count, 3, 4)
-    labels = torch.arange(3).expand(count, 3)
-    wanted = ssd.targets(
-        outputs.defaults, boxes, labels, torch.ones(count, 3, dtype=torch.bool)
-    )
-    return ssd.loss(outputs, *wanted)["loss"]
+    boxes = torch.tensor([[8, 8, 20, 22], [20, 10, 60, 50], [0, 0, 64, 64]])
+    truth = {
+        "boxes": boxes.expand(count, 3, 4),
+        "labels": torch.arange(3).expand(count, 3),
+        "valid": torch.ones(count, 3, dtype=torch.bool),
+    }
+    return ssd.loss(outputs, truth)["loss"]

@@ -8,6 +8,7 @@ from torchvision.models import resnet101
 from torchvision.models.optical_flow.raft import CorrBlock
 from torchvision.ops import ps_roi_pool
 
+from papernets_lite.ops.pooling import vote
 from papernets_lite.video import detect_to_track
 
 pytestmark = pytest.mark.reference
@@ -81,7 +82,7 @@ def test_vote_equals_pooling_of_whole_cells() -> None:
         torch.tensor([[0.0, 0.0, 12.0, 12.0], [24.0, 20.0, 36.0, 32.0]]),
     ]
     expected = ps_roi_pool(maps, boxes, 3, 1 / 4).mean((2, 3))
-    found = detect_to_track.vote(maps, boxes, bins=3, stride=4.0)
+    found = vote(maps, boxes, bins=3, stride=4.0)
     assert found.shape == expected.shape == (3, 2)
     # Two samples a side, a quarter of a cell from its centre, see the neighbours too:
     # equal where maps are smooth.
@@ -89,9 +90,5 @@ def test_vote_equals_pooling_of_whole_cells() -> None:
         torch.arange(12.0).expand(2, 18, 12, 12) + torch.arange(18.0)[:, None, None]
     )
     expected = ps_roi_pool(smooth, boxes, 3, 1 / 4).mean((2, 3))
-    torch.testing.assert_close(
-        detect_to_track.vote(smooth, boxes, bins=3, stride=4.0)[0], expected[0]
-    )
-    torch.testing.assert_close(
-        detect_to_track.vote(smooth, boxes, bins=3, stride=4.0)[2], expected[2]
-    )
+    torch.testing.assert_close(vote(smooth, boxes, bins=3, stride=4.0)[0], expected[0])
+    torch.testing.assert_close(vote(smooth, boxes, bins=3, stride=4.0)[2], expected[2])

@@ -54,9 +54,10 @@ def by_pycocotools(
     for image, one in enumerate(found):
         valid = truth["valid"][image]
         known = truth["boxes"][image][valid].double().numpy()
-        for (x0, y0, x1, y1), label in zip(
-            known, truth["labels"][image][valid].tolist(), strict=True
-        ):
+        labels = truth["labels"][image][valid].tolist()
+        crowd = truth.get("crowd", torch.zeros_like(truth["valid"]))
+        crowds = crowd[image][valid].int().tolist()
+        for (x0, y0, x1, y1), label, many in zip(known, labels, crowds, strict=True):
             side = [x0, y0, x1 - x0, y1 - y0]
             record = {
                 "image_id": image,
@@ -64,7 +65,7 @@ def by_pycocotools(
                 "bbox": side,
                 "area": side[2] * side[3],
             }
-            annotations.append(record | {"id": len(annotations) + 1, "iscrowd": 0})
+            annotations.append(record | {"id": len(annotations) + 1, "iscrowd": many})
         rows = zip(
             one["boxes"].double().numpy(),
             one["scores"].tolist(),
@@ -95,9 +96,12 @@ def by_pycocotools(
     return evaluation.eval["precision"], evaluation.eval["recall"]
 
 
+@pytest.mark.parametrize("crowds", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_box_ap_is_cocos(seed: int) -> None:
+def test_box_ap_is_cocos(seed: int, crowds: bool) -> None:
     found, truth = scene(seed)
+    if crowds:
+        truth["crowd"] = torch.rand(truth["valid"].shape) < 0.2
     precision, recall = by_pycocotools(found, truth)
     expected = {
         "AP": precision[:, :, :, 0, -1],

@@ -13,6 +13,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 
 from papernets_lite.detection import faster_rcnn
+from papernets_lite.layers.pyramid import FPN
 from papernets_lite.ops import boxes as coding
 from tests.helpers import randomise_
 
@@ -137,7 +138,7 @@ def test_pyramid() -> None:
     torch.manual_seed(0)
     theirs, ours = (
         FeaturePyramidNetwork([4, 8], 6),
-        faster_rcnn.FPN([4, 8], 6, extra=False),
+        FPN([4, 8], 6, extra=False),
     )
     ours.load_state_dict(
         dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True))
@@ -160,7 +161,7 @@ def test_reading_from_levels() -> None:
     expected = pool({str(k): x for k, x in enumerate(maps)}, boxes, [(256, 256)] * 2)
     unaligned = partial(roi_align, sampling_ratio=2, aligned=False)
     # Their level 3 has stride 8, our index 1.
-    found = faster_rcnn.read(
+    found = faster_rcnn.patches(
         maps, [4.0, 8.0, 16.0, 32.0], boxes, side=32, level=1, pool=unaligned
     )
     torch.testing.assert_close(found, expected)
@@ -189,14 +190,14 @@ def test_detections(
     sizes = [(SIZE, SIZE)] * 2
     expected, _ = theirs.rpn(ImageList(images, sizes), maps)
     outputs = ours(images)
-    found = ours.propose(outputs)
+    found = outputs.proposals
     for mine, other in zip(found, expected, strict=True):
         assert len(mine) == len(other) > 100
         # boxes of (nearly) equal scores may change places
         gaps = torch.cdist(mine, other, p=torch.inf)
         assert gaps.amin(0).max() < 0.01
         assert (gaps.diagonal() < 0.01).float().mean() > 0.98
-    logits, codes = ours.second(outputs, expected)
+    logits, codes = outputs.second(expected)
     patches = theirs.roi_heads.box_roi_pool(maps, expected, sizes)
     scores, boxes = theirs.roi_heads.box_predictor(theirs.roi_heads.box_head(patches))
     close(logits, scores)
@@ -248,7 +249,7 @@ def test_losses(
         monkeypatch.setattr(ours, "before", (2000, 2000))
         monkeypatch.setattr(ours, "after", (2000, 2000))
         mine = faster_rcnn.loss(
-            ours, ours(images), truth, generator=torch.Generator().manual_seed(0)
+            ours(images), truth, generator=torch.Generator().manual_seed(0)
         )
     for name, expected in (
         ("objectness", first["loss_objectness"]),

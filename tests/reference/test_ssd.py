@@ -140,7 +140,7 @@ def test_the_same_loss(theirs: nn.Module, ours: ssd.SSD, images: Tensor) -> None
         for r, a in zip(records, anchors, strict=True)
     ]
     other = theirs.compute_loss(records, expected, anchors, matched)
-    mine = ssd.loss(found, *ssd.targets(found.defaults, boxes, labels, valid))
+    mine = ssd.loss(found, {"boxes": boxes, "labels": labels, "valid": valid})
     assert mine["classes"].item() == pytest.approx(
         other["classification"].item(), rel=1e-4
     )
@@ -157,9 +157,7 @@ def test_the_same_detections(theirs: nn.Module, ours: ssd.SSD, images: Tensor) -
         "bbox_regression": 0.3 * expected["bbox_regression"],
     }
     others = theirs.postprocess_detections(expected, anchors, [(300, 300)] * 2)
-    mine = ssd.decode(
-        ssd.Outputs(3 * found.logits, 0.3 * found.codes, found.defaults), (300, 300)
-    )
+    mine = ssd.decode(found._replace(logits=3 * found.logits, codes=0.3 * found.codes))
     for one, other in zip(mine, others, strict=True):
         assert len(one["scores"]) == len(other["scores"]) > 20
         torch.testing.assert_close(one["scores"], other["scores"], rtol=1e-3, atol=1e-5)

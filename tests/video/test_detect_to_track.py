@@ -1,6 +1,7 @@
 """Every part of Detect to Track against plain loops and cases small enough for the
 hand."""
 
+import dataclasses
 import itertools
 import math
 
@@ -87,30 +88,12 @@ def test_a_dilated_stage_keeps_the_size_and_sees_as_far() -> None:
     ] == [(2, 2), (2, 2), (1, 1)]
 
 
-def test_vote_reads_each_bins_own_map() -> None:
-    # Two answers, 2 x 2 bins: map c 4 + i 2 + j is constant c 100 + i 10 + j, so their
-    # means are known.
-    values = torch.tensor([0.0, 1, 10, 11, 100, 101, 110, 111])
-    maps = values[None, :, None, None].expand(1, 8, 8, 8).contiguous()
-    found = detect_to_track.vote(
-        maps, [torch.tensor([[8.0, 8.0, 24.0, 24.0]])], bins=2, stride=4.0
-    )
-    assert found[0].tolist() == pytest.approx([5.5, 105.5])
-    # Only the upper left part of the map of the upper left bin is read by it.
-    maps = torch.zeros(1, 4, 8, 8)
-    maps[0, 0, :4, :4], maps[0, 3, :4, :4] = 4.0, 4.0
-    found = detect_to_track.vote(
-        maps, [torch.tensor([[4.0, 4.0, 28.0, 28.0]])], bins=2, stride=4.0
-    )
-    assert found.item() == pytest.approx(1.0)
-
-
 def test_pairs_are_neighbours_of_one_video() -> None:
     net = detect_to_track.tiny()
     maps = torch.arange(6.0).reshape(6, 1, 1, 1)  # two videos of three frames
     assert net.pairs(maps, 3).flatten(1).tolist() == [[0, 1], [1, 2], [3, 4], [4, 5]]
     # the middle: no displacement
-    assert net.match(maps, 3, 1)[:, 40].flatten().tolist() == [0, 2, 12, 20]
+    assert net.correlate(maps, 3, 1)[:, 40].flatten().tolist() == [0, 2, 12, 20]
 
 
 @torch.no_grad()
@@ -152,7 +135,7 @@ def test_follow_inverts_the_targets() -> None:
     nn.init.zeros_(net.tracks.weight)
     net.tracks.bias.data = encode(end, start)[0].repeat_interleave(9)
     outputs = net(torch.rand(1, 2, 3, 64, 64))
-    (found,) = net.follow(outputs, [start])
+    (found,) = detect_to_track.follow(outputs, [start])
     torch.testing.assert_close(found, end, atol=1e-4, rtol=0)
 
 
@@ -171,9 +154,7 @@ def test_losses_add_up_and_stay_finite_without_objects() -> None:
     torch.manual_seed(0)
     net, known = detect_to_track.tiny(), truth()
     outputs = net(torch.rand(1, 2, 3, 64, 64))
-    parts = detect_to_track.loss(
-        net, outputs, known, generator=generator(), tracking=0.5
-    )
+    parts = detect_to_track.loss(outputs, known, generator=generator(), tracking=0.5)
     rest = sum(
         value.item() for name, value in parts.items() if name not in ("loss", "track")
     )
@@ -182,7 +163,7 @@ def test_losses_add_up_and_stay_finite_without_objects() -> None:
     )
     assert parts["track"] > 0
     known["valid"] = torch.zeros_like(known["valid"])
-    parts = detect_to_track.loss(net, outputs, known, generator=generator())
+    parts = detect_to_track.loss(outputs, known, generator=generator())
     assert all(value.isfinite() for value in parts.values())
     assert parts["track"] == 0
 
@@ -191,12 +172,10 @@ def test_tracking_loss_by_hand() -> None:
     torch.manual_seed(0)
     net = detect_to_track.tiny().eval()
     nn.init.zeros_(net.tracks.weight)
+    outputs, known = net(torch.rand(1, 2, 3, 64, 64)), truth()
     # only the object itself is tracked
-    net.propose = lambda outputs: [torch.zeros(0, 4)] * 2
-    known = truth()
-    parts = detect_to_track.loss(
-        net, net(torch.rand(1, 2, 3, 64, 64)), known, generator=generator()
-    )
+    outputs = dataclasses.replace(outputs, proposals=[torch.zeros(0, 4)] * 2)
+    parts = detect_to_track.loss(outputs, known, generator=generator())
     start, end = known["boxes"][0, :, 0]
     code = encode(end[None], start[None])[0].abs()
     beta = 1 / 9
@@ -353,3 +332,126 @@ def test_every_box_lies_in_one_tube_and_frames_may_be_empty() -> None:
             assert all((one["tubes"] == tube).sum() <= 1 for one in linked)
             labels = torch.cat([one["labels"][one["tubes"] == tube] for one in linked])
             assert len(labels.unique()) == 1
+
+
+def test_a_video_of_one_frame_links_with_nothing() -> None:
+    (linked,) = detect_to_track.link(detections([[(0, 0.9, 1), (50, 0.3, 1)]]))
+    assert linked["scores"].tolist() == pytest.approx([1.8, 0.6])
+    assert linked["tubes"].tolist() == [0, 1]
+    assert detect_to_track.best_path([]) == []
+
+
+def one_loss(known: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    net = detect_to_track.tiny()
+    outputs = net(torch.rand(1, 2, 3, 64, 64, generator=generator()))
+    return detect_to_track.loss(outputs, known, generator=generator())
+
+
+def test_boxes_and_labels_of_any_number_type_give_the_same_loss() -> None:
+    expected = one_loss(truth())
+    known = {
+        "boxes": truth()["boxes"].long(),
+        "labels": truth()["labels"].int(),
+        "valid": truth()["valid"].int(),
+    }
+    assert one_loss(known) == expected
+
+
+def test_an_object_that_has_left_has_no_box() -> None:
+    """Without an area it is refused by name; marked as not there it is not tracked."""
+    known = truth()
+    known["boxes"] = known["boxes"].clone()
+    known["boxes"][0, 1, 0] = torch.tensor([64.0, 4, 64, 20])
+    with pytest.raises(ValueError, match=r"true boxes .*got \[64.0, 4.0, 64.0, 20.0\]"):
+        one_loss(known)
+    known["valid"][0, 1] = False
+    assert one_loss(known)["track"] == 0
+
+
+@pytest.mark.parametrize("corner", [math.nan, math.inf, 1e30])
+def test_true_boxes_that_end_a_process_are_refused(corner: float) -> None:
+    known = truth()
+    known["boxes"] = known["boxes"].clone()
+    known["boxes"][0, 1, 0, 2] = corner
+    with pytest.raises(ValueError, match="expected finite true boxes"):
+        one_loss(known)
+
+
+def test_labels_and_videos_must_fit() -> None:
+    known = truth()
+    with pytest.raises(ValueError, match="expected `labels` from 0 to 7, got 8"):
+        one_loss(known | {"labels": known["labels"] + 8})
+    with pytest.raises(
+        ValueError, match=r"expected 1 videos of 2 frames, got \(2, 2\)"
+    ):
+        one_loss(truth(2))
+
+
+@torch.no_grad()
+def test_anchors_and_maps_keep_their_place_at_odd_sizes() -> None:
+    torch.manual_seed(0)
+    net = detect_to_track.tiny().eval()
+    video = torch.rand(1, 2, 3, 100, 40)
+    whole, narrow = net(video), net(video[..., :37])
+    assert narrow.stride == whole.stride == 4
+    assert torch.equal(narrow.anchors, whole.anchors)
+    box = [torch.tensor([[4.0, 76, 20, 96]])] * 2
+    found, expected = (out.second(box)[0] for out in (narrow, whole))
+    assert (found - expected).norm() < 0.05 * expected.norm()
+    assert len(net.detect(video[..., :37])[0]) == 2
+
+
+@torch.no_grad()
+def test_half_precision_and_autocast_detect() -> None:
+    torch.manual_seed(0)
+    net, video = detect_to_track.tiny().eval(), torch.rand(1, 2, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert len(net.detect(video, least=0.0, most=4)[0][1]["boxes"]) == 4
+    for dtype in (torch.float16, torch.bfloat16):
+        net, video = net.to(dtype), video.to(dtype)
+        found = net.detect(video, least=0.0, most=4)[0]
+        assert [len(one["boxes"]) for one in found] == [4, 4]
+        assert found[0]["boxes"].dtype == torch.float32
+
+
+def test_maps_that_do_not_fit_are_refused() -> None:
+    maps = torch.rand(2, 3, 6, 6)
+    with pytest.raises(ValueError, match="expected equal maps"):
+        detect_to_track.correlation(maps, maps[:1], reach=1)
+    for reach, step in ((3, 2), (-1, 1), (2, 0)):
+        with pytest.raises(ValueError, match="expected a reach that is a multiple"):
+            detect_to_track.correlation(maps, maps, reach=reach, step=step)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reach": 3}, "a reach that is a multiple of 2"),
+        ({"num_classes": 0}, "at least one class, bin and code"),
+        ({"bins": 0}, "at least one class, bin and code"),
+        ({"sees": ()}, "'boxes', 'correlations' or both"),
+    ],
+)
+def test_nets_that_cannot_be_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"expected {message}"):
+        detect_to_track.tiny(**settings)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"scores": torch.tensor([math.nan])}, "expected finite scores"),
+        ({"scores": torch.tensor([0.5, 0.5])}, "a score and a label for every box"),
+        ({"next": torch.zeros(0, 4)}, "expected 1 in `next`, got 0"),
+        ({"boxes": torch.full((1, 4), math.nan)}, "expected finite boxes"),
+    ],
+)
+def test_detections_that_cannot_be_linked_are_refused(
+    wrong: dict, message: str
+) -> None:
+    found = detections([[(0, 0.9, 0)], [(20, 0.2, 0)]])
+    with pytest.raises(ValueError, match=message):
+        detect_to_track.link([found[0] | wrong, found[1]])
+    with pytest.raises(ValueError, match="expected at least one frame"):
+        detect_to_track.link([])
