@@ -19,7 +19,7 @@ from papernets_lite.ops.checks import expect
 from papernets_lite.ops.skeletons import COCO
 
 SHIPPED = ("mnist5k", "digits8", "photos")
-COCO = "http://images.cocodataset.org"
+ADDRESS = "http://images.cocodataset.org"
 
 
 class Source(NamedTuple):
@@ -232,7 +232,7 @@ def _open_coco(
 ) -> _Coco:
     """torchvision's reader needs a compiled package for no more than this."""
     if download:
-        raise RuntimeError(f"COCO has to be fetched by hand, from {COCO}/zips")
+        raise RuntimeError(f"COCO has to be fetched by hand, from {ADDRESS}/zips")
     content = _coco_file(root, kind, part)
     labels = _coco_labels(content)
     things: dict[int, list[dict[str, Any]]] = {}
@@ -317,7 +317,7 @@ def _handwriting(name: str) -> Source:
 def _of_coco(kind: str) -> Source:
     parts = {"kind": kind, "part": "val2017"}, {"kind": kind, "part": "train2017"}
     file = f"annotations/{kind}_train2017.json"
-    hint = f"fetch it by hand from {COCO}"
+    hint = f"fetch it by hand from {ADDRESS}"
     return Source(_open_coco, parts, file, _coco, hint)
 
 
