@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 from papernets_lite import data
