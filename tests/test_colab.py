@@ -22,8 +22,8 @@ import sys
 import nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], 4)
-notebook.cells.append(nbformat.v4.new_code_cell("print(papernets_lite.__file__, torch.__version__)"))
-notebook.cells[-1].source = "import papernets_lite\\n" + notebook.cells[-1].source
+where = "import papernets_lite\\nprint(papernets_lite.__file__, torch.__version__)"
+notebook.cells.append(nbformat.v4.new_code_cell(where))
 NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
 print(notebook.cells[-1].outputs[0].text)
 """
@@ -36,6 +36,8 @@ def run(*command: object, cwd: Path, environment: dict[str, str]) -> str:
         env=environment,
         capture_output=True,
         text=True,
+        encoding="utf-8",
+        timeout=1200,
     )
     assert done.returncode == 0, (
         f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -47,8 +49,8 @@ def run(*command: object, cwd: Path, environment: dict[str, str]) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     environment = dict(os.environ)
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT,
-        cwd=folder, environment=environment)  # fmt: skip
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation")
+    run(*build, "--outdir", folder, ROOT, cwd=folder, environment=environment)
     return next(folder.glob("*.whl"))
 
 
@@ -139,7 +141,7 @@ def test_one_notebook_alone_installs_the_wheel_and_runs(tmp_path, wheel):
     (tmp_path / "alone").mkdir()
     (tmp_path / "home").mkdir()
     nbformat.write(notebook, tmp_path / "alone" / path.name)
-    (tmp_path / "run.py").write_text(RUN)
+    (tmp_path / "run.py").write_text(RUN, encoding="utf-8")
     # Without an index: what Colab has satisfies the wheel, and nothing is fetched.
     environment |= {"HOME": str(tmp_path / "home"), "PIP_NO_INDEX": "1"}
     printed = run(

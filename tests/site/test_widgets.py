@@ -13,17 +13,23 @@ from papernets_lite import widgets
 pytestmark = pytest.mark.site
 Draw = Callable[[object], Page]
 SETUP = """async ([source, style, state]) => {
-    document.head.appendChild(document.createElement("style")).textContent = style;
-    const { default: widget } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+    const css = document.head.appendChild(document.createElement("style"));
+    css.textContent = style;
+    const module = new Blob([source], { type: "text/javascript" });
+    const { default: widget } = await import(URL.createObjectURL(module));
     const listeners = [];
     window.model = {
         get: (name) => state[name],
-        set: (name, value) => { state[name] = value; listeners.forEach((listener) => listener()); },
+        set: (name, value) => {
+            state[name] = value;
+            listeners.forEach((listener) => listener());
+        },
         on: (_, listener) => listeners.push(listener),
         off: (_, listener) => listeners.splice(listeners.indexOf(listener), 1),
         save_changes: () => {},
     };
-    window.remove = widget.render({ model: window.model, el: document.querySelector("main") });
+    const el = document.querySelector("main");
+    window.remove = widget.render({ model: window.model, el });
     window.listeners = listeners;
 }"""
 
