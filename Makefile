@@ -93,7 +93,7 @@ colab: install
 	$(BIN)/pytest -m slow tests/test_colab.py tests/test_tools.py -q
 
 browser: install
-	$(BIN)/pytest tests/site -n 2 --dist loadgroup -q $(ENDING)
+	$(BIN)/pytest tests/site -n 2 -q $(ENDING)
 
 check: install lint types imports ## lint, types, import rules
 
@@ -106,7 +106,7 @@ changed-unit: install
 	$(BIN)/pytest -n 2 -q $(ENDING) tests/test_contract.py tests/test_notebooks.py -k "$$($(CHANGED) words)"
 
 changed-browser: install
-	SITE_PAGES="$$($(CHANGED) pages)" $(BIN)/pytest tests/site -n 2 --dist loadgroup -q $(ENDING)
+	SITE_PAGES="$$($(CHANGED) pages)" $(BIN)/pytest tests/site -n 2 -q $(ENDING)
 
 changed-notebooks: install
 	$(NBVAL) -n 2 --dist loadscope $$($(CHANGED) notebooks)

@@ -101,11 +101,15 @@ def measured(topic: Callable[[], list[Row]], failures: list[str]) -> list[Row]:
     """A topic's rows; one that fails is told and stops no other."""
     print(topic.__module__, topic.__name__, flush=True)
     try:
-        return topic()
+        rows = topic()
     except Exception:
         failures.append(f"{topic.__module__}.{topic.__name__}")
         traceback.print_exc()
         return []
+    for row in rows:
+        beside = f", {row.ratio:.2f} x {row.rival}" if row.ratio is not None else ""
+        print(f"  {row.what}: {words(row.ours)}{beside}", flush=True)
+    return rows
 
 
 def table(rows: list[Row]) -> str:

@@ -1,8 +1,8 @@
 """The built site behind a small server, and a real Chromium in front of it.
 
 Each page is opened twice, as on a desk in the light and as on a phone in the dark. All
-that the tests want to know is asked in these two visits (``examine``); they read the
-answers. With pytest-xdist, ``--dist loadgroup`` keeps a page's tests in one process.
+that the tests want to know is asked in these two visits (``examine``); each answer is a
+subtest.
 """
 
 import functools
@@ -73,14 +73,6 @@ def wanted(pages: list[str]) -> list[str]:
     of them where it is not set."""
     names = os.environ.get("SITE_PAGES")
     return pages if names is None else [page for page in pages if page in names.split()]
-
-
-def grouped(pages: list[str]) -> list[object]:
-    """The pages as parameters of a test, each page's tests in one process."""
-    return [
-        pytest.param(page, id=page, marks=pytest.mark.xdist_group(page))
-        for page in wanted(pages)
-    ]
 
 
 @dataclass
