@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import expect
-from pytest import Subtests
 
 from .conftest import CHAPTERS, PAGES, ROOT, Visit, wanted
 from .examine import Open, on_a_desk, on_a_phone
@@ -16,14 +15,18 @@ EVERY = wanted([*PAGES, "search.html", "genindex.html"])
 
 
 @pytest.mark.parametrize("path", EVERY)
-def test_on_a_desk_in_the_light(visit: Open, path: str, subtests: Subtests) -> None:
+def test_on_a_desk_in_the_light(
+    visit: Open, path: str, subtests: pytest.Subtests
+) -> None:
     for check, wrong in on_a_desk(visit, path).items():
         with subtests.test(check):
             assert not wrong, f"{path}, {check}"
 
 
 @pytest.mark.parametrize("path", EVERY)
-def test_on_a_phone_in_the_dark(visit: Open, path: str, subtests: Subtests) -> None:
+def test_on_a_phone_in_the_dark(
+    visit: Open, path: str, subtests: pytest.Subtests
+) -> None:
     for check, wrong in on_a_phone(visit, path).items():
         with subtests.test(check):
             assert not wrong, f"{path}, {check}"
