@@ -54,7 +54,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for command in (("init", "-q"), ("add", "."), (*author, "commit", "-qm", "a")):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     known = {slug: tmp_path / place for slug, place in PLACES.items()}
-    monkeypatch.setattr(review.chapters, "chapters", lambda root: known)
+    monkeypatch.setattr(review.registry, "built", lambda root: known)
     monkeypatch.setattr(review.chapters, "stale", lambda root: [])
     return tmp_path
 

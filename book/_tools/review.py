@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import chapters
+import registry
 
 ROOT = chapters.ROOT
 SENTINELS = ("resnet", "openpose", "cyclegan")
@@ -67,7 +68,7 @@ def changed_chapters(root: Path, files: list[str]) -> list[str]:
     stale = set(chapters.stale(root))
     return [
         slug
-        for slug, path in chapters.chapters(root).items()
+        for slug, path in registry.built(root).items()
         if slug in stale or path.relative_to(root).as_posix() in files
     ]
 
@@ -82,7 +83,7 @@ def tests(root: Path, files: list[str], slugs: list[str]) -> list[str]:
         path = Path(name)
         if path.parts[0] == "tests" and path.name.startswith("test_"):
             found.add(root / path)
-        if path.parts[0] == chapters.PACKAGE:
+        if path.parts[0] == registry.PACKAGE:
             inside = Path(*path.parts[1:-1]) / f"test_{path.stem}.py"
             found.add(root / "tests" / inside)
             # a folder of machinery has one test file
@@ -97,7 +98,7 @@ def tests(root: Path, files: list[str], slugs: list[str]) -> list[str]:
 
 def pages(root: Path, files: list[str], slugs: list[str]) -> list[str]:
     """The changed chapters' pages, changed pages of text, and five more."""
-    paths = chapters.chapters(root)
+    paths = registry.built(root)
     wanted = [*slugs, *SENTINELS]
     found = [paths[slug].relative_to(root).with_suffix(".html") for slug in wanted]
     found += [Path("book/intro.html"), Path("book/results.html")]
@@ -231,7 +232,7 @@ def stored_results(text: str, whole: str, slug: str) -> dict[str, str]:
 
 def page(root: Path, since: str, slug: str) -> str:
     """A chapter's review as HTML."""
-    path = chapters.chapters(root)[slug].relative_to(root)
+    path = registry.built(root)[slug].relative_to(root)
     own, whole = f"book/results/{slug}.json", "book/results.json"
 
     def now(name: str) -> str:
@@ -244,7 +245,7 @@ def page(root: Path, since: str, slug: str) -> str:
     old, new = version(then(path.as_posix())), version(now(path.as_posix()))
     old.numbers |= stored_results(then(own), then(whole), slug)
     new.numbers |= stored_results(now(own), now(whole), slug)
-    module = f"{chapters.PACKAGE}/{path.parent.name}/{slug}.py"
+    module = f"{registry.PACKAGE}/{path.parent.name}/{slug}.py"
     parts = {
         "Numbers that moved": table(compared(old.numbers, new.numbers)),
         "Pictures, before and after": side_by_side(
@@ -296,7 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
     since = start(root, options.base)
     files = changed_files(root, since)
     slugs = changed_chapters(root, files)
-    known = chapters.chapters(root)
+    known = registry.built(root)
     checked = list(dict.fromkeys([*slugs, *(s for s in SENTINELS if s in known)]))
     if options.what == "notebooks":
         print(*(known[slug].relative_to(root).as_posix() for slug in checked))
