@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_tools"))
 import chapters  # noqa: E402
+import registry  # noqa: E402
 
 RUN = """
 import sys
@@ -128,7 +129,7 @@ def test_one_notebook_alone_installs_the_wheel_and_runs(tmp_path, wheel):
     )
 
     # The quickest chapter, alone; only the address of its install cell is another.
-    found = {path: nbformat.read(path, 4) for path in chapters.chapters(ROOT).values()}
+    found = {path: nbformat.read(path, 4) for path in registry.built(ROOT).values()}
     path, notebook = min(
         found.items(), key=lambda item: item[1].metadata["papernets"]["seconds"]
     )
