@@ -15,8 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_tools"))
-import chapters  # noqa: E402
+
 import registry  # noqa: E402
+import stored  # noqa: E402
 
 RUN = """
 import sys
@@ -136,7 +137,7 @@ def test_one_notebook_alone_installs_the_wheel_and_runs(tmp_path, wheel):
     cell = next(
         cell for cell in notebook.cells if "install" in cell.metadata.get("tags", [])
     )
-    address = chapters.address(ROOT)
+    address = stored.address(ROOT)
     assert cell.source.count(address) == 1
     cell.source = cell.source.replace(address, wheel.as_uri())
     (tmp_path / "alone").mkdir()
