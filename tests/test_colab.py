@@ -15,15 +15,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_tools"))
-import chapters  # noqa: E402
+
+import registry  # noqa: E402
+import stored  # noqa: E402
 
 RUN = """
 import sys
 import nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], 4)
-notebook.cells.append(nbformat.v4.new_code_cell("print(papernets_lite.__file__, torch.__version__)"))
-notebook.cells[-1].source = "import papernets_lite\\n" + notebook.cells[-1].source
+where = "import papernets_lite\\nprint(papernets_lite.__file__, torch.__version__)"
+notebook.cells.append(nbformat.v4.new_code_cell(where))
 NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
 print(notebook.cells[-1].outputs[0].text)
 """
@@ -36,6 +38,8 @@ def run(*command: object, cwd: Path, environment: dict[str, str]) -> str:
         env=environment,
         capture_output=True,
         text=True,
+        encoding="utf-8",
+        timeout=1200,
     )
     assert done.returncode == 0, (
         f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -47,8 +51,8 @@ def run(*command: object, cwd: Path, environment: dict[str, str]) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     environment = dict(os.environ)
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT,
-        cwd=folder, environment=environment)  # fmt: skip
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation")
+    run(*build, "--outdir", folder, ROOT, cwd=folder, environment=environment)
     return next(folder.glob("*.whl"))
 
 
@@ -126,20 +130,20 @@ def test_one_notebook_alone_installs_the_wheel_and_runs(tmp_path, wheel):
     )
 
     # The quickest chapter, alone; only the address of its install cell is another.
-    found = {path: nbformat.read(path, 4) for path in chapters.chapters(ROOT).values()}
+    found = {path: nbformat.read(path, 4) for path in registry.built(ROOT).values()}
     path, notebook = min(
         found.items(), key=lambda item: item[1].metadata["papernets"]["seconds"]
     )
     cell = next(
         cell for cell in notebook.cells if "install" in cell.metadata.get("tags", [])
     )
-    address = chapters.address(ROOT)
+    address = stored.address(ROOT)
     assert cell.source.count(address) == 1
     cell.source = cell.source.replace(address, wheel.as_uri())
     (tmp_path / "alone").mkdir()
     (tmp_path / "home").mkdir()
     nbformat.write(notebook, tmp_path / "alone" / path.name)
-    (tmp_path / "run.py").write_text(RUN)
+    (tmp_path / "run.py").write_text(RUN, encoding="utf-8")
     # Without an index: what Colab has satisfies the wheel, and nothing is fetched.
     environment |= {"HOME": str(tmp_path / "home"), "PIP_NO_INDEX": "1"}
     printed = run(

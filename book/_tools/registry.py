@@ -109,7 +109,7 @@ def contents(root: Path) -> str:
         if sections:
             page = {"file": f"book/{part.slug}/index", "sections": sections}
             entries.append({"caption": part.title, "chapters": [page]})
-    last = [{"file": f"book/{name}"} for name in last_pages(root)]
+    last = [{"file": page} for page in last_pages(root)]
     entries.append({"caption": "Measured", "chapters": last})
     toc = {"format": "jb-book", "root": "book/intro", "parts": entries}
     written = "# Written from book/chapters.yml by `make sync`.\n"
@@ -117,9 +117,9 @@ def contents(root: Path) -> str:
 
 
 def last_pages(root: Path) -> list[str]:
-    """The pages after the chapters."""
-    names = ["results", "speeds", "bibliography"]
-    return [name for name in names if (root / "book" / f"{name}.md").exists()]
+    """The pages after the chapters, those that are there."""
+    pages = ["book/results", "benchmarks/results", "book/bibliography"]
+    return [page for page in pages if (root / f"{page}.md").exists()]
 
 
 def import_rules(root: Path) -> tuple[str, str, str]:

@@ -5,7 +5,6 @@ import torch
 
 from papernets_lite.data import streets
 from papernets_lite.data.streets import CLASSES, EYE, FAR, FOCAL
-from tests.helpers import fastest
 
 SLOTS = sum(streets.THINGS.values())
 
@@ -188,13 +187,3 @@ def test_factors_stay_in_their_ranges():
 def test_a_refusal_names_the_request():
     with pytest.raises(ValueError, match=r"expected cars=\(low, high\)"):
         streets.sample(1, seeded(), cars=(3, 2))
-
-
-def test_an_image_with_its_truth_takes_about_a_millisecond():
-    scene = streets.sample(64, seeded())
-    best = (
-        fastest(lambda: (streets.render(scene, 64), streets.annotate(scene, 64))) / 64
-    )
-    assert best < 0.004, (
-        "measured 0.9 ms; the bound leaves room for a slow machine and the checks of shapes"
-    )

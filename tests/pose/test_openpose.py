@@ -2,7 +2,6 @@
 maps whose people are known."""
 
 import math
-import time
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from papernets_lite.data import people
 from papernets_lite.ops.matching import greedy, optimal
 from papernets_lite.ops.skeletons import from_coco
 from papernets_lite.pose import openpose
-from tests.helpers import fastest
 
 NUM_LIMBS = len(openpose.LIMBS)
 
@@ -90,16 +88,13 @@ def test_the_trees_limbs_reach_every_joint_once():
     assert len(reached) == openpose.NUM_JOINTS
 
 
-def test_targets_equal_the_loop_and_are_twenty_times_faster():
+def test_targets_equal_the_loop():
     keypoints, present = crowd(2, people=(4, 4), spacing=(0.1, 0.15))
     settings = {"size": (16, 16), "stride": 4.0, "sigma": 3.5, "width": 2.5}
-    start = time.process_time()
     slow_heats, slow_fields = loop(keypoints, present, **settings)
-    slow = time.process_time() - start
     heats, fields = openpose.targets(keypoints, present, **settings)
     assert torch.allclose(heats, slow_heats, atol=1e-6)
     assert torch.allclose(fields, slow_fields, atol=1e-5)
-    assert slow > 20 * fastest(lambda: openpose.targets(keypoints, present, **settings))
 
 
 def test_a_limbs_field_by_hand():
@@ -602,18 +597,12 @@ def test_overrides_reach_the_paper_and_the_tiny_net():
         assert len(net.heat_stages) == 2
 
 
-def test_ten_people_in_ten_milliseconds():
+def test_ten_people_are_all_found():
     keypoints, present = crowd(
         1, people=(10, 10), spacing=(0.085, 0.095), height=(0.3, 0.4), side=368
     )
     heats, fields = openpose.targets(
         keypoints, present, size=(46, 46), stride=8.0, sigma=7.0, width=6.0
     )
-
-    def decode():
-        return openpose.decode(
-            heats[0], openpose.line_integral(fields[0], stride=8.0), stride=8.0
-        )
-
-    assert len(decode().scores) >= 10
-    assert fastest(decode, rounds=200) < 0.010, "4 to 8 ms when nothing else runs"
+    rule = openpose.line_integral(fields[0], stride=8.0)
+    assert len(openpose.decode(heats[0], rule, stride=8.0).scores) >= 10

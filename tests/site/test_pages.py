@@ -11,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-from .conftest import CHAPTERS, HTML, PAGES, ROOT
+from .conftest import CHAPTERS, HTML, PAGES, ROOT, WIDGETS
 
 pytestmark = pytest.mark.site
-CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 REPOSITORY = CONFIG["repository"]["url"]
 
 
@@ -24,7 +24,7 @@ class Reader(HTMLParser):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(path.read_text())
+        self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -85,7 +85,9 @@ def test_every_picture_is_described(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_figures_carry_the_descriptions_stored_with_them(name: str) -> None:
-    notebook = json.loads((ROOT / name).with_suffix(".ipynb").read_text())
+    notebook = json.loads(
+        (ROOT / name).with_suffix(".ipynb").read_text(encoding="utf-8")
+    )
     stored = [
         description["alt"]
         for cell in notebook["cells"]
@@ -124,7 +126,9 @@ def test_a_chapter_can_be_launched_downloaded_and_edited(name: str) -> None:
 def test_pages_describe_themselves_to_others() -> None:
     owner, name = REPOSITORY.rsplit("/", 2)[1:]
     base = f"https://{owner}.github.io/{name}/"
-    listed = re.findall(r"<loc>(.*?)</loc>", (HTML / "sitemap.xml").read_text())
+    listed = re.findall(
+        r"<loc>(.*?)</loc>", (HTML / "sitemap.xml").read_text(encoding="utf-8")
+    )
     assert {base + page for page in PAGES} <= set(listed)
     for page in PAGES:
         cards = {
@@ -141,7 +145,7 @@ def test_pages_describe_themselves_to_others() -> None:
 
 
 def test_the_map_shows_every_chapter_and_links_the_built_ones() -> None:
-    parts = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text())
+    parts = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text(encoding="utf-8"))
     slugs = [
         f"{part}/{slug}"
         for part, content in parts.items()
@@ -161,3 +165,12 @@ def test_the_map_shows_every_chapter_and_links_the_built_ones() -> None:
     assert {
         a["href"] for a in page.all("a") if "pn-card" in (a.get("class") or "")
     } == {c.removeprefix("book/") for c in CHAPTERS}
+
+
+def test_every_kind_of_widget_is_in_the_book() -> None:
+    kinds = dict.fromkeys(WIDGETS.split(", "), 0)
+    for path in CHAPTERS:
+        page = (HTML / path).read_text(encoding="utf-8")
+        for kind in kinds:
+            kinds[kind] += page.count(f'"{kind.removeprefix(".")}"')
+    assert all(kinds.values()), f"the browser would pass over nothing: {kinds}"

@@ -1,0 +1,114 @@
+"""The scales that no chapter's stored run shows, ``gpu`` and ``paper``: their nets are
+built, and make one step on one small batch."""
+
+import ast
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests import papers, scales
+
+ROOT = Path(__file__).resolve().parents[1]
+SLUGS = sorted(papers.slugs())
+CHAPTERS = {path.stem: path for path in ROOT.glob("book/[a-z]*/*.ipynb")}
+
+
+def module(slug: str) -> object:
+    (path,) = (ROOT / "papernets_lite").glob(f"*/{slug}.py")
+    return importlib.import_module(f"papernets_lite.{path.parent.name}.{slug}")
+
+
+def cells(slug: str) -> list[ast.Module]:
+    """A chapter's code cells, without its install cell."""
+    notebook = json.loads(CHAPTERS[slug].read_text(encoding="utf-8"))
+    return [
+        ast.parse("".join(cell["source"]))
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+        and "install" not in cell["metadata"].get("tags", [])
+    ]
+
+
+def settings(slug: str) -> dict[str, dict]:
+    """What a chapter calls ``training.settings`` with: the settings of each scale."""
+    names: dict[str, object] = {}
+    for tree in cells(slug):
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                one = ast.Module([node], [])
+                exec(compile(one, slug, "exec"), names)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                "settings"
+            ):
+                found = {}
+                for word in node.keywords:
+                    value = compile(ast.Expression(word.value), slug, "eval")
+                    found[word.arg] = eval(value, names)
+                return found
+    pytest.fail(f"{CHAPTERS[slug]} does not call training.settings(scale, tiny=...)")
+
+
+def builders(values: dict) -> list:
+    """Those settings that build a net."""
+    return [value for value in values.values() if callable(value)]
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_chapter_names_three_scales_with_equal_settings(slug: str) -> None:
+    found = settings(slug)
+    assert set(found) == {"tiny", "gpu", "paper"}, CHAPTERS[slug]
+    names = {scale: sorted(values) for scale, values in found.items()}
+    assert names["tiny"] == names["gpu"] == names["paper"], CHAPTERS[slug]
+
+
+@pytest.mark.parametrize("scale", ["gpu", "paper"])
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_nets_that_a_scale_names_are_built(slug: str, scale: str) -> None:
+    with torch.device("meta"):
+        for build in builders(settings(slug)[scale]):
+            net = build()
+            assert isinstance(net, nn.Module), f"{slug}, {scale}: {build} makes no net"
+            assert sum(p.numel() for p in net.parameters()) > 0
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_papers_net_is_built_without_memory(slug: str) -> None:
+    with torch.device("meta"):
+        net = module(slug).paper()
+    assert {parameter.device.type for parameter in net.parameters()} == {"meta"}
+
+
+def step(net: nn.Module, loss: torch.Tensor) -> None:
+    """One small step of gradient descent; every gradient that comes is finite, and
+    nearly all parameters move."""
+    assert loss.isfinite()
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    loss.backward()
+    torch.optim.SGD(net.parameters(), 1e-3).step()
+    moved = 0
+    for old, parameter in zip(before, net.parameters(), strict=True):
+        if parameter.grad is not None:
+            assert parameter.grad.isfinite().all()
+        assert parameter.isfinite().all()
+        moved += not torch.equal(old, parameter)
+    assert moved > 0.5 * len(before)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_papers_net_makes_a_step(slug: str) -> None:
+    torch.manual_seed(0)
+    net = module(slug).paper()
+    step(net, scales.run(slug)(net))
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_net_of_a_gpu_makes_a_step(slug: str) -> None:
+    torch.manual_seed(0)
+    # the chapter's own, the first that its settings name; else the tiny one serves
+    net = next(iter(builders(settings(slug)["gpu"])), module(slug).tiny)()
+    step(net, papers.run(slug)(net, 2, 0))
