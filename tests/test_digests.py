@@ -21,7 +21,12 @@ plots.finish(plots.axes(), "a figure")
 """
 FILES = {
     "__init__.py": "",
-    "data/__init__.py": "def __getattr__(name):\n    return name\n",
+    "data/__init__.py": (
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from .public import load\n"
+        "def __getattr__(name):\n    return name\n"
+    ),
+    "data/public.py": "def load(name):\n    return name\n",
     "data/shapes.py": (
         "from . import canvas\n"
         "SIZES = (1, 2)\n"
@@ -99,6 +104,15 @@ def test_what_is_measured_changes_both(root, name, old, new):
     edit(root, name, old, new)
     assert of(root).numbers != before.numbers
     assert of(root).page != before.page
+
+
+def test_a_name_that_is_loaded_late_is_followed(root):
+    cell = "from papernets_lite import data\ndata.load('a')"
+    before = of(root, cell)
+    assert "papernets_lite.data.public" in before.modules
+    assert "papernets_lite.data.public" not in of(root).modules
+    edit(root, "data/public.py", "return name", "return name * 2")
+    assert of(root, cell).numbers != before.numbers
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ class Module:
     path: Path
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imports: Imports = field(default_factory=dict)
+    lazy: Imports = field(default_factory=dict)
     effects: list[ast.stmt] = field(default_factory=list)
 
 
@@ -165,8 +166,8 @@ class Walk:
         self.load(target)
         if words and words[0] in module.definitions:
             self.todo.append((target, words[0]))
-        elif words and words[0] in module.imports:
-            further, attribute = module.imports[words[0]]
+        elif words and words[0] in (known := module.lazy | module.imports):
+            further, attribute = known[words[0]]
             rest = words[1:]
             self.follow(further, rest if attribute is None else [attribute, *rest])
         else:
@@ -182,6 +183,9 @@ def parse(name: str, path: Path) -> Module:
     binding = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
     body = ast.parse(path.read_text(encoding="utf-8")).body
     for statement in without_docstring(body):
+        if is_for_types(statement):
+            module.lazy |= imports_of([statement], name, is_package=is_package)
+            continue
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             module.imports |= imports_of([statement], name, is_package=is_package)
             continue
@@ -191,6 +195,12 @@ def parse(name: str, path: Path) -> Module:
             module.effects.append(statement)
             module.imports |= imports_of([statement], name, is_package=is_package)
     return module
+
+
+def is_for_types(statement: ast.stmt) -> bool:
+    """Whether a statement is ``if TYPE_CHECKING:``, which never runs."""
+    test = statement.test if isinstance(statement, ast.If) else None
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
 
 
 def imports_of(code: Iterable[ast.stmt], inside: str, *, is_package: bool) -> Imports:

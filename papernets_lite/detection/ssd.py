@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int, Integer, Real
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torchvision.ops import clip_boxes_to_image
 
@@ -529,14 +529,19 @@ def multibox_loss(
 
 
 def loss(
-    outputs: Outputs, batch: Mapping[str, Any], *, ratio: float = 3.0
+    outputs: Outputs,
+    batch: Mapping[str, Any],
+    *,
+    generator: Generator | None = None,
+    ratio: float = 3.0,
 ) -> dict[str, Tensor]:
-    """Targets of all default boxes, and ``multibox_loss``. Nothing is drawn.
+    """Targets of all default boxes, and ``multibox_loss``.
 
     Args:
         outputs: of the net.
         batch: ``boxes`` (b, m, 4), xyxy in pixels, ``labels`` (b, m) from 0 and
             ``valid`` (b, m).
+        generator: as every loss; nothing is drawn.
         ratio: negatives for each positive of an image; infinite for all of them.
 
     Returns:

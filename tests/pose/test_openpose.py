@@ -604,5 +604,5 @@ def test_ten_people_are_all_found():
     heats, fields = openpose.targets(
         keypoints, present, size=(46, 46), stride=8.0, sigma=7.0, width=6.0
     )
-    rule = openpose.line_integral(fields[0], stride=8.0)
-    assert len(openpose.decode(heats[0], rule, stride=8.0).scores) >= 10
+    (found,) = openpose.decode([(heats, fields)], stride=8.0)
+    assert len(found.scores) >= 10
