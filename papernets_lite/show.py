@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from papernets_lite.display import display
 from papernets_lite.ops.checks import expect
 
-__all__ = ["display", "parameters", "source", "table"]
+__all__ = ["display", "listing", "parameters", "source", "table"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,20 +28,36 @@ def source(*objects: Any) -> None:
             package.
     """
     for item in objects:
-        item = inspect.unwrap(item)
-        try:
-            path = Path(inspect.getfile(item)).relative_to(ROOT / "papernets_lite")
-            lines, first = inspect.getsourcelines(item)
-        except (TypeError, ValueError, OSError) as error:
-            raise ValueError(
-                f"expected functions or classes of papernets_lite, got {item!r}"
-            ) from error
-        code = textwrap.dedent("".join(lines)).rstrip()
-        last = first + len(lines) - 1
-        caption = f"`papernets_lite/{path.as_posix()}`, lines {first}-{last}"
-        listing = f"{caption}\n\n```python\n{code}\n```"
+        text = listing(item)
         # A script prints the caption only: who runs one has the file.
-        display({"text/markdown": listing, "text/plain": caption}, raw=True)
+        caption = text.splitlines()[0]
+        display({"text/markdown": text, "text/plain": caption}, raw=True)
+
+
+def listing(item: Any) -> str:
+    """What ``source`` shows of one object.
+
+    Args:
+        item: A function, class or method of the package.
+
+    Returns:
+        Markdown: a line that says where it stands, and its code.
+
+    Raises:
+        ValueError: As ``source``.
+    """
+    item = inspect.unwrap(item)
+    try:
+        path = Path(inspect.getfile(item)).relative_to(ROOT / "papernets_lite")
+        lines, first = inspect.getsourcelines(item)
+    except (TypeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"expected functions or classes of papernets_lite, got {item!r}"
+        ) from error
+    code = textwrap.dedent("".join(lines)).rstrip()
+    last = first + len(lines) - 1
+    caption = f"`papernets_lite/{path.as_posix()}`, lines {first}-{last}"
+    return f"{caption}\n\n```python\n{code}\n```"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

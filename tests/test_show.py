@@ -57,6 +57,12 @@ def test_source_shows_several_and_refuses_strangers(shown: list[str]) -> None:
             show.source(stranger)
 
 
+def test_a_listing_is_what_source_shows(shown: list[str]) -> None:
+    # `make stamp` writes listings anew without a kernel.
+    show.source(draw.resize, training.History.last)
+    assert shown == [show.listing(draw.resize), show.listing(training.History.last)]
+
+
 def test_table_writes_numbers_as_a_reader_wants_them(shown: list[str]) -> None:
     show.table(
         ["net", "weights", "error"], [("a|b", 1234567, 6.37191), ("c", True, 12.0)]
