@@ -6,7 +6,7 @@ class; each has its own colours, and a thin dark line runs where objects meet. L
 are metres: x to the right of the road's middle, y up, z away from us.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, SupportsIndex
@@ -27,6 +27,7 @@ from papernets_lite.data.canvas import (
     check_range,
     check_size,
 )
+from papernets_lite.ops.checks import expect
 
 CLASSES = ("sky", "grass", "pavement", "road", "house", "tree", "car", "person")
 # the most of each in an image: their slots
@@ -767,6 +768,21 @@ def annotate(scene: Scene, size: SupportsIndex) -> dict[str, Tensor]:
         "depth": torch.from_numpy(depth.astype(np.float32)),
         "areas": torch.from_numpy(np.stack(areas)),
     }
+
+
+def largest(truth: Mapping[str, Tensor], kind: str) -> Int[Tensor, " n"]:
+    """The slot of the object of a kind of which most is seen, in each image.
+
+    Args:
+        truth: from ``annotate``.
+        kind: one of THINGS.
+
+    Raises:
+        ValueError: for another kind.
+    """
+    expect(kind in THINGS, f"a kind from {list(THINGS)}", kind)
+    mine = _SLOTS[list(THINGS).index(kind)]
+    return truth["areas"][:, mine].argmax(1) + mine.start
 
 
 def _depth(

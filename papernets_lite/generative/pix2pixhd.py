@@ -41,7 +41,8 @@ Example:
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from copy import deepcopy
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Integer, Real
@@ -67,13 +68,19 @@ from papernets_lite.ops.checks import (
     expect,
 )
 from papernets_lite.ops.losses import lsgan
-from papernets_lite.ops.updates import Optimizers, Schedules, update
+from papernets_lite.ops.updates import (
+    Optimizers,
+    Schedules,
+    linear_decay,
+    update,
+)
 
 MATCHING_WEIGHT = 10.0
 # numbers per instance: as many as a picture has channels, so that E ends as G1 does
 STYLES = 3
 CLUSTERS, LEAST = 10, 1 / 64  # centres per class; smallest instance that votes
 WIDEST = 512  # channels of a discriminator
+STAGES = ("G1", "G2", "both")
 # the class of each pixel, or the instance that it belongs to
 Labels = Integer[Tensor, "b h w"]
 Images = Float[Tensor, "b 3 h w"]
@@ -844,6 +851,64 @@ def adversarial_step(
         return {**fooling, "tell": telling}
 
     return step
+
+
+def two_stages(build: Callable[..., Pix2PixHD], **overrides: Any) -> nn.ModuleDict:
+    """G1 alone, and G2 around another G1 that waits for what the first will learn.
+
+    Args:
+        build: ``tiny`` or ``paper``.
+        overrides: of ``Pix2PixHD``'s arguments, for both.
+
+    Returns:
+        ``"G1"`` and ``"G2"``, each with discriminators of its own.
+    """
+    first = build(coarse=True, **overrides)
+    return nn.ModuleDict({"G1": first, "G2": build(coarse=False, **overrides)})
+
+
+def stage_step(
+    nets: nn.ModuleDict,
+    stage: str,
+    make: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+    *,
+    steps: int,
+    matching_weight: float = MATCHING_WEIGHT,
+) -> Callable[[Batch], dict[str, Tensor]]:
+    """Begin one of the three stages: G1 alone at half the size, G2 around a frozen G1,
+    both together, when the rate falls to zero in the second half.
+
+    Args:
+        nets: from ``two_stages``. G2 takes over a copy of G1 at its start.
+        stage: ``"G1"``, ``"G2"`` or ``"both"``; each begins where the last ended.
+        make: a new optimizer for each stage.
+        steps: of this stage.
+        matching_weight: see ``generator_loss``.
+
+    Returns:
+        As ``adversarial_step``.
+
+    Raises:
+        ValueError: for another stage.
+    """
+    expect(stage in STAGES, f"a stage from {STAGES}", stage)
+    first = cast("Pix2PixHD", nets["G1"])
+    players = first if stage == "G1" else cast("Pix2PixHD", nets["G2"])
+    if stage == "G2":
+        players.take_over(deepcopy(first))
+    if isinstance(players.generator, LocalEnhancer):
+        players.generator.freeze(stage == "G2")
+    pair = optimizers(players, make)
+    schedules: Schedules = ()
+    if stage == "both":
+        schedules = [linear_decay(optimizer, steps) for optimizer in pair]
+    return adversarial_step(
+        players,
+        pair,
+        coarse=stage == "G1",
+        matching_weight=matching_weight,
+        schedules=schedules,
+    )
 
 
 def tiny(**overrides: Any) -> Pix2PixHD:

@@ -9,7 +9,13 @@ from jaxtyping import Int, Integer, Shaped
 from scipy import ndimage
 from torch import Tensor
 
-from papernets_lite.ops.checks import check_mask, check_objects, check_same, expect
+from papernets_lite.ops.checks import (
+    check_labels,
+    check_mask,
+    check_objects,
+    check_same,
+    expect,
+)
 
 
 def components(mask: Shaped[Tensor, "*b h w"]) -> Int[Tensor, "*b h w"]:
@@ -101,6 +107,38 @@ def object_scores(
         "merged": share(total["melted"], true),
         "iou": share(total["both"], total["either"]),
     }
+
+
+def class_scores(
+    found: Integer[Tensor, "n h w"], truth: Integer[Tensor, "n h w"], num_classes: int
+) -> dict[str, float]:
+    """How well each pixel's class is read, counted over all images together.
+
+    Args:
+        found: classes that were read, 0 to ``num_classes - 1``.
+        truth: the true ones.
+        num_classes: how many there are.
+
+    Returns:
+        ``accuracy``, the share of pixels that are right, and ``iou``, the mean over
+        classes of intersection over union; a class that is in neither does not count.
+
+    Raises:
+        ValueError: for unequal sizes, no pixels, or classes out of range.
+    """
+    check_same(found, truth, "label maps")
+    expect(found.numel() > 0, "at least one pixel", found.shape)
+    answers = check_labels(found, num_classes)
+    true = check_labels(truth, num_classes).to(answers.device)
+    pairs = (num_classes * true + answers).flatten()
+    counts = torch.bincount(pairs, minlength=num_classes**2)
+    table = counts.reshape(num_classes, num_classes)
+    hits = table.diag()
+    either = table.sum(0) + table.sum(1) - hits
+    there = either > 0
+    right = (answers == true).float().mean()
+    ious = hits[there] / either[there]
+    return {"accuracy": right.item(), "iou": ious.mean().item()}
 
 
 def share(part: int, whole: int) -> float:

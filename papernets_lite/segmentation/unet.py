@@ -426,6 +426,29 @@ def augment(
     return out
 
 
+def turns(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each picture in its eight positions: four quarter turns, as it is and flipped.
+
+    Args:
+        batch: maps (..., h, w) of square pictures by name: images, labels, weights.
+
+    Returns:
+        The same maps, eight times as many along the first axis.
+
+    Raises:
+        ValueError: for maps that are not square.
+    """
+    out = {}
+    for name, maps in batch.items():
+        square = maps.ndim >= 3 and maps.shape[-1] == maps.shape[-2]
+        expect(square, f"{name} of square pictures", maps.shape)
+        positions = []
+        for side in (maps, maps.flip(-1)):
+            positions += [side.rot90(k, (-2, -1)) for k in range(4)]
+        out[name] = torch.cat(positions)
+    return out
+
+
 def mirror(maps: Tensor, before: int, after: int) -> Tensor:
     """``maps`` (..., h, w) continued beyond all borders by its mirror images; a
     border's own pixels occur once.

@@ -187,3 +187,15 @@ def test_factors_stay_in_their_ranges():
 def test_a_refusal_names_the_request():
     with pytest.raises(ValueError, match=r"expected cars=\(low, high\)"):
         streets.sample(1, seeded(), cars=(3, 2))
+
+
+def test_the_largest_object_of_a_kind_is_that_of_which_most_is_seen(town):
+    _, truth = town
+    start = 0
+    for kind, count in streets.THINGS.items():
+        best = streets.largest(truth, kind)
+        seen = truth["areas"][:, start : start + count].amax(1)
+        assert torch.equal(truth["areas"].gather(1, best[:, None])[:, 0], seen)
+        start += count
+    with pytest.raises(ValueError, match=r"a kind from .*, got 'tram'"):
+        streets.largest(truth, "tram")

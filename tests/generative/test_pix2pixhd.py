@@ -368,6 +368,32 @@ def test_the_second_stage_takes_over_what_the_first_has_learnt():
         assert count(pix2pixhd.paper(coarse=True).generator) == 182_546_755
 
 
+def test_stages_begin_where_the_last_ended_and_end_without_a_rate():
+    torch.manual_seed(0)
+    nets = pix2pixhd.two_stages(pix2pixhd.tiny, num_classes=3)
+    made = []
+
+    def make(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        made.append(torch.optim.Adam(parameters, 1e-3))
+        return made[-1]
+
+    before = state(nets["G1"].generator)
+    pix2pixhd.stage_step(nets, "G1", make, steps=1)(batch())
+    assert changed(nets["G1"].generator, before)
+    learnt = state(nets["G1"].generator.features)
+    step = pix2pixhd.stage_step(nets, "G2", make, steps=1)
+    assert not changed(nets["G2"].generator.coarse, learnt)
+    step(batch())
+    assert not changed(nets["G2"].generator.coarse, learnt)
+    assert made[-1].param_groups[0]["lr"] == 1e-3
+    pix2pixhd.stage_step(nets, "both", make, steps=1)(batch())
+    assert changed(nets["G2"].generator.coarse, learnt)
+    assert not changed(nets["G1"].generator.features, learnt)
+    assert made[-1].param_groups[0]["lr"] == 0
+    with pytest.raises(ValueError, match="a stage from"):
+        pix2pixhd.stage_step(nets, "G3", make, steps=1)
+
+
 def test_the_coarse_stage_plays_at_half_the_size():
     nets, sizes = small(coarse=True), []
     nets.discriminator.register_forward_hook(

@@ -7,7 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from papernets_lite.metrics.segmentation import components, object_scores, overlaps
+from papernets_lite.metrics.segmentation import (
+    class_scores,
+    components,
+    object_scores,
+    overlaps,
+)
 from tests.unchecked import unchecked
 
 
@@ -150,3 +155,27 @@ def test_what_numbers_no_objects_is_refused(wrong, message):
 def test_overlaps_of_unequal_maps_are_refused():
     with unchecked(), pytest.raises(ValueError, match="label maps of the same shape"):
         overlaps(rows("10"), rows("10", "10"))
+
+
+def test_classes_are_scored_by_hand():
+    truth, found = rows("0011", "0011"), rows("0111", "0011")
+    scores = class_scores(found[None], truth[None], 5)
+    # IoU of class 0 is 3 / 4 and of class 1 4 / 5; classes 2 to 4 are nowhere.
+    assert scores["accuracy"] == 7 / 8
+    assert scores["iou"] == pytest.approx((3 / 4 + 4 / 5) / 2)
+    assert class_scores(found[None].byte(), truth[None].int(), 5) == scores
+    nowhere = class_scores(rows("22")[None], rows("33")[None], 5)
+    assert nowhere == {"accuracy": 0, "iou": 0}
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (rows("12")[None], "0 to 1"),
+        (rows("01", "01")[None], "label maps of the same shape"),
+        (rows("01")[None, :, :0], "label maps of the same shape"),
+    ],
+)
+def test_classes_that_cannot_be_scored_are_refused(found, message):
+    with unchecked(), pytest.raises(ValueError, match=message):
+        class_scores(found, rows("01")[None], 2)

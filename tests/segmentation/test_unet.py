@@ -274,6 +274,20 @@ def test_pictures_labels_and_weights_move_together():
     assert torch.rand(1, generator=same) == torch.rand(1, generator=other)
 
 
+def test_turning_gives_eight_positions_to_all_maps_alike():
+    images = torch.arange(12.0).reshape(1, 3, 2, 2)
+    labels = torch.tensor([[[0, 1], [2, 3]]])
+    turned = unet.turns({"images": images, "labels": labels})
+    assert turned["images"].shape == (8, 3, 2, 2)
+    assert turned["labels"].flatten(1).unique(dim=0).shape == (8, 4)
+    assert turned["labels"][0].equal(labels[0])
+    assert turned["labels"][1].tolist() == [[1, 3], [0, 2]]
+    assert turned["labels"][4].tolist() == [[1, 0], [3, 2]]
+    assert turned["images"][:, 0].long().equal(turned["labels"])
+    with pytest.raises(ValueError, match="labels of square pictures"):
+        unet.turns({"labels": labels[:, :1]})
+
+
 @pytest.mark.parametrize(
     ("size", "margins"), [((5, 7), (3, 2)), ((4, 4), (9, 14)), ((1, 6), (2, 2))]
 )
