@@ -37,7 +37,8 @@ COLOURS = (
     "#5d5d5d",
     "#7b4fa3",
 )
-_PAINT = [tuple(bytes.fromhex(colour[1:])) for colour in COLOURS]
+# the same, red, green and blue in 0..255
+PAINTS = [tuple(bytes.fromhex(colour[1:])) for colour in COLOURS]
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 # of a joint: radius in pixels, colour
 _DISC, _RING = ((0.62, _INK), (0.38, _PAPER)), ((0.62, _PAPER), (0.4, _INK))
@@ -151,7 +152,7 @@ def masks(
     top."""
     out = in_range(image).detach().float().cpu().clone()
     for number, mask in enumerate(masks.cpu()):
-        paint = torch.tensor(_PAINT[number % len(_PAINT)])[:, None] / 255
+        paint = torch.tensor(PAINTS[number % len(PAINTS)])[:, None] / 255
         out[:, mask] = 0.45 * out[:, mask] + 0.55 * paint
     return resize(out, scale)
 
@@ -221,7 +222,7 @@ def skeleton(
     for person, points in enumerate(keypoints.tolist()):
         for number, (a, b) in enumerate(limbs):
             if shown[person][a] and shown[person][b]:
-                paint = _PAINT[person % len(_PAINT)] if by_person else rainbow[number]
+                paint = PAINTS[person % len(PAINTS)] if by_person else rainbow[number]
                 _limb(canvas, points[a], points[b], scale, paint)
         for joint, point in enumerate(points):
             if shown[person][joint]:
@@ -275,9 +276,9 @@ def labels(image: Integer[Tensor, "h w"], *, scale: int = 4) -> Float[Tensor, "3
     """
     least = int(image.min()) if image.numel() else 0
     expect(least >= 0, "labels from 0", least)
-    table = torch.tensor([_PAPER, *_PAINT]) / 255
+    table = torch.tensor([_PAPER, *PAINTS]) / 255
     wide = image.long().cpu()  # bytes would index as a mask
-    index = torch.where(wide > 0, (wide - 1) % len(_PAINT) + 1, 0)
+    index = torch.where(wide > 0, (wide - 1) % len(PAINTS) + 1, 0)
     return resize(table[index].permute(2, 0, 1), scale)
 
 

@@ -15,6 +15,11 @@ def colour(name: str) -> torch.Tensor:
     return torch.tensor(list(bytes.fromhex(name[1:]))) / 255
 
 
+def test_paints_are_the_colours_in_bytes() -> None:
+    assert draw.PAINTS[0] == (0x00, 0x72, 0xB2)
+    assert len(draw.PAINTS) == len(draw.COLOURS)
+
+
 def test_resize_keeps_pixels_as_squares() -> None:
     image = torch.rand(3, 4, 5)
     large = draw.resize(image, 3)

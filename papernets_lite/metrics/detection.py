@@ -48,6 +48,27 @@ def box_ap(
     return summary(precision, recall) | by_size
 
 
+def ap_by_image(
+    found: Sequence[Mapping[str, Tensor]], truth: Mapping[str, Tensor]
+) -> list[float]:
+    """Average precision of each image as if it were alone, to order images by.
+
+    Args:
+        found: as for ``box_ap``.
+        truth: as for ``box_ap``, with an object in every image.
+
+    Raises:
+        ValueError: as ``box_ap``.
+    """
+    count = len(truth["valid"])
+    expect(len(found) == count, f"detections for {count} images", len(found))
+    alone = []
+    for image, one in enumerate(found):
+        own = {name: values[image : image + 1] for name, values in truth.items()}
+        alone.append(box_ap([one], own)["AP"])
+    return alone
+
+
 def ap_by_iou(
     found: Sequence[Mapping[str, Tensor]], truth: Mapping[str, Tensor]
 ) -> dict[float, float]:

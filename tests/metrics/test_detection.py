@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from papernets_lite.metrics.detection import ap_by_iou, box_ap, recall
+from papernets_lite.metrics.detection import ap_by_image, ap_by_iou, box_ap, recall
 
 BOXES = [[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 50.0, 50.0]]
 
@@ -55,6 +55,16 @@ def test_ap_by_threshold():
     curve = ap_by_iou(found([[0.0, 0.0, 10.0, 7.0]]), known(BOXES[:1]))
     assert list(curve) == pytest.approx([0.5 + 0.05 * k for k in range(10)])
     assert list(curve.values()) == pytest.approx([1.0] * 5 + [0.0] * 5)
+
+
+def test_ap_of_each_image_alone():
+    # the second image's box overlaps by 0.7: five of ten thresholds
+    one, two = known(BOXES[:1]), known(BOXES[:1])
+    both = {name: torch.cat([one[name], two[name]]) for name in one}
+    seen = found(BOXES[:1]) + found([[0.0, 0.0, 10.0, 7.0]])
+    assert ap_by_image(seen, both) == pytest.approx([1, 0.5])
+    with pytest.raises(ValueError, match=r"detections for 2 images, got 1"):
+        ap_by_image(seen[:1], both)
 
 
 def test_half_of_the_objects_and_a_surer_false_alarm():
