@@ -354,7 +354,8 @@ def line_integral(
         samples=samples,
         alt=alt,
     )
-    factor = max(1, STAGE // width)
+    # half the screen pixels: enlarged squares are many bytes
+    factor = max(1, STAGE // 2 // width)
     made.still = _still(scene, (factor * width, factor * height))
     made.still_alt = alt
     made.still_width = STAGE
