@@ -422,7 +422,7 @@ def attention(
     """
     expect(shares, "bars", shares)
     lengths = _finite("bars", np.array(list(shares.values()), float))
-    figure, (left, right) = axes(1, 2, width=4.8, height=2.1)
+    figure, (left, right) = axes(1, 2, width=4.5, height=1.9)
     gold = ["gold"] * len(frames)
     boxes(picture, frames, weights=weights, colours=gold, ax=left)
     right.barh(list(shares), lengths)
