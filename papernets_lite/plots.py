@@ -394,6 +394,44 @@ def detections(
     return boxes(picture, found["boxes"][sure], texts=words, colours=paint, ax=ax)
 
 
+def attention(
+    picture: Float[Tensor, "c h w"],
+    frames: Float[Tensor, "n 4"],
+    weights: Float[Tensor, " n"] | Sequence[float],
+    shares: Mapping[str, float],
+    *,
+    xlabel: str,
+    title: str = "",
+) -> Figure:
+    """A picture whose boxes are drawn as strongly as they are weighed, beside bars from
+    0 to 1.
+
+    Args:
+        picture: the picture.
+        frames: boxes, xyxy, in its pixels.
+        weights: of each box, in [0, 1].
+        shares: what the bars show, by name, from top to bottom.
+        xlabel: what the bars' length is.
+        title: above both.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: for no bars, bars that are not finite, or what ``boxes`` refuses.
+    """
+    expect(shares, "bars", shares)
+    lengths = _finite("bars", np.array(list(shares.values()), float))
+    figure, (left, right) = axes(1, 2, width=4.5, height=1.9)
+    gold = ["gold"] * len(frames)
+    boxes(picture, frames, weights=weights, colours=gold, ax=left)
+    right.barh(list(shares), lengths)
+    right.invert_yaxis()
+    right.set(xlim=(0, 1), xlabel=xlabel)
+    figure.suptitle(title, size=10, x=0.02, ha="left")
+    return figure
+
+
 def to_array(picture: Tensor) -> np.ndarray:
     """A picture as matplotlib and Pillow take it.
 

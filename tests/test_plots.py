@@ -286,6 +286,29 @@ def test_boxes_refuses_bad_input() -> None:
         plots.boxes(torch.rand(3, 8, 8), known / 0)
 
 
+def test_attention_weighs_boxes_beside_bars_from_top_to_bottom() -> None:
+    frames = torch.tensor([[1.0, 1.0, 4.0, 4.0], [2.0, 2.0, 6.0, 6.0]])
+    shares = {"star": 0.75, "heart": 0.25}
+    figure = plots.attention(
+        torch.rand(3, 8, 8), frames, [1.0, 0.2], shares, xlabel="share", title="a STAR"
+    )
+    left, right = figure.axes
+    assert [line.get_alpha() for line in left.lines] == [1.0, 0.2]
+    assert [bar.get_width() for bar in right.patches] == [0.75, 0.25]
+    figure.draw_without_rendering()
+    star, heart = right.get_yticklabels()
+    assert (star.get_text(), heart.get_text()) == ("star", "heart")
+    assert right.yaxis_inverted()
+    assert figure.get_suptitle() == "a STAR"
+
+
+def test_attention_refuses_no_bars() -> None:
+    with pytest.raises(ValueError, match="bars"):
+        plots.attention(
+            torch.rand(3, 8, 8), torch.zeros(1, 4), [1.0], {}, xlabel="share"
+        )
+
+
 def test_detections_are_filtered_named_and_coloured_by_tube() -> None:
     found = {
         "boxes": torch.tensor([[0.0, 0, 4, 4], [1, 1, 5, 5], [2, 2, 6, 6]]),

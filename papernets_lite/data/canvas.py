@@ -287,7 +287,8 @@ def strokes(
     """
     x, y, length, turn, _ = draws.numpy().transpose(2, 0, 1)
     half = (shortest + longer * length)[..., None] * directions(6.3 * turn)
-    to_ends = np.stack([-half, half], 2)
+    # in double precision: a sum in single moves a corner of one stroke in thousands
+    to_ends = np.stack([-half, half], 2).astype(np.float64)
     ends = np.stack([x, y], -1)[:, :, None] + to_ends
     thick = np.broadcast_to(np.asarray(thickness)[..., None], ends.shape[:-1])
     return fixed(hulls(ends * size, thick * size))

@@ -16,21 +16,23 @@ def identity_switches(
     truth: Mapping[str, Tensor],
     *,
     iou: float = 0.5,
+    least: float | None = None,
 ) -> dict[str, int]:
     """How often an object is followed under a new name (Bernardin and Stiefelhagen,
     2008).
 
     Frame by frame, an object keeps the tube that covered it when last seen, if a box of
     that tube still overlaps it by at least ``iou``; the other objects and boxes are
-    then matched one to one for the largest sum of overlaps. Labels and scores do not
-    count: leave out weak boxes beforehand.
+    then matched one to one for the largest sum of overlaps. Labels do not count.
 
     Args:
         found: for each frame of one video ``boxes`` (n, 4) in xyxy pixels and
-            ``tubes`` (n,), the number of each box's tube.
+            ``tubes`` (n,), the number of each box's tube; ``scores`` (n,) where there
+            is a ``least``.
         truth: ``boxes`` (t, k, 4) in xyxy pixels and ``valid`` (t, k); an object keeps
             its place k.
         iou: overlap that counts, above 0.
+        least: only boxes whose score is above it count; None: all.
 
     Returns:
         ``switches``: objects matched to another tube than when last matched.
@@ -52,6 +54,9 @@ def identity_switches(
         there, tubes = valid.nonzero()[:, 0].tolist(), one["tubes"].tolist()
         seen = check_boxes(one["boxes"], f"boxes of frame {frame}", thin=True)
         expect(len(seen) == len(tubes), f"{len(seen)} tubes", len(tubes))
+        if least is not None:
+            sure = (one["scores"] > least).nonzero()[:, 0].tolist()
+            seen, tubes = seen[sure], [tubes[place] for place in sure]
         overlap = box_iou(checked["boxes"][frame][valid], seen)
         overlap = torch.where(overlap >= iou, overlap, 0.0)
         kept = []

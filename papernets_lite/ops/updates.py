@@ -1,5 +1,5 @@
-"""One update of some weights, and how its size falls: for training with several
-optimisers, which the plain step does not know."""
+"""One update of some weights, for training with several optimisers, which the plain
+step does not know; and how the size of updates rises and falls."""
 
 from collections.abc import Iterable
 
@@ -53,5 +53,30 @@ def linear_decay(
 
     def share(step: int) -> float:
         return min(1.0, max(0.0, 2 - 2 * step / steps))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+
+
+def ramp(
+    optimizer: torch.optim.Optimizer, steps: int, *, rise: int = 20
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """A learning rate that rises linearly, is constant, and falls linearly to zero in
+    the second half of the training.
+
+    Args:
+        optimizer: whose rate it is, at its highest.
+        steps: of the whole training; from there on the rate stays zero.
+        rise: steps until the rate is at its highest.
+
+    Returns:
+        The schedule, to be stepped after each update.
+
+    Raises:
+        ValueError: for fewer than one step, or a rise of none.
+    """
+    expect(steps >= 1 and rise >= 1, "steps >= 1 and rise >= 1", steps, rise)
+
+    def share(step: int) -> float:
+        return max(0.0, min(1.0, (step + 1) / rise, 2 * (1 - step / steps)))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, share)

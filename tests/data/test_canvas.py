@@ -132,3 +132,14 @@ def test_opencv_draws_on_one_thread_and_is_left_as_it_was():
         assert cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(before)
+
+
+def test_strokes_are_laid_out_in_double_precision():
+    draws = torch.rand(400, 8, 5, generator=torch.Generator().manual_seed(0))
+    x, y, length, turn, _ = draws.numpy().transpose(2, 0, 1)
+    half = (0.03 + 0.05 * length)[..., None] * canvas.directions(6.3 * turn)
+    ends = np.stack([x, y], -1)[:, :, None].astype(np.float64)
+    ends = ends + np.array([-1.0, 1.0])[:, None] * half[:, :, None]
+    hulls = canvas.hulls(64 * ends, np.full(ends.shape[:-1], 64 * 0.012))
+    drawn = canvas.strokes(draws, 0.03, 0.05, 0.012, 64)
+    assert (drawn == canvas.fixed(hulls)).all()

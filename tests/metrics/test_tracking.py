@@ -45,6 +45,17 @@ def test_tubes_that_change_places_are_two_switches():
     }
 
 
+def test_weak_boxes_do_not_count_where_there_is_a_least_score():
+    scores = torch.tensor([0.9, 0.5])
+    found = [frame(a=0, b=1), frame(a=0, b=2), frame(a=3, b=2)]
+    found = [one | {"scores": scores} for one in found]
+    sure = {"switches": 1, "matched": 3, "objects": 6}
+    assert identity_switches(found, still(3), least=0.5) == sure
+    every = {"switches": 2, "matched": 6, "objects": 6}
+    assert identity_switches(found, still(3)) == every
+    assert identity_switches(found, still(3), least=0.4) == every
+
+
 def test_a_new_name_is_a_switch_also_after_a_gap():
     found = [frame(a=0, b=1), frame(b=1), frame(a=2, b=1)]
     assert identity_switches(found, still(3)) == {

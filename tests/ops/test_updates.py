@@ -1,10 +1,13 @@
 """One update against the rule it follows, and the learning rate's way to zero."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from papernets_lite.ops.updates import linear_decay, update
+from papernets_lite.ops.updates import linear_decay, ramp, update
 
 
 def weights() -> tuple[nn.Parameter, torch.optim.Optimizer]:
@@ -42,9 +45,9 @@ def test_what_is_no_loss_is_refused(loss: Tensor, message: str) -> None:
     assert weight.tolist() == [1.0, 2.0]
 
 
-def rates(steps: int, count: int) -> list[float]:
+def rates(steps: int, count: int, schedule_of: Callable = linear_decay) -> list[float]:
     _, optimizer = weights()
-    schedule = linear_decay(optimizer, steps)
+    schedule = schedule_of(optimizer, steps)
     found = []
     for _ in range(count):
         found.append(optimizer.param_groups[0]["lr"])
@@ -64,3 +67,20 @@ def test_the_rate_never_turns_negative() -> None:
 def test_a_training_of_no_steps_has_no_schedule() -> None:
     with pytest.raises(ValueError, match="steps >= 1, got 0"):
         linear_decay(weights()[1], 0)
+
+
+def test_a_ramp_rises_stays_and_falls_to_zero() -> None:
+    slowly = partial(ramp, rise=4)
+    rising = [0.125, 0.25, 0.375]
+    falling = [0.4, 0.3, 0.2, 0.1, 0, 0]
+    assert rates(10, 12, slowly) == pytest.approx([*rising, 0.5, 0.5, 0.5, *falling])
+
+
+def test_a_short_ramp_turns_before_its_top() -> None:
+    assert rates(4, 5, ramp) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0])
+
+
+@pytest.mark.parametrize(("steps", "rise"), [(0, 20), (5, 0)])
+def test_a_ramp_needs_steps_and_a_rise(steps: int, rise: int) -> None:
+    with pytest.raises(ValueError, match="steps >= 1 and rise >= 1"):
+        ramp(weights()[1], steps, rise=rise)
