@@ -178,10 +178,10 @@ def sample(
         ValueError: for an empty or inverted range, ``n < 1`` or a wrong generator.
     """
     draws = Draws.start(n, generator)
-    check_range("people", people, 1, 15)
+    check_range("people", people, 1, 15, whole=True)
     check_range("spacing", spacing, 0)
     check_range("height", height, 0.1, 2)
-    check_range("identities", (identities[0], identities[1] - 1), 0)
+    check_range("identities", (identities[0], identities[1] - 1), 0, whole=True)
     expect(
         domains and set(domains) <= set(range(len(DOMAINS))),
         f"domains from 0 to {len(DOMAINS) - 1}",
