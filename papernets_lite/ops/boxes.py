@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Integer, Real
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from papernets_lite.ops.checks import check_keys, check_mask, expect
+from papernets_lite.ops.checks import check_keys, check_mask, check_same, expect
 
 # a side grows at most this much; exp() overflows early in training otherwise
 LARGEST = math.log(1000 / 16)
@@ -169,9 +169,11 @@ def encode(
             0.2), torchvision's ``1 / weights``.
 
     Raises:
-        ValueError: for a box or an anchor that ``check_boxes`` refuses.
+        ValueError: for a box or an anchor that ``check_boxes`` refuses, or unequally
+            many of them.
     """
     boxes, anchors = check_boxes(boxes), check_boxes(anchors, "anchors")
+    check_same(boxes, anchors, "boxes and anchors")
     sides = boxes[..., 2:] - boxes[..., :2]
     own = anchors[..., 2:] - anchors[..., :2]
     centres = boxes[..., 2:] + boxes[..., :2]
@@ -196,8 +198,12 @@ def decode(
 
     Returns:
         Boxes, xyxy in pixels, at least in float32.
+
+    Raises:
+        ValueError: for another number of anchors than of codes.
     """
     codes, anchors = floating(codes), floating(anchors)
+    check_same(codes, anchors, "codes and anchors")
     codes = codes * codes.new_tensor(deviations)
     own = anchors[..., 2:] - anchors[..., :2]
     centre = (anchors[..., 2:] + anchors[..., :2]) / 2 + codes[..., :2] * own

@@ -20,6 +20,7 @@ from papernets_lite.ops.boxes import (
     pack,
     suppress,
 )
+from tests.unchecked import unchecked
 
 WEIGHTS = {
     (1.0, 1.0, 1.0, 1.0): (1.0, 1.0, 1.0, 1.0),
@@ -256,3 +257,11 @@ def test_packing_puts_what_is_there_first_in_its_order():
     assert found["boxes"][0, :, 0].tolist() == [1, 2]
     assert found["boxes"][1, 0, 0].item() == 7
     assert pack({"boxes": boxes[:0], "valid": valid[:0]})["boxes"].shape == (0, 0, 4)
+
+
+def test_one_anchor_is_not_repeated_for_many_boxes() -> None:
+    boxes = torch.tensor([[1.0, 1, 9, 9], [4, 4, 20, 22]])
+    with unchecked():
+        for code in (encode, decode):
+            with pytest.raises(ValueError, match="of the same shape"):
+                code(boxes, boxes[:1])
