@@ -288,3 +288,33 @@ def test_double_precision_agrees(path):
 def test_empty_batch_is_refused(path):
     with pytest.raises(ValueError, match="expected"):
         papers.run(path.stem)(build(path), 0, 0)
+
+
+def lacking(batch: object) -> list[object]:
+    """The same batch without one of its keys, once for each."""
+    if isinstance(batch, tuple):
+        first, *others = batch
+        return [(less, *others) for less in lacking(first)]
+    return [{k: v for k, v in batch.items() if k != name} for name in batch]
+
+
+@each
+def test_a_batch_that_lacks_something_is_refused_by_name(path, monkeypatch):
+    found, tried = module(path), []
+    for name, original in inspect.getmembers(found, inspect.isfunction):
+        if "loss" in name and "batch" in inspect.signature(original).parameters:
+
+            def strict(*args, original=original, **kwargs):
+                given = inspect.signature(original).bind(*args, **kwargs)
+                batch = given.arguments["batch"]
+                for less in lacking(batch):
+                    given.arguments["batch"] = less
+                    try:  # some keys need not be there; a KeyError is no answer
+                        original(*given.args, **given.kwargs)
+                    except ValueError as refused:
+                        tried.append(str(refused))
+                return original(*args, **kwargs)
+
+            monkeypatch.setattr(found, name, strict)
+    papers.run(path.stem)(build(path), 2, 0)
+    assert any("batch with `" in words for words in tried), tried

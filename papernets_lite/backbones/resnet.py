@@ -38,7 +38,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.checks import check_images, check_labels, expect
+from papernets_lite.ops.checks import check_images, check_keys, check_labels, expect
 
 # Blocks per stage (Table 1 of the first paper), and which block.
 IMAGENET = {
@@ -231,7 +231,7 @@ def first_layers(kind: str, channels: int, stride: int = 2) -> nn.Sequential:
     return sequence(words, [(channels, 3, stride)], 3)
 
 
-def stages(
+def units_in_a_row(
     blocks: Sequence[int],
     widths: Sequence[int],
     strides: Sequence[int],
@@ -314,7 +314,7 @@ class ResNet(nn.Module):
         # last addition (appendix of the second paper).
         self.stem = first_layers(stem, widths[0], stem_stride)
         strides = [1] + [2] * (len(widths) - 1)
-        self.units, channels = stages(
+        self.units, channels = units_in_a_row(
             blocks, widths, strides, ordering=ordering, **settings
         )
         self.last = sequence(words(ordering)[0], [], channels)
@@ -409,6 +409,7 @@ def loss(
     Raises:
         ValueError: for no labels, another number of them, or one that is no class.
     """
+    check_keys(batch, "labels")
     labels = check_labels(batch["labels"], outputs.shape[1], shape=(len(outputs),))
     accuracy = (outputs.detach().argmax(1) == labels).float().mean()
     return {"loss": functional.cross_entropy(outputs, labels), "accuracy": accuracy}

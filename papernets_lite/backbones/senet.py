@@ -34,11 +34,11 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.checks import check_images, check_labels, expect
+from papernets_lite.ops.checks import check_images, check_keys, expect
+from papernets_lite.ops.labels import cross_entropy
 
 REDUCTION = 16  # r, Table 10
 SQUEEZES = ("mean", "max", "none")  # Tables 11 and 16
@@ -290,20 +290,12 @@ def loss(
     Raises:
         ValueError: for labels of another shape, or that are no class.
     """
-    labels = check_labels(
-        batch["labels"],
-        outputs.shape[1],
-        shape=(len(outputs), *outputs.shape[2:]),
-        unknown=UNKNOWN,
-    )
+    check_keys(batch, "labels")
+    labels = batch["labels"]
+    missed = cross_entropy(outputs.movedim(1, -1), labels, unknown=UNKNOWN)
     known = labels != UNKNOWN
-    # torch's own mean over nothing is NaN.
-    count = known.sum().clamp(min=1)
-    total = functional.cross_entropy(
-        outputs, labels, ignore_index=UNKNOWN, reduction="sum"
-    )
     right = (outputs.detach().argmax(1) == labels) & known
-    return {"loss": total / count, "accuracy": right.sum() / count}
+    return {"loss": missed, "accuracy": right.sum() / known.sum().clamp(min=1)}
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ COCO-18 order.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -151,7 +152,7 @@ def appearance(identity: Int[Tensor, "*b"]) -> dict[str, Tensor]:
 
 
 def sample(
-    n: int,
+    n: SupportsIndex,
     generator: torch.Generator,
     *,
     people: tuple[int, int] = (2, 4),
@@ -178,10 +179,10 @@ def sample(
         ValueError: for an empty or inverted range, ``n < 1`` or a wrong generator.
     """
     draws = Draws.start(n, generator)
-    check_range("people", people, 1, 15)
+    check_range("people", people, 1, 15, whole=True)
     check_range("spacing", spacing, 0)
     check_range("height", height, 0.1, 2)
-    check_range("identities", (identities[0], identities[1] - 1), 0)
+    check_range("identities", (identities[0], identities[1] - 1), 0, whole=True)
     expect(
         domains and set(domains) <= set(range(len(DOMAINS))),
         f"domains from 0 to {len(DOMAINS) - 1}",
@@ -220,7 +221,7 @@ def sample(
         backgrounds=draws.uniform(0, 1, 4),
         clutter=draws.uniform(0, 1, 3, 5),
         grain=draws.integers(0, 64, 2),
-        weave=torch.zeros(n, 2),
+        weave=torch.zeros(len(valid), 2),
     )
 
 
@@ -887,7 +888,7 @@ def _tables(scene: Scene) -> np.ndarray:
     )
 
 
-def render(scene: Scene, size: int) -> Float[Tensor, "n 3 size size"]:
+def render(scene: Scene, size: SupportsIndex) -> Float[Tensor, "n 3 size size"]:
     """Draw the scene: a room or garden, shadows on the floor, people from back to
     front, a camera's look."""
     return canvas.render(_draw, scene, size)
@@ -917,7 +918,7 @@ _HELD = [(), (0, 1, 14, 15, 16, 17), (1, 2, 5, 8, 11), *((k, k + 1) for k in _BO
 _LIES_ON = torch.tensor([[joint in joints for joints in _HELD] for joint in range(18)])
 
 
-def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
+def annotate(scene: Scene, size: SupportsIndex) -> dict[str, Tensor]:
     """The ground truth of ``render(scene, size)``, read from the same drawing at the
     pixels' centres.
 
@@ -929,7 +930,7 @@ def annotate(scene: Scene, size: int) -> dict[str, Tensor]:
         and ``areas`` (n, p) of the amodal masks; ``depth_order`` (n, p), larger is
         nearer; ``identity``, ``domain``.
     """
-    check_size(size)
+    size = check_size(size)
     n, people = scene.valid.shape
     # the part at each pixel, also where others hide it
     layers = np.zeros((n, people, size, size), np.uint8)

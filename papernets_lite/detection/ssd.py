@@ -552,7 +552,6 @@ def loss(
         ValueError: for a truth that ``check_truth`` refuses, or of another batch.
     """
     truth = coding.check_truth(batch, outputs.logits.shape[-1] - 1)
-    expect("labels" in truth, "`labels`", sorted(batch))
     classes, codes = targets(
         outputs.defaults, truth["boxes"], truth["labels"], truth["valid"]
     )

@@ -39,8 +39,14 @@ from torch import Tensor, nn
 
 from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import normal_init_
-from papernets_lite.ops.checks import at_least, check_inputs, check_pictures, expect
-from papernets_lite.ops.losses import lsgan
+from papernets_lite.ops.checks import (
+    at_least,
+    check_inputs,
+    check_keys,
+    check_pictures,
+    expect,
+)
+from papernets_lite.ops.losses import l1, lsgan
 from papernets_lite.ops.updates import Optimizers, Schedules, update
 
 # the second is relative to the first
@@ -361,19 +367,19 @@ class Buffer:
         self.generator.set_state(state["generator"])
 
 
-def distance(made: Tensor, real: Tensor) -> Float[Tensor, ""]:
-    """The L1 norm as the released code takes it: a mean over images, channels and
-    pixels.
+def domains(batch: Batch) -> tuple[Tensor, Tensor]:
+    """The images of X and of Y.
 
     Args:
-        made: images, or features of them.
-        real: as many, of the same size: nothing is repeated to fit.
+        batch: ``images`` of X, and of Y.
 
     Raises:
-        ValueError: for unequal shapes.
+        ValueError: for another batch.
     """
-    expect(made.shape == real.shape, f"images of {tuple(real.shape)}", made.shape)
-    return (made - real).abs().mean()
+    expect(len(batch) == 2, "a batch of X and one of Y", len(batch))
+    for one in batch:
+        check_keys(one, "images")
+    return batch[0]["images"], batch[1]["images"]
 
 
 def generator_loss(
@@ -404,7 +410,7 @@ def generator_loss(
         ValueError: without fakes, for a cycle whose first half is missing, or for fakes
             of other images.
     """
-    x, y = batch[0]["images"], batch[1]["images"]
+    x, y = domains(batch)
     to_y, to_x = nets.generator_xy, nets.generator_yx
     cycle_x, cycle_y = cycle_weights
     enough = fakes and ("y" in fakes or not cycle_x) and ("x" in fakes or not cycle_y)
@@ -419,13 +425,13 @@ def generator_loss(
     if "x" in fakes:
         terms["fool_x"] = lsgan(nets.discriminator_x(fakes["x"]), 1.0)
     if cycle_x:
-        terms["cycle_x"] = cycle_x * distance(to_x(fakes["y"]), x)
+        terms["cycle_x"] = cycle_x * l1(to_x(fakes["y"]), x)
     if cycle_y:
-        terms["cycle_y"] = cycle_y * distance(to_y(fakes["x"]), y)
+        terms["cycle_y"] = cycle_y * l1(to_y(fakes["x"]), y)
     if identity_weight and cycle_y:
-        terms["identity_y"] = identity_weight * cycle_y * distance(to_y(y), y)
+        terms["identity_y"] = identity_weight * cycle_y * l1(to_y(y), y)
     if identity_weight and cycle_x:
-        terms["identity_x"] = identity_weight * cycle_x * distance(to_x(x), x)
+        terms["identity_x"] = identity_weight * cycle_x * l1(to_x(x), x)
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
@@ -448,13 +454,14 @@ def discriminator_loss(nets: CycleGAN, batch: Batch, fakes: Fakes) -> dict[str, 
     """
     known = fakes and fakes.keys() <= {"x", "y"}
     expect(known, "fakes of the domains 'x', 'y' or both", sorted(fakes))
+    x, y = domains(batch)
     terms = {}
     if "x" in fakes:
-        real = lsgan(nets.discriminator_x(batch[0]["images"]), 1.0)
+        real = lsgan(nets.discriminator_x(x), 1.0)
         fake = lsgan(nets.discriminator_x(fakes["x"]), 0.0)
         terms["tell_x"] = 0.5 * (real + fake)
     if "y" in fakes:
-        real = lsgan(nets.discriminator_y(batch[1]["images"]), 1.0)
+        real = lsgan(nets.discriminator_y(y), 1.0)
         fake = lsgan(nets.discriminator_y(fakes["y"]), 0.0)
         terms["tell_y"] = 0.5 * (real + fake)
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
@@ -497,7 +504,7 @@ def adversarial_step(
     for_generators, for_discriminators = optimizers
 
     def step(batch: Batch) -> dict[str, Tensor]:
-        x, y = batch[0]["images"], batch[1]["images"]
+        x, y = domains(batch)
         check_pictures(x, "images")
         check_pictures(y, "images")
         nets.discriminator_x.requires_grad_(False)

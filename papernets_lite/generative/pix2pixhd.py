@@ -52,7 +52,6 @@ from torch.nn import functional
 from papernets_lite.generative.cyclegan import (
     Maps,
     check_plan,
-    distance,
     down,
     least_side,
     residual,
@@ -63,11 +62,12 @@ from papernets_lite.layers.init import normal_init_
 from papernets_lite.ops.checks import (
     at_least,
     check_inputs,
+    check_keys,
     check_labels,
     check_pictures,
     expect,
 )
-from papernets_lite.ops.losses import lsgan
+from papernets_lite.ops.losses import l1, lsgan
 from papernets_lite.ops.updates import (
     Optimizers,
     Schedules,
@@ -726,7 +726,7 @@ def matching_loss(real: Features, fake: Features) -> Float[Tensor, "scales layer
     for of_real, of_fake in zip(real, fake, strict=True):
         layers = []
         for a, b in zip(of_real[:-1], of_fake[:-1], strict=True):
-            layers.append(distance(b, a.detach()))
+            layers.append(l1(b, a.detach()))
         scales.append(torch.stack(layers))
     return torch.stack(scales)
 
@@ -751,6 +751,7 @@ def generator_loss(
     Returns:
         ``fool`` and ``match``, already weighted, and ``loss``, their sum.
     """
+    check_keys(batch, "conditions", "images")
     fake = nets.judge(batch["conditions"], fakes)
     scores = [lsgan(scale[-1], 1.0) for scale in fake]
     terms = {"fool": torch.stack(scores).sum()}
@@ -779,6 +780,7 @@ def discriminator_loss(
     Returns:
         ``loss``.
     """
+    check_keys(batch, "conditions", "images")
     real = nets.judge(batch["conditions"], batch["images"])
     fake = nets.judge(batch["conditions"], fakes.detach())
     terms = []
@@ -826,11 +828,13 @@ def adversarial_step(
     for_generator, for_discriminator = optimizers
 
     def step(batch: Batch) -> dict[str, Tensor]:
+        check_keys(batch, "conditions", "images")
         conditions, images = batch["conditions"], batch["images"]
         check_pictures(images, "images")
         check_pictures(conditions, "conditions")
         styles = None
         if nets.encoder is not None:
+            check_keys(batch, "instances")
             styles = nets.encoder(images, batch["instances"])
         if coarse:
             conditions = halve(conditions)

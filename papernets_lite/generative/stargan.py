@@ -44,7 +44,13 @@ from torch.nn import functional
 
 from papernets_lite.generative.cyclegan import ResidualBlock, check_plan
 from papernets_lite.layers.conv import Convolution, conv_norm_act
-from papernets_lite.ops.checks import at_least, check_inputs, check_pictures, expect
+from papernets_lite.ops.checks import (
+    at_least,
+    check_inputs,
+    check_keys,
+    check_pictures,
+    expect,
+)
 from papernets_lite.ops.losses import gradient_penalty
 from papernets_lite.ops.updates import Optimizers, Schedules, update
 
@@ -355,6 +361,7 @@ def generator_loss(
     Returns:
         The terms, already weighted, and ``loss``, their sum.
     """
+    check_keys(batch, "images", "labels")
     images, labels = batch["images"], batch["labels"]
     fakes = nets(images, targets, group)
     scores, logits = nets.discriminator(fakes)
@@ -394,6 +401,7 @@ def discriminator_loss(
     Returns:
         The terms, already weighted, and ``loss``, their sum.
     """
+    check_keys(batch, "images", "labels")
     images, labels = batch["images"], batch["labels"]
     scores, logits = nets.discriminator(images)
     terms = {"tell": nets.discriminator(fakes)[0].mean() - scores.mean()}
@@ -422,6 +430,7 @@ def check_batch(batch: Batch, group: Group, parts: int) -> None:
         ValueError: for fewer images than parts, images far outside [0, 1], labels
             outside [0, 1], or exclusive ones that do not sum to 1.
     """
+    check_keys(batch, "images", "labels")
     images, labels = batch["images"], batch["labels"]
     expect(len(images) >= parts, f"at least {parts} images, one a part", images.shape)
     check_pictures(images, "images")

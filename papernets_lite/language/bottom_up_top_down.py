@@ -141,12 +141,9 @@ class BottomUp(nn.Module):
         """
         convs = (m for m in self.trunk.modules() if isinstance(m, nn.Conv2d))
         checks.check_images(images, next(convs, None))
-        expect(
-            boxes.numel() and len(boxes) == len(images),
-            "at least one image, and boxes in each",
-            images.shape,
-            boxes.shape,
-        )
+        some = boxes.numel() and len(boxes) == len(images)
+        came = tuple(images.shape), tuple(boxes.shape)
+        expect(some, "at least one image, and boxes in each", *came)
         maps = self.trunk(images)
         patches = align(maps, [*boxes], self.patch, spatial_scale=1 / self.stride)
         return self.tail(patches).mean((2, 3)).unflatten(0, boxes.shape[:2])
@@ -187,6 +184,7 @@ def describe_batch(features: BottomUp, batch: Mapping[str, Tensor]) -> Described
         batch: ``images``, ``boxes`` (b, k, 4) in pixels, and ``labels`` (b, k), see
             ``region_loss``.
     """
+    checks.check_keys(batch, "images", "boxes", "labels")
     vectors = features(batch["images"], batch["boxes"])
     return features.describe(vectors, batch["labels"])
 
@@ -214,6 +212,7 @@ def region_loss(
         ValueError: for labels or attributes that the net does not know, or of another
             shape.
     """
+    checks.check_keys(batch, "labels", "attributes")
     named = cross_entropy(outputs.objects, batch["labels"])
     like = cross_entropy(outputs.attributes, batch["attributes"])
     return {"loss": named + ATTRIBUTE_WEIGHT * like, "object": named, "attribute": like}
@@ -444,6 +443,7 @@ def loss(
     Raises:
         ValueError: for tokens outside the vocabulary, or of another shape.
     """
+    checks.check_keys(batch, "tokens")
     tokens = batch["tokens"]
     value = cross_entropy(outputs.logits, tokens, unknown=PAD)
     words = tokens != PAD
@@ -553,6 +553,20 @@ def self_critical_loss(
     return -((rewards - ordinary).detach() * log_probs).mean()
 
 
+def pictures(batch: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
+    """Which pictures a batch of sentences belongs to.
+
+    Args:
+        batch: numbers of pictures, ``images`` (b,), and ``tokens`` (b, t).
+        vectors: of all pictures' regions.
+
+    Raises:
+        ValueError: for another batch, or numbers of pictures that are not there.
+    """
+    checks.check_keys(batch, "images", "tokens")
+    return checks.check_labels(batch["images"], len(vectors))
+
+
 def draw_batch(
     captioner: Captioner,
     batch: Mapping[str, Tensor],
@@ -574,9 +588,7 @@ def draw_batch(
         generator: draws the words, on the CPU.
     """
     expect(samples >= 1, "samples >= 1", samples)
-    rows = checks.check_labels(batch["images"], len(vectors)).repeat_interleave(
-        samples, 0
-    )
+    rows = pictures(batch, vectors).repeat_interleave(samples, 0)
     length = batch["tokens"].shape[1]
     start = captioner.start(vectors[rows], valid[rows])
     tokens, _ = write(start, length=length, generator=generator)
@@ -610,6 +622,7 @@ def reward_loss(
             ``self_critical_loss`` refuses.
     """
     count, samples = outputs.log_probs.shape
+    checks.check_keys(batch, "tokens")
     true = batch["tokens"].repeat_interleave(samples, 0)
     rewards = reward(outputs.tokens.flatten(0, 1), true).to(outputs.log_probs)
     expect(rewards.shape == (len(true),), f"{len(true)} rewards", rewards.shape)
@@ -723,13 +736,13 @@ def answer_loss(
         ValueError: for no answers, answers that the net does not know, degrees outside
             [0, 1], or another shape.
     """
+    checks.check_keys(batch, "answers")
     logits, truth = floating(outputs.logits), batch["answers"]
     count, num_answers = logits.shape
     expect(count, "at least one question", logits.shape)
     if truth.is_floating_point():
-        expect(
-            truth.shape == logits.shape, f"degrees {tuple(logits.shape)}", truth.shape
-        )
+        wanted = f"degrees {tuple(logits.shape)}"
+        expect(truth.shape == logits.shape, wanted, truth.shape)
         expect(((truth >= 0) & (truth <= 1)).all(), "degrees in [0, 1]", truth)
         degrees = truth.to(logits)
     else:
@@ -762,7 +775,7 @@ def attend_batch(
     Raises:
         ValueError: for numbers of pictures that are not there, or what the net refuses.
     """
-    rows = checks.check_labels(batch["images"], len(vectors))
+    rows = pictures(batch, vectors)
     return net(vectors[rows], batch["tokens"], valid[rows])
 
 

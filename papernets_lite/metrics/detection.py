@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 
 from papernets_lite.metrics.coco import evaluate, mean, summary
-from papernets_lite.ops.boxes import check_boxes, check_mask, check_truth
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.boxes import check_boxes, check_truth
+from papernets_lite.ops.checks import check_mask, expect
 
 
 def box_ap(
@@ -129,8 +129,7 @@ def _checked(truth: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
     valid = checked["valid"]
     if "crowd" not in truth:
         return checked, torch.zeros_like(valid)
-    crowd = check_mask(truth["crowd"])
-    expect(crowd.shape == valid.shape, "`crowd` as `valid`", crowd.shape, valid.shape)
+    crowd = check_mask(truth["crowd"], "`crowd`", shape=valid.shape)
     return checked, crowd & valid
 
 

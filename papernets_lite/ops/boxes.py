@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Integer, Real
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import check_keys, check_mask, check_same, expect
 
 # a side grows at most this much; exp() overflows early in training otherwise
 LARGEST = math.log(1000 / 16)
@@ -30,21 +30,6 @@ def floating(values: Tensor) -> Tensor:
         values: of any real type.
     """
     return values if values.dtype == torch.float64 else values.float()
-
-
-def check_mask(valid: Any) -> Bool[Tensor, "..."]:
-    """Which are there, as bool: a mask of integers would index instead of select.
-
-    Args:
-        valid: bool, or zeros and ones of any type.
-
-    Raises:
-        ValueError: for other numbers.
-    """
-    valid = torch.as_tensor(valid)
-    whole = (valid == 0) | (valid == 1)
-    _refuse(~whole, "`valid` as bool or as 0 and 1", valid)
-    return valid.bool()
 
 
 def check_boxes(
@@ -88,7 +73,8 @@ def check_truth(
             ``valid`` (..., k), bool or 0 and 1: which of them are there; and, where
             classes count, ``labels`` (..., k), integers from 0. What is not there may
             hold anything.
-        num_classes: how many there are; None: labels have no upper end.
+        num_classes: how many there are, where labels must be given; None: labels have
+            no upper end.
 
     Returns:
         ``boxes`` as float32 (float64 stays), ``valid`` as bool and, if given,
@@ -99,9 +85,12 @@ def check_truth(
             not integers, or not from 0 to ``num_classes`` - 1; for a box that is there
             and is not finite, or has a side that is not positive.
     """
-    known = {"boxes", "valid"} <= set(truth)
-    expect(known, "a truth with `boxes` and `valid`", sorted(truth))
-    boxes, valid = torch.as_tensor(truth["boxes"]), check_mask(truth["valid"])
+    known = ["boxes", "valid"] if num_classes is None else ["boxes", "valid", "labels"]
+    check_keys(truth, *known)
+    boxes, valid = (
+        torch.as_tensor(truth["boxes"]),
+        check_mask(truth["valid"], "`valid`"),
+    )
     expect(
         boxes.shape == (*valid.shape, 4),
         "`boxes` (..., k, 4) and `valid` (..., k)",
@@ -180,9 +169,11 @@ def encode(
             0.2), torchvision's ``1 / weights``.
 
     Raises:
-        ValueError: for a box or an anchor that ``check_boxes`` refuses.
+        ValueError: for a box or an anchor that ``check_boxes`` refuses, or unequally
+            many of them.
     """
     boxes, anchors = check_boxes(boxes), check_boxes(anchors, "anchors")
+    check_same(boxes, anchors, "boxes and anchors")
     sides = boxes[..., 2:] - boxes[..., :2]
     own = anchors[..., 2:] - anchors[..., :2]
     centres = boxes[..., 2:] + boxes[..., :2]
@@ -207,8 +198,12 @@ def decode(
 
     Returns:
         Boxes, xyxy in pixels, at least in float32.
+
+    Raises:
+        ValueError: for another number of anchors than of codes.
     """
     codes, anchors = floating(codes), floating(anchors)
+    check_same(codes, anchors, "codes and anchors")
     codes = codes * codes.new_tensor(deviations)
     own = anchors[..., 2:] - anchors[..., :2]
     centre = (anchors[..., 2:] + anchors[..., :2]) / 2 + codes[..., :2] * own

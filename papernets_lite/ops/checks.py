@@ -1,6 +1,7 @@
 """How every public boundary refuses what it cannot use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int64, Shaped
@@ -29,6 +30,21 @@ def expect(holds: object, expected: str, *got: object) -> None:
 
 def _written(value: object) -> str:
     return repr(tuple(value) if isinstance(value, tuple) else value)
+
+
+def check_keys(batch: Mapping[str, Any], *names: str) -> None:
+    """Refuse a batch that lacks something.
+
+    Args:
+        batch: what came.
+        names: of what it shall hold; it may hold more.
+
+    Raises:
+        ValueError: naming what was expected and what is there.
+    """
+    wanted = ", ".join(f"`{name}`" for name in names)
+    expect(isinstance(batch, Mapping), f"a batch, a mapping with {wanted}", type(batch))
+    expect(set(names) <= set(batch), f"a batch with {wanted}", sorted(batch))
 
 
 def check_images(images: Shaped[Tensor, "..."], first: nn.Conv2d | None = None) -> None:
@@ -152,15 +168,15 @@ def check_finite(values: Shaped[Tensor, "..."], name: str) -> None:
 
 
 def check_mask(
-    mask: Shaped[Tensor, "*s"],
+    mask: Any,
     name: str = "a mask",
     *,
     shape: Sequence[int] | None = None,
-) -> Bool[Tensor, "*s"]:
+) -> Bool[Tensor, "..."]:
     """A mask that is safe to index with: integers would pick elements instead.
 
     Args:
-        mask: bool, or numbers that are all 0 or 1.
+        mask: a tensor, an array or a list: bool, or numbers that are all 0 or 1.
         name: what it is called.
         shape: its own, if only one will do.
 
@@ -170,6 +186,7 @@ def check_mask(
     Raises:
         ValueError: for another shape, or another number.
     """
+    mask = torch.as_tensor(mask)
     if shape is not None:
         expect(mask.shape == tuple(shape), f"{name} {tuple(shape)}", mask.shape)
     if mask.dtype == torch.bool:

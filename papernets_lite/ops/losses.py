@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import check_same, expect
 
 
 def gradient_penalty(
@@ -32,7 +32,7 @@ def gradient_penalty(
     Raises:
         ValueError: for no samples, unequal shapes, or samples that are no floats.
     """
-    alike = len(real) > 0 and real.shape == fake.shape
+    alike = real.shape == fake.shape and len(real) > 0
     expect(alike, "as many fake as real samples", real.shape, fake.shape)
     floats = real.is_floating_point() and fake.is_floating_point()
     expect(floats, "samples of floats", real.dtype, fake.dtype)
@@ -42,7 +42,8 @@ def gradient_penalty(
         (gradient,) = torch.autograd.grad(
             critic(between).sum(), between, create_graph=True
         )
-    return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    slopes = gradient.flatten(1).norm(dim=1)
+    return ((slopes - 1) ** 2).mean()
 
 
 def lsgan(scores: Float[Tensor, "*s"], target: float) -> Float[Tensor, ""]:
@@ -59,3 +60,18 @@ def lsgan(scores: Float[Tensor, "*s"], target: float) -> Float[Tensor, ""]:
     """
     expect(scores.numel() > 0, "at least one score", scores.shape)
     return ((scores - target) ** 2).mean()
+
+
+def l1(made: Tensor, real: Tensor) -> Float[Tensor, ""]:
+    """The L1 norm as released code takes it: a mean over images, channels and pixels.
+
+    Args:
+        made: images, or features of them.
+        real: as many, of the same size: nothing is repeated to fit.
+
+    Raises:
+        ValueError: for unequal shapes.
+    """
+    check_same(made, real, "images")
+    difference = made - real
+    return difference.abs().mean()

@@ -6,7 +6,9 @@ All compute in float32 (float64 stays), whatever type the map has.
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +18,7 @@ from torchvision.ops import ps_roi_align, roi_align
 from papernets_lite.ops.boxes import check_boxes, floating
 from papernets_lite.ops.checks import expect
 
-Boxes = Sequence[Tensor] | Tensor
+Boxes = Sequence[Tensor | np.ndarray] | Tensor
 SAMPLES = 2  # points of a bin, down and across
 
 
@@ -33,7 +35,9 @@ def regions(boxes: Boxes, images: int) -> Float[Tensor, "n 5"]:
     """
     if not isinstance(boxes, Tensor):
         expect(len(boxes) == images, f"boxes of {images} images", len(boxes))
-        numbered = [functional.pad(one, (1, 0), value=k) for k, one in enumerate(boxes)]
+        numbered = []
+        for k, one in enumerate(boxes):
+            numbered.append(functional.pad(torch.as_tensor(one), (1, 0), value=k))
         boxes = torch.cat(numbered) if numbered else torch.zeros(0, 5)
     rows = boxes.ndim == 2 and boxes.shape[1] == 5
     expect(rows, "rows of an image's number and its box, xyxy", boxes.shape)
@@ -61,10 +65,10 @@ def align(
         spatial_scale: cells per pixel.
 
     Raises:
-        ValueError: for boxes that ``regions`` refuses, a scale that is not positive, or
-            a patch without cells.
+        ValueError: for boxes that ``regions`` refuses, a scale that is not positive, a
+            patch or a map without cells, or a map of integers.
     """
-    _check(size, spatial_scale)
+    _check(features, size, spatial_scale)
     rois = regions(boxes, len(features))
     maps = floating(features)
     patches = roi_align(maps, rois.to(maps), size, spatial_scale, SAMPLES, aligned=True)
@@ -90,7 +94,7 @@ def align_rounded(
     Raises:
         ValueError: as ``align``.
     """
-    _check(size, spatial_scale)
+    _check(features, size, spatial_scale)
     rois = regions(boxes, len(features))
     corners = (rois[:, 1:] * spatial_scale).round()
     # at least a cell
@@ -118,10 +122,11 @@ def vote(
 
     Raises:
         ValueError: for boxes that ``regions`` refuses, a stride that is not positive,
-            no bins, or a number of maps that is no multiple of ``bins`` squared.
+            no bins, maps without cells or of integers, or a number of them that is no
+            multiple of ``bins`` squared.
     """
     expect(stride > 0, "a positive stride", stride)
-    _check(bins, 1 / stride)
+    _check(maps, bins, 1 / stride)
     expect(
         maps.shape[1] % bins**2 == 0,
         f"a multiple of {bins} x {bins} maps",
@@ -132,7 +137,12 @@ def vote(
     return ps_roi_align(maps, rois, bins, 1 / stride, SAMPLES).mean((2, 3))
 
 
-def _check(size: int | tuple[int, int], spatial_scale: float) -> None:
+def _check(maps: Tensor, size: int | tuple[int, int], spatial_scale: float) -> None:
+    # torchvision reads beside a map without cells, which ends the process
+    filled = maps.ndim == 4 and min(maps.shape[1:]) > 0
+    expect(filled, "maps (b, c, h, w) with at least a cell", maps.shape)
+    expect(maps.is_floating_point(), "maps of a floating type", maps.dtype)
     sides = size if isinstance(size, tuple) else (size,)
-    expect(min(sides) >= 1, "a patch of at least one cell", size)
+    whole = all(isinstance(side, Integral) and side >= 1 for side in sides)
+    expect(whole, "a patch of at least one cell, in whole cells", size)
     expect(0 < spatial_scale < float("inf"), "a positive scale", spatial_scale)

@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import check_keys, expect
 from papernets_lite.ops.heatmaps import cell_centres, floating, gaussian_maps
 from papernets_lite.ops.skeletons import OPENPOSE
 from papernets_lite.ops.warps import warp_affine
@@ -569,6 +569,7 @@ def loss(
             of maps.
     """
     ours = outputs.image if isinstance(outputs, Stages) else outputs
+    check_keys(batch, "truth")
     truth = batch["truth"]
     expect(ours.shape == truth.shape, f"pictures {tuple(truth.shape)}", ours.shape)
     terms = {"l1": (ours - truth).abs().mean()}

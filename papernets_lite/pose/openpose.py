@@ -49,7 +49,7 @@ from torch.nn import functional
 
 from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import check_keys, expect
 from papernets_lite.ops.heatmaps import (
     cell_centres,
     check_grid,
@@ -429,7 +429,9 @@ def wanted_maps(
         width: half-width of the target limbs, in pixels.
     """
     if "heats" in batch:
+        check_keys(batch, "heats", "fields")
         return batch["heats"], batch["fields"]
+    check_keys(batch, "keypoints", "in_frame")
     heats, fields = outputs[0]
     rows, columns = heats.shape[2:]
     return targets(

@@ -41,6 +41,7 @@ from torch.nn import functional
 from papernets_lite.ops import warps
 from papernets_lite.ops.checks import (
     check_images,
+    check_keys,
     check_labels,
     check_objects,
     check_same,
@@ -211,6 +212,7 @@ def loss(
         ValueError: for labels or weights of another shape, labels that are no class, or
             weights that are negative or not finite.
     """
+    check_keys(batch, "labels")
     labels = check_labels(batch["labels"], outputs.shape[1])
     alike = labels.ndim == 3 and len(labels) == len(outputs)
     expect(alike, f"labels ({len(outputs)}, h, w)", labels.shape)
@@ -409,6 +411,7 @@ def augment(
     Raises:
         ValueError: for labels or weights of another size than the images.
     """
+    check_keys(batch, "images")
     images = batch["images"]
     check_images(images)
     size = images.shape[-2:]

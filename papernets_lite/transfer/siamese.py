@@ -45,6 +45,7 @@ from papernets_lite.ops.boxes import floating
 from papernets_lite.ops.checks import (
     check_finite,
     check_images,
+    check_keys,
     check_labels,
     check_mask,
     expect,
@@ -239,6 +240,7 @@ def _similar(outputs: Float[Tensor, "b 2 d"], batch: Tensors) -> Bool[Tensor, " 
     """Which pairs belong together."""
     pairs = outputs.ndim == 3 and outputs.shape[1] == 2 and len(outputs)
     expect(pairs, "embeddings of pairs (b, 2, d)", outputs.shape)
+    check_keys(batch, "similar")
     return check_mask(batch["similar"], "`similar`", shape=outputs.shape[:1])
 
 
@@ -324,6 +326,7 @@ def class_loss(
     Raises:
         ValueError: for samples or labels that are not there, or another shape.
     """
+    check_keys(batch, "sample")
     sample = check_labels(batch["sample"], len(labels), shape=outputs.shape[:2])
     return {"loss": cross_entropy(outputs, labels.to(outputs.device)[sample])}
 

@@ -50,7 +50,7 @@ from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops import programmes
 from papernets_lite.ops.boxes import floating
-from papernets_lite.ops.checks import check_images, check_labels, expect
+from papernets_lite.ops.checks import check_images, check_keys, check_labels, expect
 
 # The released decoder: channels of each layer, and whether it doubles the size.
 DECODER = (
@@ -95,7 +95,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = resnet.first_layers(stem, widths[0])
-        self.units, channels = resnet.stages(
+        self.units, channels = resnet.units_in_a_row(
             blocks, widths, strides, bottleneck=bottleneck, stride_on_3x3=True
         )
         self.squeeze = resnet.sequence(["conv", "bn", "relu"], [(CODE, 3, 1)], channels)
@@ -255,6 +255,7 @@ def loss(
         batch: ``target``: integers (b, h, w), or a map like ``outputs``.
         generator: not used.
     """
+    check_keys(batch, "target")
     return {"loss": errors(outputs, batch["target"]).mean()}
 
 

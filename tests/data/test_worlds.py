@@ -235,7 +235,7 @@ def test_small_pictures_are_refused(world, size):
             ask(scene, size)
 
 
-@pytest.mark.parametrize("name", [name for name in worlds.NAMES if name != "people"])
+@pytest.mark.parametrize("name", worlds.NAMES)
 def test_numpys_whole_numbers_will_do(name):
     world = WORLDS[name]
     scene = world.sample(np.int64(2), seeded())

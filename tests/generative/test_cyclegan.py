@@ -462,7 +462,7 @@ def test_images_that_the_nets_cannot_take_are_refused() -> None:
 
 def test_fakes_of_other_images_are_refused() -> None:
     nets, (x, y) = small(), pair()
-    with pytest.raises(ValueError, match=r"images of \(1, 3, 16, 16\), got \(3,"):
+    with pytest.raises(ValueError, match="images of the same shape, got"):
         cyclegan.generator_loss(nets, batch_of(x[:1], y), nets(x, y))
     with pytest.raises(ValueError, match="expected fakes of the domains"):
         cyclegan.discriminator_loss(nets, batch_of(x, y), {})

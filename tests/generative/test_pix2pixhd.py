@@ -616,5 +616,5 @@ def test_inputs_that_the_nets_cannot_take_are_refused():
 def test_features_of_other_pictures_are_refused():
     one = [[torch.rand(1, 2, 3, 3), torch.rand(1)]]
     two = [[torch.rand(2, 2, 3, 3), torch.rand(2)]]
-    with pytest.raises(ValueError, match=r"\(1, 2, 3, 3\), got \(2, 2, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"got \(2, 2, 3, 3\), \(1, 2, 3, 3\)"):
         pix2pixhd.matching_loss(one, two)

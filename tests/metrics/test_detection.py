@@ -135,7 +135,7 @@ def test_a_mask_of_integers_masks():
     assert box_ap(found(BOXES), truth)["AP"] == pytest.approx(1)
     assert recall([torch.tensor(BOXES)], truth) == 1
     truth["valid"] = torch.tensor([[1, 2, 0]])
-    with pytest.raises(ValueError, match="expected `valid` as bool or as 0 and 1"):
+    with pytest.raises(ValueError, match="expected `valid` of bool, or of 0 and 1"):
         box_ap(found(BOXES), truth)
 
 

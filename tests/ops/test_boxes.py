@@ -13,7 +13,6 @@ from papernets_lite.ops.boxes import (
     LARGEST,
     assign,
     check_boxes,
-    check_mask,
     check_truth,
     decode,
     encode,
@@ -21,6 +20,7 @@ from papernets_lite.ops.boxes import (
     pack,
     suppress,
 )
+from tests.unchecked import unchecked
 
 WEIGHTS = {
     (1.0, 1.0, 1.0, 1.0): (1.0, 1.0, 1.0, 1.0),
@@ -214,8 +214,11 @@ def test_truth_in_the_types_that_papers_compute_with():
         ({"labels": torch.tensor([-1])}, "`labels` from 0 to 3"),
         ({"labels": torch.tensor([1.0])}, "`labels` as integers, got torch.float32"),
         ({"labels": torch.tensor([1, 1])}, "`labels` and `valid` of one shape"),
-        ({"valid": torch.tensor([2])}, "`valid` as bool or as 0 and 1, got [2]"),
-        ({"valid": torch.tensor([math.nan])}, "`valid` as bool or as 0 and 1"),
+        (
+            {"valid": torch.tensor([2])},
+            "`valid` of bool, or of 0 and 1, got torch.int64, [2]",
+        ),
+        ({"valid": torch.tensor([math.nan])}, "`valid` of bool, or of 0 and 1"),
     ],
 )
 def test_a_truth_that_cannot_be_is_refused_by_name(wrong, message):
@@ -233,7 +236,7 @@ def test_a_truth_that_cannot_be_is_refused_by_name(wrong, message):
 
 
 def test_a_truth_without_boxes_or_valid_is_refused():
-    with pytest.raises(ValueError, match="expected a truth with `boxes` and `valid`"):
+    with pytest.raises(ValueError, match="expected a batch with `boxes`, `valid`"):
         check_truth({"boxes": torch.zeros(1, 4)})
 
 
@@ -244,7 +247,6 @@ def test_thin_boxes_pass_where_they_may_and_masks_are_bool():
         check_boxes(thin)
     with pytest.raises(ValueError, match=r"expected boxes .*xyxy in pixels, got"):
         check_boxes(torch.zeros(3, 5))
-    assert check_mask(torch.tensor([0, 1, 1])).tolist() == [False, True, True]
 
 
 def test_packing_puts_what_is_there_first_in_its_order():
@@ -255,3 +257,11 @@ def test_packing_puts_what_is_there_first_in_its_order():
     assert found["boxes"][0, :, 0].tolist() == [1, 2]
     assert found["boxes"][1, 0, 0].item() == 7
     assert pack({"boxes": boxes[:0], "valid": valid[:0]})["boxes"].shape == (0, 0, 4)
+
+
+def test_one_anchor_is_not_repeated_for_many_boxes() -> None:
+    boxes = torch.tensor([[1.0, 1, 9, 9], [4, 4, 20, 22]])
+    with unchecked():
+        for code in (encode, decode):
+            with pytest.raises(ValueError, match="of the same shape"):
+                code(boxes, boxes[:1])

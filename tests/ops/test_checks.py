@@ -11,6 +11,7 @@ from papernets_lite.ops.checks import (
     check_finite,
     check_images,
     check_inputs,
+    check_keys,
     check_labels,
     check_mask,
     check_objects,
@@ -18,6 +19,7 @@ from papernets_lite.ops.checks import (
     check_same,
     expect,
 )
+from tests.unchecked import unchecked
 
 
 def test_what_holds_passes() -> None:
@@ -94,6 +96,8 @@ def test_labels_out_of_range_are_named() -> None:
 def test_masks_of_zeros_and_ones_mask_and_do_not_pick() -> None:
     mask = torch.tensor([True, False, True])
     assert check_mask(mask) is mask
+    assert check_mask([0, 1, 1]).tolist() == [False, True, True]
+    assert check_mask(mask.numpy()).equal(mask)
     for kind in (torch.uint8, torch.int64, torch.float32):
         assert check_mask(mask.to(kind)).equal(mask)
     with pytest.raises(ValueError, match=r"where of bool, or of 0 and 1, got .*2"):
@@ -180,3 +184,13 @@ def test_autocast_takes_any_floats_and_no_integers() -> None:
         check_inputs(images.bfloat16(), net)
         with pytest.raises(ValueError, match=r"type torch\.float32.*got torch\.uint8"):
             check_inputs(images.byte(), net)
+
+
+def test_a_batch_that_lacks_something_is_refused_by_name() -> None:
+    batch = {"images": 0, "labels": 1}
+    check_keys(batch, "labels")
+    check_keys(batch, "images", "labels")
+    with pytest.raises(ValueError, match=r"with `boxes`, got \['images', 'labels'\]"):
+        check_keys(batch, "boxes")
+    with unchecked(), pytest.raises(ValueError, match=r"a mapping .*`labels`, got"):
+        check_keys((batch,), "labels")  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from papernets_lite.ops.losses import gradient_penalty, lsgan
+from papernets_lite.ops.losses import gradient_penalty, l1, lsgan
 
 
 def test_a_linear_critic_by_hand() -> None:
@@ -77,3 +77,9 @@ def test_lsgan_by_hand() -> None:
 def test_lsgan_of_no_scores_is_refused() -> None:
     with pytest.raises(ValueError, match=r"at least one score, got \(0, 1, 3, 3\)"):
         lsgan(torch.zeros(0, 1, 3, 3), 1.0)
+
+
+def test_l1_is_a_mean_and_repeats_nothing() -> None:
+    assert l1(torch.tensor([[1.0, 4.0]]), torch.tensor([[2.0, 2.0]])).item() == 1.5
+    with pytest.raises(ValueError, match="images of the same shape"):
+        l1(torch.zeros(2, 3, 4, 4), torch.zeros(1, 3, 4, 4))

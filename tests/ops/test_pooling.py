@@ -7,6 +7,7 @@ import torch
 from torchvision.ops import roi_align
 
 from papernets_lite.ops.pooling import align, align_rounded, regions, vote
+from tests.unchecked import unchecked
 
 NAN = float("nan")
 BAD = (
@@ -73,8 +74,11 @@ def test_settings_that_end_a_process_are_refused() -> None:
         for pool in (align, align_rounded):
             with pytest.raises(ValueError, match="expected a positive scale"):
                 pool(maps, boxes, 3, spatial_scale=scale)
-    for size in (0, (3, 0)):
-        with pytest.raises(ValueError, match="expected a patch of at least one cell"):
+    for size in (0, (3, 0), 2.5):
+        with (
+            unchecked(),
+            pytest.raises(ValueError, match="expected a patch of at least one cell"),
+        ):
             align(maps, boxes, size, spatial_scale=1.0)
     with pytest.raises(ValueError, match="expected a patch of at least one cell"):
         vote(maps, boxes, bins=0, stride=4.0)
@@ -91,3 +95,26 @@ def test_images_that_are_not_there_are_refused() -> None:
     for number in (-1.0, 1.0, 0.5, NAN):
         with pytest.raises(ValueError, match="expected numbers of images from 0 to 0"):
             align(maps, torch.tensor([[number, 1, 1, 5, 5]]), 3, spatial_scale=1.0)
+
+
+def test_maps_without_cells_that_end_a_process_are_refused() -> None:
+    boxes = [torch.tensor([[1.0, 1, 5, 5]])]
+    for shape in ((1, 18, 0, 8), (1, 18, 8, 0), (1, 0, 8, 8), (18, 8, 8)):
+        maps = torch.rand(shape)
+        for pool in (align, align_rounded):
+            with unchecked(), pytest.raises(ValueError, match="with at least a cell"):
+                pool(maps, boxes, 3, spatial_scale=0.25)
+        with unchecked(), pytest.raises(ValueError, match="with at least a cell"):
+            vote(maps, boxes, bins=3, stride=4.0)
+
+
+def test_maps_of_integers_would_lose_the_fractions_and_are_refused() -> None:
+    maps, boxes = torch.ones(1, 18, 8, 8).long(), [torch.tensor([[1.0, 1, 5, 5]])]
+    with unchecked(), pytest.raises(ValueError, match="maps of a floating type"):
+        align(maps, boxes, 3, spatial_scale=0.25)
+
+
+def test_boxes_may_be_numpys() -> None:
+    maps, boxes = torch.rand(1, 4, 8, 8), torch.tensor([[1.0, 1, 5, 5]])
+    found = align(maps, [boxes.numpy()], 2, spatial_scale=0.25)
+    assert torch.equal(found, align(maps, [boxes], 2, spatial_scale=0.25))

@@ -86,7 +86,7 @@ def test_windows_tile_the_picture_or_overlap_within_it():
             lambda: regions.owners(
                 BOXES, {**truth(), "valid": torch.tensor([[1, 2, 0]])}
             ),
-            "bool or as 0 and 1",
+            "bool, or of 0 and 1",
         ),
         (
             lambda: regions.owners(BOXES, truth(), torch.full((1, 4), 2)),
