@@ -1,1 +1,1 @@
-"""Scores, thin over torchmetrics and the COCO tools."""
+"""Scores; detection's are thin over the COCO tools."""
