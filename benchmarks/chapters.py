@@ -163,14 +163,14 @@ def measure(path: Path) -> Account:
 def table() -> str:
     """Every chapter as a row of Markdown."""
     lines = [
-        f"| chapter | {' | '.join(KINDS)} | GFLOP/s in training |",
+        f"| chapter | {' | '.join(KINDS)} | GFLOP/s |",
         f"| --- | {'--- | ' * len(KINDS)}--- |",
     ]
     paths = sorted(ROOT.glob("book/[a-z]*/*.ipynb"))
     for path in paths:
         print(path.stem, flush=True)
         account = measure(path)
-        times = [f"{account.seconds[kind]:.1f} s" for kind in KINDS]
+        times = [f"{account.seconds[kind]:.1f}" for kind in KINDS]
         training = account.seconds["training"]
         speed = account.operations / training / 1e9 if training else 0.0
         lines.append(f"| `{path.stem}` | {' | '.join(times)} | {speed:.1f} |")

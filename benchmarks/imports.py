@@ -6,7 +6,7 @@ import sys
 
 from .timing import Row
 
-ROUNDS = 5
+ROUNDS = 3
 CHILD = """
 import time
 {before}

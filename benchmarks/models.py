@@ -89,9 +89,9 @@ def pair(
 def resnets() -> list[Row]:
     """ResNet-50 and SE-ResNet-50, with the stride where the rivals have it."""
     images = torch.rand(2, 3, 128, 128)
-    plain = resnet.paper(50, stride_on_3x3=True)
+    plain = resnet.paper(depth=50, stride_on_3x3=True)
     rows = pair("ResNet-50", "torchvision", plain, resnet50(), images)
-    gated = senet.paper(50, stride_on_3x3=True)
+    gated = senet.paper(depth=50, stride_on_3x3=True)
     rows += pair("SE-ResNet-50", "timm", gated, create_model("seresnet50"), images)
     return rows
 

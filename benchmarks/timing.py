@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Work = Callable[[], object]
-FEWEST, MOST = 7, 41  # rounds
+FEWEST, MOST = 5, 41  # rounds
 
 
 @dataclass
@@ -58,7 +58,7 @@ def alone(what: str, work: Work, *, each: int = 1, budget: float = 1.0) -> Row:
 
 
 def beside(
-    what: str, ours: Work, rival: str, theirs: Work, *, budget: float = 6.0
+    what: str, ours: Work, rival: str, theirs: Work, *, budget: float = 4.0
 ) -> Row:
     """Time two pieces of work in turns: ours, theirs; theirs, ours; ...
 

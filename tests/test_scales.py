@@ -4,12 +4,15 @@ built, and make one step on one small batch."""
 import ast
 import importlib
 import json
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from papernets_lite import training
 from tests import papers, scales
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,24 +36,43 @@ def cells(slug: str) -> list[ast.Module]:
     ]
 
 
+def names_scales(statement: ast.stmt) -> bool:
+    """Whether a statement calls ``training.settings``."""
+    for node in ast.walk(statement):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if called == "training.settings":
+            return True
+    return False
+
+
+def beginning(slug: str) -> list[ast.stmt]:
+    """A chapter's statements up to its settings: parameters, imports, names."""
+    statements: list[ast.stmt] = []
+    for tree in cells(slug):
+        calls = [k for k, node in enumerate(tree.body) if names_scales(node)]
+        if calls:
+            return statements + tree.body[: calls[-1] + 1]
+        statements += tree.body
+    pytest.fail(f"{CHAPTERS[slug]} does not call training.settings(scale, tiny=...)")
+
+
+@cache
 def settings(slug: str) -> dict[str, dict]:
     """What a chapter calls ``training.settings`` with: the settings of each scale."""
+    found: dict[str, dict] = {}
+
+    def note(scale: str, **scales: dict) -> SimpleNamespace:
+        for name, values in scales.items():
+            found.setdefault(name, {}).update(values)
+        return training.settings(scale, **scales)
+
+    noting = SimpleNamespace(begin=training.begin, settings=note)
     names: dict[str, object] = {}
-    for tree in cells(slug):
-        for node in tree.body:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                one = ast.Module([node], [])
-                exec(compile(one, slug, "exec"), names)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
-                "settings"
-            ):
-                found = {}
-                for word in node.keywords:
-                    value = compile(ast.Expression(word.value), slug, "eval")
-                    found[word.arg] = eval(value, names)
-                return found
-    pytest.fail(f"{CHAPTERS[slug]} does not call training.settings(scale, tiny=...)")
+    for statement in beginning(slug):
+        code = compile(ast.Module([statement], []), f"{slug}.ipynb", "exec")
+        exec(code, names)
+        names["training"] = noting
+    return found
 
 
 def builders(values: dict) -> list:

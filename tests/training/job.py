@@ -1,7 +1,7 @@
 """A run that tests resume, and that a test kills: ``python job.py CHECKPOINT``."""
 
 import sys
-import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -9,11 +9,23 @@ from torch.nn import functional
 
 from papernets_lite import training
 
+KILLED_AT = 8  # the step in which the script waits for its end
+
+
+def nothing() -> None:
+    """What happens in a step besides training."""
+
 
 def job(
-    checkpoint: object, steps: int, delay: float = 0.0
+    checkpoint: object, steps: int, during: Callable[[], None] = nothing
 ) -> tuple[training.History, nn.Module]:
-    """A small net with dropout, a schedule and shuffled batches."""
+    """A small net with dropout, a schedule and shuffled batches.
+
+    Args:
+        checkpoint: where it is saved, after every third step.
+        steps: how many.
+        during: called in every step.
+    """
     generator = training.seed_everything(7)
     x = torch.randn(64, 5, generator=generator)
     data = {"x": x, "y": (x.sum(1, keepdim=True) > 0).float()}
@@ -23,7 +35,7 @@ def job(
     batches = training.Batches(data, 16, generator=generator)
 
     def loss(out: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict:
-        time.sleep(delay)
+        during()
         return {"loss": functional.mse_loss(out, batch["y"])}
 
     step = training.supervised_step(model, loss, adam, schedule=schedule, inputs="x")
@@ -46,5 +58,18 @@ def batches(n: int = 32, size: int = 8, seed: int = 0) -> training.Batches:
     return training.Batches(tensors, size, generator=generator)
 
 
+class Wait:
+    """Tells the parent that a step has come, and waits in it for ever."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.calls == KILLED_AT:
+            print("waiting", flush=True)
+            sys.stdin.read()
+
+
 if __name__ == "__main__":
-    job(sys.argv[1], 40, 0.02)
+    job(sys.argv[1], 40, Wait())
