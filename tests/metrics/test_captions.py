@@ -38,6 +38,7 @@ def test_what_cannot_be_compared_is_refused():
 @pytest.mark.reference
 def test_bleu_is_torchmetrics():
     from torchmetrics import text
+
     found = ["a red star and a blue circle", "a red heart", "a white cross and a star"]
     truth = [
         ["a red star and a blue heart and a white cross", "a red star and a circle"],
