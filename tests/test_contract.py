@@ -45,8 +45,11 @@ def test_docstring_names_paper_code_and_deviations(path):
     text = module(path).__doc__
     for word in ("arXiv", "Official code:", "Idea:", "Differs:", "Guessed:"):
         assert word in text, f"{path}: the docstring lacks {word!r}"
-    assert re.search(r"arXiv \d{4}\.\d{4,5}", text)
-    assert "TODO" not in path.read_text()
+    assert re.search(r"arXiv \d{4}\.\d{4,5}", text), (
+        f"{path}: the docstring names an arXiv number, such as arXiv 1512.03385, on one"
+        " line; for a paper that has none, a later paper's"
+    )
+    assert "TODO" not in path.read_text(), f"{path} still holds a TODO"
 
 
 def prose_lines(source: str) -> set[int]:
@@ -132,7 +135,8 @@ def test_no_block_stands_in_two_papers():
 def test_size_and_imports(path):
     source = path.read_text()
     lines = code_lines(source)
-    assert 60 <= lines <= 450, f"{path} has {lines} lines of code; at most 450"
+    said = f"{path} has {lines} lines of code; 60 to 450 are asked for"
+    assert 60 <= lines <= 450, said
     allowed = {
         "torch",
         "torchvision",
@@ -147,7 +151,11 @@ def test_size_and_imports(path):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = [node.module]
-        assert {name.split(".")[0] for name in names} <= allowed, (path, names)
+        unknown = {name.split(".")[0] for name in names} - allowed
+        assert not unknown, (
+            f"{path} imports {sorted(unknown)}; allowed are the standard library,"
+            " torch, torchvision, einops, jaxtyping and this package"
+        )
 
 
 @each
@@ -232,7 +240,8 @@ def test_paper_scale_is_larger(path):
     with torch.device("meta"):
         large, small = module(path).paper(), module(path).tiny()
     count = [sum(p.numel() for p in m.parameters()) for m in (large, small)]
-    assert count[0] > 5 * count[1]
+    said = f"{path}: paper() has more than 5 times the parameters of tiny()"
+    assert count[0] > 5 * count[1], f"{said}, not {count[0]} and {count[1]}"
 
 
 @each
@@ -240,17 +249,19 @@ def test_every_parameter_learns(path):
     model = build(path)
     papers.run(path.stem)(model, 4, 0).backward()
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, f"{name} gets no gradient"
+        assert parameter.grad is not None, f"{path}: {name} gets no gradient"
         assert parameter.grad.isfinite().all(), (
-            f"{name} gets a gradient that is not finite"
+            f"{path}: {name} gets a gradient that is not finite"
         )
 
 
 @each
 def test_same_seed_same_result(path):
     first, second = (papers.run(path.stem)(build(path), 2, 3) for _ in range(2))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, papers.run(path.stem)(build(path), 2, 4))
+    place = f"tests/papers/{path.stem}.py"
+    assert torch.equal(first, second), f"{path}, {place}: seed 3 gives two results"
+    other = papers.run(path.stem)(build(path), 2, 4)
+    assert not torch.equal(first, other), f"{place}: run() must depend on its seed"
 
 
 @each
@@ -259,10 +270,9 @@ def test_evaluation_changes_nothing(path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
         first, second = (papers.run(path.stem)(model, 2, 0) for _ in range(2))
-    assert torch.equal(first, second)
-    assert all(
-        torch.equal(value, before[name]) for name, value in model.state_dict().items()
-    )
+    assert torch.equal(first, second), f"{path}: after eval() two runs differ"
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), f"{path}: after eval() {name} changes"
 
 
 @each
@@ -317,4 +327,7 @@ def test_a_batch_that_lacks_something_is_refused_by_name(path, monkeypatch):
 
             monkeypatch.setattr(found, name, strict)
     papers.run(path.stem)(build(path), 2, 0)
-    assert any("batch with `" in words for words in tried), tried
+    assert any("batch with `" in words for words in tried), (
+        f"{path}: the loss begins with ops.checks.check_keys(batch, ...), so that a"
+        f" missing key is refused by name; it refused {tried or 'nothing'}"
+    )

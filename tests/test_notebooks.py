@@ -35,6 +35,10 @@ CELL_LINES, CHAPTER_LINES, COLUMNS = 25, 300, 88
 SECONDS = 90  # of CPU time; the first fourteen's limit
 
 
+def executed(path):
+    return f"{path.name}: run `make execute SLUGS={path.stem}`"
+
+
 def tagged(notebook, tag):
     return [cell for cell in notebook.cells if tag in stored.tags(cell)]
 
@@ -66,18 +70,18 @@ def looked_at():
 
 @each
 def test_outputs_are_fresh(path, looked_at):
-    assert not looked_at[path.stem].is_stale, f"{path.name}: run `make execute`"
+    assert not looked_at[path.stem].is_stale, executed(path)
 
 
 @each
 def test_results_were_measured_by_this_code(path, looked_at):
-    assert not looked_at[path.stem].is_unmeasured, f"{path.name}: run `make execute`"
+    assert not looked_at[path.stem].is_unmeasured, executed(path)
 
 
 @each
 def test_what_needs_no_kernel_is_stamped(path, looked_at):
     written = chapters.stamped(ROOT, looked_at[path.stem])
-    assert not written, f"{path.name}: run `make stamp`"
+    assert not written, f"{path.name}: run `make stamp SLUGS={path.stem}`"
 
 
 @each
@@ -110,8 +114,8 @@ def test_parts_are_there_in_order(path, notebook):
     missing = [words for words, at in zip(SECTIONS, places, strict=True) if at < 0]
     assert not missing, f"{path.name} lacks the sections {missing}"
     assert places == sorted(places), f"{path.name}: its sections are out of order"
-    assert "**Differs**" in text
-    assert "**Guessed**" in text
+    for words in ("**Differs**", "**Guessed**"):
+        assert words in text, f"{path.name}: the honest reading lacks {words}"
     assert text.count("<summary>Solution") == 3, f"{path.name}: three solutions"
     assert re.search(r"\$\$ \(eq-", text), f"{path.name}: one numbered equation"
     assert "TODO" not in text, f"{path.name} still holds a TODO"
@@ -123,9 +127,10 @@ def test_the_reader_touches_it_before_anything_is_trained(path, notebook):
     touched = [i for i, cell in enumerate(notebook.cells) if views(cell)]
     cells = enumerate(notebook.cells)
     trained = [i for i, c in cells if c.cell_type == "code" and trains.search(c.source)]
-    assert touched, f"{path.name} shows no widget; was it executed?"
+    assert touched, f"{executed(path)}: it shows no widget"
     assert trained, f"{path.name} trains nothing"
-    assert touched[0] < trained[0]
+    said = f"{path.name}: a cell before the first that trains must show a widget"
+    assert touched[0] < trained[0], said
 
 
 @each
@@ -133,14 +138,18 @@ def test_cells_and_tags(path, notebook):
     for tag in ("install", "parameters", "nbval-check-output"):
         assert tagged(notebook, tag), f"{path.name}: no cell is tagged {tag}"
     parameters = tagged(notebook, "parameters")[0].source
-    assert re.findall(r"^(\w+) = ", parameters, re.M) == ["seed", "scale"]
+    said = f"{path.name}: the cell tagged parameters sets seed and scale, in that order"
+    assert re.findall(r"^(\w+) = ", parameters, re.M) == ["seed", "scale"], said
     slug = path.stem
     verdicts = [c for c in notebook.cells if stored.calls_of(c, "verdicts")]
-    assert len(verdicts) == 1, f'{path.name}: one cell claims.verdicts("{slug}")'
-    assert "nbval-check-output" in stored.tags(verdicts[0])
-    assert verdicts[0].source == f'claims.verdicts("{slug}")'
+    said = f'{path.name}: one cell claims.verdicts("{slug}"), tagged nbval-check-output'
+    assert len(verdicts) == 1, said
+    assert "nbval-check-output" in stored.tags(verdicts[0]), said
+    assert verdicts[0].source == f'claims.verdicts("{slug}")', said
     code = "\n".join(cell.source for cell in own_cells(notebook))
-    assert f'claims.measure(\n    "{slug}"' in code or f'measure("{slug}"' in code
+    said = f'{path.name}: a cell calls claims.measure("{slug}", seed, ...)'
+    measures = f'claims.measure(\n    "{slug}"' in code or f'measure("{slug}"' in code
+    assert measures, said
     assert "assert " in code, f"{path.name}: nothing is asserted"
     references = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
     text = "\n".join(cell.source for cell in notebook.cells)
@@ -149,39 +158,48 @@ def test_cells_and_tags(path, notebook):
 
 
 @each
-def test_the_notebook_defines_no_model_or_helper(notebook):
+def test_the_notebook_defines_no_model_or_helper(path, notebook):
     for cell in own_cells(notebook):
         for node in ast.walk(ast.parse(cell.source)):
-            assert not isinstance(node, (ast.FunctionDef, ast.ClassDef)), cell.source
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                raise AssertionError(
+                    f"{path.name} defines {node.name}: it belongs in the paper's file"
+                )
 
 
 @each
-def test_a_data_cell_makes_its_own_generator(notebook):
+def test_a_data_cell_makes_its_own_generator(path, notebook):
     for cell in own_cells(notebook):
         # Names only: a GAN's generator is an attribute, or a word in a caption.
         names = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Name)]
         drawn = any(name.id == "generator" for name in names)
         made = "generator = torch.Generator()" in cell.source
-        assert not drawn or made, f"run twice it would draw other data:\n{cell.source}"
+        assert not drawn or made, (
+            f"{path.name}: this cell begins with generator = torch.Generator()...,"
+            f" or run twice it would draw other data:\n{cell.source}"
+        )
 
 
 @each
 def test_outputs_are_clean(path, notebook):
     text = json.dumps(list(outputs(notebook)))
-    assert str(ROOT) not in text
-    assert str(Path.home()) + "/" not in text
+    for place in (str(ROOT), str(Path.home()) + "/"):
+        assert place not in text, f"{path.name}: an output names the folder {place}"
     address = re.search(r" at 0x[0-9a-f]{6}", text)
-    assert not address, "an address, which differs in each run"
+    said = f"{path.name}: an output holds an address, which differs in each run"
+    assert not address, said
     for output in outputs(notebook):
-        assert output.output_type != "error"
-        assert output.get("name") != "stderr", output.get("text")
+        assert output.output_type != "error", f"{path.name}: a cell failed: {output}"
+        warned = f"{path.name}: a cell warns: {output.get('text')}"
+        assert output.get("name") != "stderr", warned
         for kind in ("image/png", "image/jpeg", "image/webp"):
             if kind in output.get("data", {}):
                 alt = output.metadata.get(kind, {}).get("alt")
-                assert alt, "a figure without alt text: use plots.finish"
+                said = f"{path.name}: a figure without alt text: use plots.finish"
+                assert alt, said
     state = states(notebook)
     shown = [view for cell in notebook.cells for view in views(cell)]
-    assert shown, f"{path.name} shows no widget"
+    assert shown, f"{executed(path)}: it shows no widget"
     assert set(shown) <= set(state)
     for model in state.values():
         assert all(len(alt) >= 5 for alt in model["state"].get("alts", []))
@@ -200,18 +218,22 @@ def test_a_widget_leaves_its_opening_frame_where_its_script_does_not_run(noteboo
 
 @each
 def test_it_fits_the_budget(path, notebook):
-    seconds = notebook.metadata[KEY]["seconds"]
+    seconds = notebook.metadata.get(KEY, {}).get("seconds")
+    assert seconds is not None, executed(path)
     assert seconds <= SECONDS, f"{path.name} took {seconds} s of CPU time"
 
 
 @each
 def test_verdicts_are_stored(path, notebook):
-    kept = claims.read_results(path.stem)["claims"]
+    kept = claims.read_results(path.stem).get("claims", {})
     words = claims.read_claims(path.stem)
-    assert set(kept) == set(words), f"book/results/{path.stem}.json: run `make execute`"
+    said = f"{executed(path)}: book/results/{path.stem}.json lacks claims"
+    assert set(kept) == set(words), said
     cells = tagged(notebook, "nbval-check-output")
     shown = "".join(o.text for c in cells for o in c.outputs if "text" in o)
     for key, claim in words.items():
-        assert len(kept[key]["seeds"]) >= 5
-        assert f": {claim.text}" in shown
-    assert claims.verdict_text(path.stem) in shown
+        seeds = kept[key]["seeds"]
+        assert len(seeds) >= 5, f"{executed(path)}: {key} has {len(seeds)} of 5 seeds"
+        assert f": {claim.text}" in shown, f"{path.name} lacks the verdict on {key}"
+    stamp = f"{path.name}: run `make stamp SLUGS={path.stem}`"
+    assert claims.verdict_text(path.stem) in shown, stamp

@@ -83,9 +83,10 @@ def builders(values: dict) -> list:
 @pytest.mark.parametrize("slug", SLUGS)
 def test_a_chapter_names_three_scales_with_equal_settings(slug: str) -> None:
     found = settings(slug)
-    assert set(found) == {"tiny", "gpu", "paper"}, CHAPTERS[slug]
+    said = f"{CHAPTERS[slug].name}: training.settings(scale, tiny=, gpu=, paper=)"
+    assert set(found) == {"tiny", "gpu", "paper"}, said
     names = {scale: sorted(values) for scale, values in found.items()}
-    assert names["tiny"] == names["gpu"] == names["paper"], CHAPTERS[slug]
+    assert names["tiny"] == names["gpu"] == names["paper"], f"{said}, with equal names"
 
 
 @pytest.mark.parametrize("scale", ["gpu", "paper"])
@@ -108,24 +109,29 @@ def test_the_papers_net_is_built_without_memory(slug: str) -> None:
 def step(net: nn.Module, loss: torch.Tensor) -> None:
     """One small step of gradient descent; every gradient that comes is finite, and
     nearly all parameters move."""
-    assert loss.isfinite()
+    assert loss.isfinite(), f"the loss is {loss}"
     before = [parameter.detach().clone() for parameter in net.parameters()]
     loss.backward()
     torch.optim.SGD(net.parameters(), 1e-3).step()
     moved = 0
     for old, parameter in zip(before, net.parameters(), strict=True):
         if parameter.grad is not None:
-            assert parameter.grad.isfinite().all()
-        assert parameter.isfinite().all()
+            assert parameter.grad.isfinite().all(), "a gradient is not finite"
+        assert parameter.isfinite().all(), "a parameter is not finite after the step"
         moved += not torch.equal(old, parameter)
-    assert moved > 0.5 * len(before)
+    assert moved > 0.5 * len(before), f"only {moved} of {len(before)} moved"
 
 
 @pytest.mark.parametrize("slug", SLUGS)
 def test_the_papers_net_makes_a_step(slug: str) -> None:
     torch.manual_seed(0)
     net = module(slug).paper()
-    step(net, scales.run(slug)(net))
+    try:
+        loss = scales.run(slug)(net)
+    except (ValueError, RuntimeError) as refused:
+        said = f"say in tests/scales/{slug}.py, run(model), what the paper's net takes"
+        raise AssertionError(f"{said}: {refused}") from refused
+    step(net, loss)
 
 
 @pytest.mark.parametrize("slug", SLUGS)

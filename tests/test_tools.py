@@ -417,7 +417,7 @@ def test_a_new_chapter_fails_until_it_is_written(copy):
 
 
 def test_only_planned_chapters_can_be_started(copy):
-    done = tool(copy, "new", "--slug", "alexnet")
+    done = tool(copy, "new", "--slug", "nobody_plans")
     assert done.returncode == 1
     assert "add a line to book/chapters.yml first" in done.stderr
 
@@ -426,13 +426,13 @@ def test_a_chapter_outside_the_plan_is_added_by_a_line(copy):
     path = copy / "book" / "chapters.yml"
     text = path.read_text(encoding="utf-8")
     line = (
-        "    alexnet:\n      title: 'AlexNet: deep and on a GPU'\n"
-        "      short: AlexNet\n      year: 2012\n      idea: it works\n"
+        "    nobody_plans:\n      title: 'A paper: in one line'\n"
+        "      short: A paper\n      year: 2012\n      idea: it works\n"
         "      on: []\n"
     )
     added = text.replace("segmentation:\n", f"{line}segmentation:\n", 1)
     path.write_text(added, encoding="utf-8")
-    done = tool(copy, "new", "--slug", "alexnet")
+    done = tool(copy, "new", "--slug", "nobody_plans")
     assert done.returncode == 0, done.stderr
     contents = yaml.safe_load((copy / "_toc.yml").read_text(encoding="utf-8"))
-    assert "book/backbones/alexnet" in json.dumps(contents)
+    assert "book/backbones/nobody_plans" in json.dumps(contents)
