@@ -139,4 +139,9 @@ def test_the_net_of_a_gpu_makes_a_step(slug: str) -> None:
     torch.manual_seed(0)
     # the chapter's own, the first that its settings name; else the tiny one serves
     net = next(iter(builders(settings(slug)["gpu"])), module(slug).tiny)()
-    step(net, papers.run(slug)(net, 2, 0))
+    try:
+        loss = papers.run(slug)(net, 2, 0)
+    except (ValueError, RuntimeError) as refused:
+        said = f"tests/papers/{slug}.py, run(), must suit the net that gpu= names, too"
+        raise AssertionError(f"{said}: {refused}") from refused
+    step(net, loss)
