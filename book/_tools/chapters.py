@@ -184,9 +184,11 @@ def execute(
     for chapter in chapters:
         if force or chapter.is_stale:
             tasks[chapter.slug] = stored_notebook(root, chapter)
-    failed = len(run_all(tasks, jobs=jobs)[1])
+    broken = run_all(tasks, jobs=jobs)[1]
+    failed = len(broken)
     if claims:
-        failed += measure(root, chapters, jobs=jobs, anew=bool(seeds))
+        whole = [chapter for chapter in chapters if chapter.slug not in broken]
+        failed += measure(root, whole, jobs=jobs, anew=bool(seeds))
     write_page(root)
     for slug in stamp_all(root, slugs):
         print(f"{slug}: stamped")
@@ -227,6 +229,8 @@ def measure(root: Path, chapters: list[Chapter], *, jobs: int, anew: bool) -> in
     """Measure the claims of chapters whose numbers may have moved; returns how many
     runs or chapters failed."""
     todo = []
+    if not chapters:
+        return 0
     for chapter in look(root, [chapter.slug for chapter in chapters]):
         chapter.seeds = next(c.seeds for c in chapters if c.slug == chapter.slug)
         if anew or chapter.is_unmeasured:
