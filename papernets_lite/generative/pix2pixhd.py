@@ -59,6 +59,7 @@ from papernets_lite.generative.cyclegan import (
     wide,
 )
 from papernets_lite.layers.init import normal_init_
+from papernets_lite.ops import clusters
 from papernets_lite.ops.checks import (
     at_least,
     check_inputs,
@@ -464,45 +465,6 @@ class InstanceEncoder(nn.Module):
         return means[index].permute(0, 3, 1, 2)
 
 
-def kmeans(
-    points: Float[Tensor, "n d"],
-    clusters: int,
-    *,
-    generator: torch.Generator,
-    rounds: int = 20,
-) -> Float[Tensor, "k d"]:
-    """Centres of clusters: far-apart points to start with (k-means++), then Lloyd's
-    rounds.
-
-    Args:
-        points: at least one.
-        clusters: how many; fewer come back where there are fewer different points.
-        generator: draws the first centres, on the CPU.
-        rounds: of assigning points and moving centres.
-
-    Raises:
-        ValueError: for no points, points that are not finite, or no clusters.
-    """
-    at_least(1, clusters=clusters)
-    expect(len(points) > 0, "at least one point", points.shape)
-    expect(points.isfinite().all(), "finite points", points)
-    points = points.to(torch.promote_types(points.dtype, torch.float32))
-    centres = points[torch.randint(len(points), (1,), generator=generator)]
-    while len(centres) < clusters:
-        far = torch.cdist(points, centres).amin(1).square().cpu()
-        if not far.sum() > 0:
-            break
-        another = points[torch.multinomial(far, 1, generator=generator)]
-        centres = torch.cat([centres, another])
-    for _ in range(rounds):
-        nearest = torch.cdist(points, centres).argmin(1)
-        members = functional.one_hot(nearest, len(centres)).to(points)
-        sizes = members.sum(0)[:, None]
-        means = members.T @ points / sizes.clamp(min=1)
-        centres = torch.where(sizes > 0, means, centres)
-    return centres
-
-
 def style_centres(
     styles: Maps,
     labels: Labels,
@@ -517,7 +479,7 @@ def style_centres(
         styles: the encoder's maps of training pictures.
         labels: their classes.
         instances: of the same pictures.
-        generator: of ``kmeans``.
+        generator: of ``clusters.kmeans``.
         least: instances that cover a smaller share of a picture are left out.
 
     Returns:
@@ -533,7 +495,8 @@ def style_centres(
     classes = instance_classes(labels, index, counts)[large]
     centres = {}
     for k in classes.unique().tolist():
-        centres[k] = kmeans(vectors[classes == k], CLUSTERS, generator=generator)
+        mine = vectors[classes == k]
+        centres[k] = clusters.kmeans(mine, CLUSTERS, generator=generator)
     return centres
 
 
@@ -690,11 +653,9 @@ class Pix2PixHD(nn.Module):
         ours, theirs = self.generator, first.generator
         stages = isinstance(ours, LocalEnhancer) and isinstance(theirs, GlobalGenerator)
         expect(stages, "G2 to take over G1", type(ours).__name__, type(theirs).__name__)
-        expect(
-            theirs.in_channels == ours.in_channels,
-            f"a G1 of {ours.in_channels} in_channels, as G2",
-            theirs.in_channels,
-        )
+        same = theirs.in_channels == ours.in_channels
+        wanted = f"a G1 of {ours.in_channels} in_channels, as G2"
+        expect(same, wanted, theirs.in_channels)
         self.generator.coarse = first.generator.features
         self.encoder = first.encoder
         if self.encoder is not None:
@@ -921,18 +882,9 @@ def tiny(**overrides: Any) -> Pix2PixHD:
     Args:
         overrides: of ``Pix2PixHD``'s arguments.
     """
-    settings = {
-        "num_classes": 8,
-        "styles": True,
-        "channels": 32,
-        "halvings": 1,
-        "blocks": 2,
-        "kernel_size": 3,
-        "enhancer_blocks": 1,
-        "judge_channels": 16,
-        "judge_halvings": 2,
-        "scales": 2,
-    }
+    settings = dict(num_classes=8, styles=True, channels=32, halvings=1, blocks=2)
+    settings |= dict(kernel_size=3, enhancer_blocks=1)
+    settings |= dict(judge_channels=16, judge_halvings=2, scales=2)
     nets = Pix2PixHD(**(settings | overrides))
     normal_init_(nets.discriminator, 0.06)
     return nets

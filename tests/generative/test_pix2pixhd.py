@@ -3,7 +3,6 @@ against hand-computed cases."""
 
 import pytest
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from papernets_lite.generative import pix2pixhd
@@ -182,31 +181,6 @@ def test_styles_are_constant_in_an_instance_and_come_from_it_and_around():
     torch.testing.assert_close(
         styles, pix2pixhd.instance_means(raw, index, counts)[index].permute(0, 3, 1, 2)
     )
-
-
-def test_kmeans_finds_separate_clusters_and_is_as_good_as_scikit_learns():
-    where = torch.tensor([[0.0, 0], [5, 0], [0, 5]])
-    points = where.repeat_interleave(20, 0) + 0.1 * torch.randn(
-        60, 2, generator=seeded()
-    )
-    centres = pix2pixhd.kmeans(points, 3, generator=seeded(1))
-    torch.testing.assert_close(
-        centres[centres[:, 0].argsort()].sum(0), where.sum(0), atol=0.2, rtol=0
-    )
-    cloud = torch.randn(300, 3, generator=seeded(2))
-    ours = (
-        torch.cdist(cloud, pix2pixhd.kmeans(cloud, 10, generator=seeded(3)))
-        .amin(1)
-        .square()
-        .sum()
-        .item()
-    )
-    theirs = KMeans(10, n_init=5, random_state=0).fit(cloud.numpy()).inertia_
-    assert ours < 1.15 * theirs
-    twice = torch.tensor([[1.0], [1.0], [2.0]])
-    assert sorted(
-        pix2pixhd.kmeans(twice, 10, generator=seeded()).flatten().tolist()
-    ) == [1, 2]
 
 
 def test_centres_are_of_their_class_and_of_large_instances():
@@ -494,20 +468,6 @@ def test_styles_without_a_large_instance_are_refused():
     odd = {0: torch.zeros(1, 3), 1: torch.zeros(1, 2)}
     with pytest.raises(ValueError, match=r"all of one length, got \[2, 3\]"):
         pix2pixhd.sample_styles(labels, instances, odd, generator=seeded())
-
-
-def test_points_that_are_not_finite_have_no_centres():
-    points = torch.rand(5, 2)
-    for wrong in (points / 0, points * torch.nan, points[:0]):
-        with pytest.raises(ValueError, match="point"):
-            pix2pixhd.kmeans(wrong, 3, generator=seeded())
-    with pytest.raises(ValueError, match="clusters >= 1, got 0"):
-        pix2pixhd.kmeans(points, 0, generator=seeded())
-    rounded = points.bfloat16()
-    assert torch.equal(
-        pix2pixhd.kmeans(rounded, 3, generator=seeded()),
-        pix2pixhd.kmeans(rounded.float(), 3, generator=seeded()),
-    )
 
 
 def test_means_over_many_pixels_are_right_in_half_precision():
