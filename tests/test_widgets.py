@@ -175,7 +175,7 @@ def test_an_output_carries_the_opening_frame_as_a_picture() -> None:
     assert level == pytest.approx(255 * 3 / 5, abs=3)
     picture, look = opened(integral())
     assert look == {"alt": "two limbs", "width": 420}
-    assert picture.width == 13 * 32  # whole pixels
+    assert picture.width == 6 * 32  # whole pixels, about half of the screen's
 
 
 def test_a_notebook_without_its_scripts_shows_the_picture_and_its_sentence() -> None:
