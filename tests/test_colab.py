@@ -70,7 +70,13 @@ def test_the_wheel_holds_all_that_runs_and_nothing_else(wheel):
         for path in (ROOT / "papernets_lite").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert names == package | {"papernets_lite/results.json"}
+    book = {
+        f"papernets_lite/book/{folder}/{path.name}"
+        for folder in ("claims", "results")
+        for path in (ROOT / "book" / folder).iterdir()
+    }
+    assert book, "the wheel holds the claims' words and results, too"
+    assert names == package | book
     assert "papernets_lite/py.typed" in names
     asked = [
         line for line in requirements.splitlines() if line.startswith("Requires-Dist:")
