@@ -167,6 +167,27 @@ def test_the_map_shows_every_chapter_and_links_the_built_ones() -> None:
     } == {c.removeprefix("book/") for c in CHAPTERS}
 
 
+def test_covers_weigh_little() -> None:
+    """The first page shows one of every chapter: fifty-six must not make it slow."""
+    sizes = {
+        path.stem.removeprefix("cover-"): path.stat().st_size
+        for path in (HTML / "_images").glob("cover-*.webp")
+    }
+    assert set(sizes) == {Path(chapter).stem for chapter in CHAPTERS}
+    heavy = {slug: size for slug, size in sizes.items() if size > 8000}
+    assert not heavy, f"covers of more than 8,000 bytes: {heavy}"
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_each_widget_has_a_picture_where_no_script_runs(name: str) -> None:
+    page = (HTML / name).read_text(encoding="utf-8")
+    stills = re.findall(r"<noscript><img ([^>]*)></noscript><script type=", page)
+    views = page.count('<script type="application/vnd.jupyter.widget-view+json">')
+    assert views, f"{name} shows no widget"
+    assert len(stills) == views, f"{name}: {len(stills)} stills for {views} widgets"
+    assert all(re.search(r'alt="[^"]{5,}"', still) for still in stills)
+
+
 def test_every_kind_of_widget_is_in_the_book() -> None:
     kinds = dict.fromkeys(WIDGETS.split(", "), 0)
     for path in CHAPTERS:
