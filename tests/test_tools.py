@@ -194,6 +194,19 @@ def test_words_and_addresses_are_stamped_without_a_run(tree):
     assert "nothing to stamp" in tool(tree, "stamp").stdout
 
 
+def test_a_widgets_script_is_stamped_without_a_run():
+    notebook = nbformat.read(registry.built(ROOT)["resnet"], 4)
+    models = [model["state"] for model in stored.states(notebook).values()]
+    frames = [state for state in models if "Frames" in state.get("_anywidget_id", "")]
+    assert frames
+    before = frames[0]["_esm"]
+    assert before == stored.scripts()["Frames"]["_esm"], "run `make stamp`"
+    frames[0]["_esm"] = "an older script"
+    stored.stamp_scripts(notebook)
+    assert frames[0]["_esm"] == before
+    assert "export default" in before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "word"),

@@ -101,7 +101,7 @@ def stamp(root: Path, path: Path, notebook: Any) -> bool:
     """
     before = text_of(notebook)
     stamp_install(root, notebook)
-    stamp_scripts(root, notebook)
+    stamp_scripts(notebook)
     stamp_listings(notebook)
     stamp_claims(root, path.stem, notebook)
     return text_of(notebook) != before
@@ -130,27 +130,24 @@ def stamp_install(root: Path, notebook: Any) -> None:
             cell.source = install_cell(root)
 
 
-def scripts(root: Path) -> dict[str, dict[str, str]]:
+def scripts() -> dict[str, dict[str, str]]:
     """Widget class -> what its models carry: ``_esm`` and ``_css``."""
-    source = root / PACKAGE / "widgets.py"
-    if not source.exists():
-        return {}
-    found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        for line in node.body:
-            match = re.fullmatch(r"(_esm|_css) = _JS / '(.+)'", ast.unparse(line))
-            if match:
-                text = (source.parent / "js" / match[2]).read_text(encoding="utf-8")
-                found.setdefault(node.name, {})[match[1]] = text
+    from papernets_lite import widgets
+
+    found = {}
+    for name, item in vars(widgets).items():
+        if isinstance(item, type) and "_esm" in vars(item):
+            found[name] = {"_esm": str(item._esm), "_css": str(item._css)}
     return found
 
 
-def stamp_scripts(root: Path, notebook: Any) -> None:
+def stamp_scripts(notebook: Any) -> None:
     """The widgets' scripts and styles, from ``papernets_lite/js``."""
-    known = scripts(root)
-    for model in states(notebook).values():
+    models = states(notebook)
+    if not models:
+        return
+    known = scripts()
+    for model in models.values():
         name = model["state"].get("_anywidget_id", "").rpartition(".")[2]
         model["state"] |= known.get(name, {})
 

@@ -488,8 +488,8 @@ def best_path(links: Sequence[Float[Tensor, "_ _"]]) -> list[tuple[int, int]]:
     # the box before on the best path to this one, or -1 where it begins here
     back = [total[0].long() - 1]
     for score in links:
-        # in the first row: to begin here
-        best = functional.pad(total[-1][:, None] + score, (0, 0, 1, 0)).max(0)
+        begun = score.new_zeros(1, score.shape[1])  # to begin here
+        best = torch.cat([begun, total[-1][:, None] + score]).max(0)
         total.append(best.values)
         back.append(best.indices - 1)
     peaks = [one.max().item() if len(one) else 0.0 for one in total]
