@@ -117,7 +117,11 @@ class Visit:
             self.problems.append(f"console: {message.text}")
 
     def open(self, path: str) -> Page:
-        """Go to ``path`` and wait until it has loaded."""
+        """Go to ``path`` and wait until it has loaded.
+
+        A page that is left while it still loads would report requests that failed.
+        """
+        self.page.wait_for_load_state("networkidle")
         self.page.goto(self.base + path, wait_until="load")
         return self.page
 
