@@ -20,8 +20,17 @@ import registry
 import results
 from digests import PACKAGE
 from kernels import Run, Task, machine, run_all
-from stored import KEY, code, read, records, stamp, text_of, write_atomically
-from stored import normalise as normalise
+from stored import (
+    KEY,
+    code,
+    normalise,
+    read,
+    records,
+    stamp,
+    text_of,
+    values,
+    write_atomically,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 GUESS = 90  # seconds of a chapter that never ran
@@ -231,15 +240,17 @@ def measure(root: Path, chapters: list[Chapter], *, jobs: int, anew: bool) -> in
     todo = []
     if not chapters:
         return 0
-    for chapter in look(root, [chapter.slug for chapter in chapters]):
-        chapter.seeds = next(c.seeds for c in chapters if c.slug == chapter.slug)
-        if anew or chapter.is_unmeasured:
-            if not anew and stands(chapter):
-                print(f"{chapter.slug}: seed 0 measures what it did; its results stand")
-                kept = {**chapter.results, "numbers": chapter.wants.numbers}
-                results.save(root, chapter.slug, kept)
-            else:
-                todo.append(chapter)
+    seeds = {chapter.slug: chapter.seeds for chapter in chapters}
+    for chapter in look(root, list(seeds)):
+        chapter.seeds = seeds[chapter.slug]
+        if anew:
+            todo.append(chapter)
+        elif chapter.is_unmeasured and stands(chapter):
+            print(f"{chapter.slug}: seed 0 measures what it did; its results stand")
+            kept = {**chapter.results, "numbers": chapter.wants.numbers}
+            results.save(root, chapter.slug, kept)
+        elif chapter.is_unmeasured:
+            todo.append(chapter)
     tasks, runs = {}, {}
     for chapter in todo:
         for seed in chapter.seeds:
@@ -264,7 +275,7 @@ def stands(chapter: Chapter) -> bool:
         return False
     if chapter.is_stale or reference.get("machine") != chapter.has.get("machine"):
         return False
-    return reference["values"] == results.values(records(chapter.notebook))
+    return reference["values"] == values(records(chapter.notebook))
 
 
 def finished_run(target: Path) -> dict[str, Any] | None:
@@ -313,7 +324,7 @@ def collect(root: Path, chapter: Chapter, runs: dict[tuple[str, int], Path]) -> 
         said = f"{chapter.slug}: results left as they were: {problem}"
         print(said, file=sys.stderr)
         return 1
-    measured = results.values(records(chapter.notebook))
+    measured = values(records(chapter.notebook))
     reference = {"machine": chapter.has.get("machine"), "values": measured}
     numbers = {"numbers": chapter.wants.numbers, "reference": reference}
     results.save(root, chapter.slug, numbers | content)

@@ -46,12 +46,6 @@ def save(root: Path, slug: str, content: dict[str, Any]) -> None:
     write_atomically(place(root, slug), json.dumps(content, indent=1) + "\n")
 
 
-def values(records: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Records of one run as key -> [treatment, control]."""
-    arms = ("treatment", "control")
-    return {one["key"]: [one["values"][arm] for arm in arms] for one in records}
-
-
 def seeds(content: dict[str, Any]) -> list[int]:
     """Which seeds stored results were measured with."""
     found = [claim["seeds"] for claim in content.get("claims", {}).values()]

@@ -88,6 +88,12 @@ def records(notebook: Any) -> list[dict[str, Any]]:
     return found
 
 
+def values(records: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Records of one run as key -> [treatment, control]."""
+    arms = ("treatment", "control")
+    return {one["key"]: [one["values"][arm] for arm in arms] for one in records}
+
+
 # Stamps
 
 
@@ -215,11 +221,9 @@ def stamp_claims(root: Path, slug: str, notebook: Any) -> None:
             found = output.get("data", {}).get(claims.MIME)
             if not found or {one["key"] for one in found} != set(words):
                 continue
-            values = {
-                one["key"]: (one["values"]["treatment"], one["values"]["control"])
-                for one in found
-            }
-            measured = claims.Measured(words, values, found[0]["seed"])
+            seed = found[0]["seed"]
+            pairs = {key: (t, c) for key, (t, c) in values(found).items()}
+            measured = claims.Measured(words, pairs, seed)
             output.data |= measured._repr_mimebundle_()
 
 
