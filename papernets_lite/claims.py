@@ -21,7 +21,7 @@ from papernets_lite.ops.checks import expect
 
 MIME = "application/vnd.papernets.claim+json"
 SUPPORTED, NOT_SUPPORTED = "SUPPORTED", "NOT SUPPORTED"
-INCONCLUSIVE = "INCONCLUSIVE"
+INCONCLUSIVE, SHOWN = "INCONCLUSIVE", "SHOWN"
 LEAST_SEEDS = 3
 
 
@@ -71,18 +71,27 @@ def effect(
     return Effect(differences, mean, deviation, mean - half, mean + half)
 
 
-def judge(found: Effect, margin: float) -> str:
+def judge(found: Effect, margin: float, *, is_demonstration: bool = False) -> str:
     """The verdict.
 
-    SUPPORTED when the mean reaches ``margin`` and the interval excludes zero; NOT
-    SUPPORTED when the interval excludes the margin; INCONCLUSIVE otherwise and below
-    three seeds.
+    SUPPORTED when the whole interval lies at or above ``margin``, SHOWN where that was
+    to be expected; NOT SUPPORTED when the whole interval lies below; INCONCLUSIVE
+    otherwise and below three seeds. What is printed alike counts as equal.
+
+    Args:
+        found: the effect, positive where it supports the claim.
+        margin: the smallest difference that counts.
+        is_demonstration: the control could not have won.
     """
     if len(found.differences) < LEAST_SEEDS:
         return INCONCLUSIVE
-    if found.low > 0 and found.mean >= margin:
-        return SUPPORTED
-    return NOT_SUPPORTED if found.high < margin else INCONCLUSIVE
+    if _reaches(found.low, margin):
+        return SHOWN if is_demonstration else SUPPORTED
+    return INCONCLUSIVE if _reaches(found.high, margin) else NOT_SUPPORTED
+
+
+def _reaches(value: float, margin: float) -> bool:
+    return value >= margin or number(value) == number(margin)
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,13 @@ class Claim:
         treatment: what the paper proposes.
         control: the same but for one thing.
         margin: the smallest difference that counts, in the metric's unit.
+        sceptic: the rival that a sceptic would name, and why it could win.
+        margin_means: what a difference of the margin's size means to a reader.
+        but: the main reservation, in a few words.
         higher_is_better: False where lower values support the claim.
+        demonstration: why the control cannot win; empty where it can.
+        speed: whether it is measured how fast something is learnt. Then one seed is
+            also run longer.
     """
 
     key: str
@@ -107,7 +122,20 @@ class Claim:
     treatment: str
     control: str
     margin: float
+    sceptic: str = ""
+    margin_means: str = ""
+    but: str = ""
     higher_is_better: bool = True
+    demonstration: str = ""
+    speed: bool = False
+
+    def effect(self, treatment: Sequence[float], control: Sequence[float]) -> Effect:
+        """The paired effect in favour of the claim; see ``effect``."""
+        return effect(treatment, control, higher_is_better=self.higher_is_better)
+
+    def judge(self, found: Effect) -> str:
+        """The verdict on an effect; see ``judge``."""
+        return judge(found, self.margin, is_demonstration=bool(self.demonstration))
 
 
 def book_file(folder: str, name: str) -> Path | None:
@@ -177,9 +205,8 @@ class Measured:
     def _outcome(self, key: str) -> str:
         claim = self.claims[key]
         treatment, control = self.values[key]
-        better = claim.higher_is_better
-        found = effect([treatment], [control], higher_is_better=better)
-        agrees = "reaches" if found.mean >= claim.margin else "does not reach"
+        found = claim.effect([treatment], [control])
+        agrees = "reaches" if _reaches(found.mean, claim.margin) else "does not reach"
         return f"{number(found.mean)} {agrees} the margin of {claim.margin:g}"
 
     def __repr__(self) -> str:
@@ -265,27 +292,51 @@ def verdicts(slug: str) -> None:
 
 def verdict_text(slug: str) -> str:
     """What ``verdicts`` prints."""
-    stored = read_results(slug).get("claims", {})
+    results = read_results(slug)
     lines = []
     for key, claim in read_claims(slug).items():
-        if key not in stored:
+        if key not in results.get("claims", {}):
             lines.append(f"NOT YET MEASURED: {claim.text}; run make execute")
             continue
-        one = stored[key]
-        treatment, control = one["treatment"], one["control"]
-        better = claim.higher_is_better
-        found = effect(treatment, control, higher_is_better=better)
-        word = "higher" if better else "lower"
-        interval = f"95 % interval [{number(found.low)}, {number(found.high)}]"
-        lines += [
-            f"{judge(found, claim.margin)}: {claim.text}",
-            f"  {claim.metric} ({word} is better), {len(one['seeds'])} paired seeds",
-            f"  {claim.treatment}: {spread(treatment)}",
-            f"  {claim.control}: {spread(control)}",
-            f"  difference in favour: {number(found.mean)}, {interval},"
-            f" margin {claim.margin:g}",
-        ]
+        lines += _verdict_lines(claim, results["claims"][key])
+        if claim.speed and "long" in results:
+            lines.append(f"  {long_row(claim, results['long'])}")
     return "\n".join(lines)
+
+
+def _verdict_lines(claim: Claim, stored: Mapping[str, Any]) -> list[str]:
+    treatment, control = stored["treatment"], stored["control"]
+    found = claim.effect(treatment, control)
+    word = "higher" if claim.higher_is_better else "lower"
+    interval = f"95 % interval [{number(found.low)}, {number(found.high)}]"
+    lines = [
+        f"{claim.judge(found)}: {claim.text}",
+        f"  {claim.metric} ({word} is better), {len(stored['seeds'])} paired seeds",
+        f"  {claim.treatment}: {spread(treatment)}",
+        f"  {claim.control}: {spread(control)}",
+        f"  difference in favour: {number(found.mean)}, {interval}",
+        f"  margin {claim.margin:g}: {claim.margin_means}",
+        f"  the sceptic's rival: {claim.sceptic}",
+        f"  but: {claim.but}",
+    ]
+    if claim.demonstration:
+        lines.append(f"  a demonstration: {claim.demonstration}")
+    return lines
+
+
+def long_row(claim: Claim, long: Mapping[str, Any]) -> str:
+    """What a run of one seed that trained longer measured for a claim.
+
+    Args:
+        claim: of the chapter.
+        long: of the chapter's results: ``times`` as many steps, ``seed``, and for each
+            claim's key the treatment's and the control's value.
+    """
+    treatment, control = long["values"][claim.key]
+    return (
+        f"{long['times']} times as many steps (seed {long['seed']} alone):"
+        f" {claim.treatment} {number(treatment)}, {claim.control} {number(control)}"
+    )
 
 
 def number(value: float) -> str:

@@ -1,6 +1,8 @@
 """What a chapter prints: the package's live source, tables and counts."""
 
+import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +43,8 @@ def listing(item: Any) -> str:
         item: A function, class or method of the package.
 
     Returns:
-        Markdown: a line that says where it stands, and its code.
+        Markdown: a line that says where it stands, its code without what docstrings say
+        of arguments, results and errors, and these folded below.
 
     Raises:
         ValueError: As ``source``.
@@ -57,7 +60,55 @@ def listing(item: Any) -> str:
     code = textwrap.dedent("".join(lines)).rstrip()
     last = first + len(lines) - 1
     caption = f"`papernets_lite/{path.as_posix()}`, lines {first}-{last}"
-    return f"{caption}\n\n```python\n{code}\n```"
+    code, folded = fold(code)
+    text = f"{caption}\n\n```python\n{code}\n```"
+    if folded:
+        words = "<summary>Arguments, results, errors</summary>"
+        text += f"\n\n<details>{words}\n\n```text\n{folded}\n```\n\n</details>"
+    return text
+
+
+def fold(code: str) -> tuple[str, str]:
+    """Take the sections on arguments, results and errors out of docstrings.
+
+    Args:
+        code: Source of a function or class.
+
+    Returns:
+        The code without them, and them alone, under the names of what they describe.
+    """
+    lines = code.splitlines()
+    folded: list[str] = []
+    documented = (ast.FunctionDef, ast.ClassDef)
+    found = [node for node in ast.walk(ast.parse(code)) if isinstance(node, documented)]
+    for node in sorted(found, key=lambda node: -node.lineno):
+        if ast.get_docstring(node) is None:
+            continue
+        text = node.body[0]
+        first, last = text.lineno - 1, text.end_lineno or text.lineno
+        kept, section = _without_sections(lines[first:last])
+        lines[first:last] = kept
+        if section:
+            name = [f"{node.name}:"] if len(found) > 1 else []
+            folded[:0] = [*name, *section]
+    return "\n".join(lines), "\n".join(folded)
+
+
+def _without_sections(docstring: list[str]) -> tuple[list[str], list[str]]:
+    """A docstring's lines up to its first section, closed; and the sections' lines."""
+    begins = re.compile(r"\s*(Args|Returns|Raises|Yields):$")
+    starts = [i for i, line in enumerate(docstring) if begins.match(line)]
+    if not starts:
+        return docstring, []
+    section = docstring[starts[0] : -1]
+    kept = [line.rstrip() for line in docstring[: starts[0]]]
+    while not kept[-1]:
+        kept.pop()
+    if len(kept) == 1:
+        kept[0] += '"""'
+    else:
+        kept.append(docstring[-1])
+    return kept, textwrap.dedent("\n".join(section)).rstrip().splitlines()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

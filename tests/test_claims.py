@@ -10,6 +10,7 @@ from papernets_lite.claims import (
     INCONCLUSIVE,
     MIME,
     NOT_SUPPORTED,
+    SHOWN,
     SUPPORTED,
     arms,
     effect,
@@ -25,6 +26,9 @@ k:
   treatment: a < b
   control: b
   margin: 0.1
+  sceptic: b, longer
+  margin_means: one picture in ten
+  but: one net only
   higher_is_better: false
 """
 
@@ -61,12 +65,20 @@ def test_lower_is_better_turns_the_sign():
         ([0.0, 0.1, -0.1], 0.5, NOT_SUPPORTED),
         ([2.0, -1.0, 1.0], 0.5, INCONCLUSIVE),
         ([0.30, 0.32, 0.75], 0.5, INCONCLUSIVE),
+        ([0.7, 0.8, 0.6], 0.5, INCONCLUSIVE),  # from 0.45: the margin lies inside
+        ([0.4, 0.4, 0.4], 0.4001, SUPPORTED),  # printed alike
         ([1.0, 1.0], 0.5, INCONCLUSIVE),
         ([-1.0, -1.1, -0.9], 0.1, NOT_SUPPORTED),
     ],
 )
 def test_verdicts(differences, margin, verdict):
     assert judge(effect(differences, [0.0] * len(differences)), margin) == verdict
+
+
+def test_a_demonstration_is_shown_and_never_supported():
+    sure, none = effect([1.0, 1.1, 0.9], [0.0] * 3), effect([0.0] * 3, [0.0] * 3)
+    assert judge(sure, 0.5, is_demonstration=True) == SHOWN
+    assert judge(none, 0.5, is_demonstration=True) == NOT_SUPPORTED
 
 
 @pytest.mark.parametrize(
@@ -156,7 +168,21 @@ def test_verdicts_print_what_is_stored_beside_the_files_words(book, capsys):
     assert "loss (lower is better), 5 paired seeds" in shown
     assert "b: 2.2 ± 0.16" in shown
     assert "difference in favour: 1.2" in shown
-    # Another margin is another verdict; nothing is measured again.
+    assert "margin 0.1: one picture in ten" in shown
+    assert "the sceptic's rival: b, longer" in shown
+    assert "but: one net only" in shown
+    assert "times as many steps" not in shown
+    # Another word or margin is another verdict; nothing is measured again.
+    more = "  demonstration: b sees nothing\n  speed: true\n"
+    (book / "claims" / "one.yml").write_text(WORDS + more, encoding="utf-8")
+    long = {"times": 4, "seed": 10, "values": {"k": [0.25, 0.5]}}
+    content = {"claims": {"k": stored}, "long": long}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    claims.verdicts("one")
+    shown = capsys.readouterr().out
+    assert shown.startswith("SHOWN: t")
+    assert "a demonstration: b sees nothing" in shown
+    assert "4 times as many steps (seed 10 alone): a < b 0.25, b 0.5" in shown
     strict = WORDS.replace("0.1", "3.0")
     (book / "claims" / "one.yml").write_text(strict, encoding="utf-8")
     claims.verdicts("one")

@@ -2,6 +2,7 @@
 them; this reads them."""
 
 import ast
+import importlib
 import json
 import re
 import sys
@@ -13,11 +14,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_tools"))
 import chapters  # noqa: E402
+import digests  # noqa: E402
 import registry  # noqa: E402
 import stored  # noqa: E402
 from stored import KEY, VIEW, outputs, states  # noqa: E402
 
-from papernets_lite import claims  # noqa: E402
+from papernets_lite import claims, show  # noqa: E402
 
 NOTEBOOKS = registry.built(ROOT)
 each = pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
@@ -25,6 +27,7 @@ SECTIONS = (
     "Touch it first",
     "The problem",
     "The idea",
+    "What the paper reports",
     "honest reading",
     "Exercises",
     "What came next",
@@ -32,6 +35,9 @@ SECTIONS = (
 )
 BYTES = 300_000
 CELL_LINES, CHAPTER_LINES, COLUMNS = 25, 300, 88
+LISTED, LISTED_IN_A_ROW = 130, 25  # lines of the package's source that it shows
+OPENING = 40  # words before the hero
+TRAINS = re.compile(r"training\.(train|fit|compare)\b")
 SECONDS = 90  # of CPU time; the first fourteen's limit
 
 
@@ -123,10 +129,9 @@ def test_parts_are_there_in_order(path, notebook):
 
 @each
 def test_the_reader_touches_it_before_anything_is_trained(path, notebook):
-    trains = re.compile(r"training\.(train|fit|compare)\b")
     touched = [i for i, cell in enumerate(notebook.cells) if views(cell)]
     cells = enumerate(notebook.cells)
-    trained = [i for i, c in cells if c.cell_type == "code" and trains.search(c.source)]
+    trained = [i for i, c in cells if c.cell_type == "code" and TRAINS.search(c.source)]
     assert touched, f"{executed(path)}: it shows no widget"
     assert trained, f"{path.name} trains nothing"
     said = f"{path.name}: a cell before the first that trains must show a widget"
@@ -134,12 +139,80 @@ def test_the_reader_touches_it_before_anything_is_trained(path, notebook):
 
 
 @each
+def test_it_says_what_the_paper_is_about_before_the_hero(path, notebook):
+    before = prose(notebook).partition("## Touch it first")[0]
+    words = max(len(paragraph.split()) for paragraph in before.split("\n\n"))
+    said = f"{path.name}: a paragraph of {OPENING} words before 'Touch it first'"
+    assert words >= OPENING, f"{said}; the longest has {words}"
+
+
+@each
+def test_what_the_paper_reports_is_a_table(path, notebook):
+    after = prose(notebook).partition("## What the paper reports")[2]
+    section = after.partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    said = f"{path.name}: what the paper reports in 5 to 8 rows of 4 columns"
+    assert 5 <= len(rows) - 2 <= 8, f"{said}; it has {len(rows) - 2}"
+    for row in rows:
+        cells = row.replace(r"\|", "").strip("| ").split("|")
+        assert len(cells) == 4, f"{said}: {row}"
+
+
+@each
+def test_listings_are_short_and_show_the_main_class(path, notebook):
+    names = {}
+    for cell in own_cells(notebook):
+        for node in ast.parse(digests.python(cell.source)).body:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                exec(ast.unparse(node), names)
+    shown, total = set(), 0
+    for cell in own_cells(notebook):
+        items = [a for call in stored.only_listings(cell) for a in call.args]
+        found = [eval(ast.unparse(item), names) for item in items]
+        shown |= {item.__qualname__ for item in found}
+        fenced = [show.listing(item).split("```")[1] for item in found]
+        lines = sum(text.count("\n") - 1 for text in fenced)
+        said = f"{path.name}: {lines} lines in a row, at most {LISTED_IN_A_ROW}"
+        assert lines <= LISTED_IN_A_ROW, f"{said}: {cell.source}"
+        total += lines
+    assert total <= LISTED, f"{path.name} lists {total} lines, at most {LISTED}"
+    module = importlib.import_module(f"papernets_lite.{path.parent.name}.{path.stem}")
+    net = type(module.tiny())
+    for method in {"__init__", "forward"} & set(vars(net)):
+        name = f"{net.__qualname__}.{method}"
+        assert shown & {net.__qualname__, name}, f"{path.name} does not list {name}"
+
+
+@each
+def test_the_training_call_is_seen(path, notebook):
+    for cell in own_cells(notebook):
+        hidden = "hide-input" in stored.tags(cell)
+        said = f"{path.name}: a cell that trains is hidden:\n{cell.source}"
+        assert not (hidden and TRAINS.search(cell.source)), said
+
+
+@each
+def test_claims_name_their_rival_and_their_reservation(path):
+    for key, claim in claims.read_claims(path.stem).items():
+        where = f"book/claims/{path.stem}.yml, {key}"
+        for name in ("sceptic", "margin_means", "but"):
+            assert getattr(claim, name), f"{where}: {name} is missing"
+        assert len(claim.but.split()) <= 8, f"{where}: but has more than eight words"
+        said = f"{where}: where speed counts, its text says after how many steps"
+        assert not claim.speed or "steps" in claim.text, said
+
+
+@each
 def test_cells_and_tags(path, notebook):
     for tag in ("install", "parameters", "nbval-check-output"):
         assert tagged(notebook, tag), f"{path.name}: no cell is tagged {tag}"
     parameters = tagged(notebook, "parameters")[0].source
+    names = re.findall(r"^(\w+) = ", parameters, re.M)
     said = f"{path.name}: the cell tagged parameters sets seed and scale, in that order"
-    assert re.findall(r"^(\w+) = ", parameters, re.M) == ["seed", "scale"], said
+    assert names[:2] == ["seed", "scale"], said
+    claimed = any(claim.speed for claim in claims.read_claims(path.stem).values())
+    said = f"{path.name}: and longer = 1, where a claim says speed: true, only there"
+    assert names[2:] == ["longer"] * claimed, said
     slug = path.stem
     verdicts = [c for c in notebook.cells if stored.calls_of(c, "verdicts")]
     said = f'{path.name}: one cell claims.verdicts("{slug}"), tagged nbval-check-output'
@@ -234,6 +307,8 @@ def test_verdicts_are_stored(path, notebook):
     for key, claim in words.items():
         seeds = kept[key]["seeds"]
         assert len(seeds) >= 5, f"{executed(path)}: {key} has {len(seeds)} of 5 seeds"
+        looked_at = f"{path.name}: {key}: seeds under 10 are for writing, got {seeds}"
+        assert min(seeds) >= 10, looked_at
         assert f": {claim.text}" in shown, f"{path.name} lacks the verdict on {key}"
     stamp = f"{path.name}: run `make stamp SLUGS={path.stem}`"
     assert claims.verdict_text(path.stem) in shown, stamp

@@ -1,4 +1,5 @@
 import inspect
+import textwrap
 
 import numpy as np
 import pytest
@@ -38,12 +39,58 @@ def test_source_shows_the_lines_that_its_caption_names(
     show.source(item)
     caption, _, fenced = shown[0].partition("\n\n```python\n")
     path, first, last = lines_of(caption)
-    written = (
-        (show.ROOT / path).read_text(encoding="utf-8").splitlines()[first - 1 : last]
-    )
-    margin = len(written[0]) - len(written[0].lstrip())
-    assert fenced == "\n".join(line[margin:] for line in written) + "\n```"
+    text = (show.ROOT / path).read_text(encoding="utf-8")
+    written = textwrap.dedent("\n".join(text.splitlines()[first - 1 : last]))
+    code, folded = show.fold(written)
+    assert fenced.startswith(f"{code}\n```")
+    assert not folded or f"```text\n{folded}\n```\n\n</details>" in fenced
     assert inspect.getdoc(item).splitlines()[0] in fenced
+
+
+CLASS = '''
+class Net(nn.Module):
+    """Doubles.
+
+    Args:
+        dim: Channels.
+    """
+
+    def forward(self, x):
+        """Twice ``x`` (Eq. 1).
+
+        It is exact.
+
+        Returns:
+            As ``x``.
+        """
+        return 2 * x
+
+    def plain(self):
+        """No section."""
+'''
+FOLDED = '''
+class Net(nn.Module):
+    """Doubles."""
+
+    def forward(self, x):
+        """Twice ``x`` (Eq. 1).
+
+        It is exact.
+        """
+        return 2 * x
+
+    def plain(self):
+        """No section."""
+'''
+
+
+def test_what_docstrings_say_of_arguments_is_folded() -> None:
+    code, folded = show.fold(CLASS.strip())
+    assert code == FOLDED.strip()
+    assert folded == (
+        "Net:\nArgs:\n    dim: Channels.\nforward:\nReturns:\n    As ``x``."
+    )
+    assert show.fold("def f():\n    return 1") == ("def f():\n    return 1", "")
 
 
 def test_source_shows_several_and_refuses_strangers(shown: list[str]) -> None:

@@ -27,7 +27,7 @@ MEASURE = """
 from pathlib import Path
 from papernets_lite import claims
 assert seed != 11 or Path("allowed").exists(), "this seed must fail"
-offset = 0.5 + seed + 0.01 * (seed % 10) ** 2
+offset = (0.5 + seed + 0.01 * (seed % 10) ** 2)
 claims.measure("one", seed, {"k": (1.0 + seed, offset)})
 """
 WIDGET = """
@@ -307,9 +307,9 @@ def test_an_interrupted_execute_loses_nothing(tree, ending):
 def test_claims_are_measured_over_seeds_kept_and_stand(tree):
     failing = tool(tree, "execute", "--slugs", "one")
     assert failing.returncode == 1
-    assert "FAILED one with seed 11" in failing.stderr
+    assert "FAILED one, seed11" in failing.stderr
     assert "this seed must fail" in failing.stderr
-    assert "results left as they were: seeds [11] failed" in failing.stderr
+    assert "results left as they were: seed11 failed" in failing.stderr
     assert results.load(tree, "one") == {}
     (tree / "book" / "a" / "allowed").touch()
     damaged = next((tree / "_build" / "claims" / "one").glob("*/seed12.json"))
@@ -323,7 +323,7 @@ def test_claims_are_measured_over_seeds_kept_and_stand(tree):
     assert kept["claims"]["k"]["treatment"] == [11.0, 12.0, 13.0, 14.0, 15.0]
     assert kept["reference"]["values"] == {"k": [1.0, 0.5]}, "seed 0, the notebook's"
     page = (tree / "book" / "results.md").read_text(encoding="utf-8")
-    assert "**SUPPORTED**" in page
+    assert "**● SUPPORTED**" in page
     assert "a \\| b" in page, "a bar in a claim's text does not break the table"
     shown = notebook_of(tree, "one").cells[4].outputs[0].text
     assert "SUPPORTED: a | b" in shown, "the verdict is stamped into the chapter"
@@ -351,6 +351,32 @@ def test_claims_are_measured_over_seeds_kept_and_stand(tree):
     moved = tool(tree, "execute", "--slugs", "one")
     assert "5 runs, 0 of them there already" in moved.stdout, moved.stderr
     assert results.load(tree, "one")["claims"]["k"]["treatment"][0] == 12.0
+
+
+@pytest.mark.slow
+def test_a_chapter_with_a_long_row_is_measured_when_it_is_there(tree):
+    path = tree / "book" / "a" / "one.ipynb"
+    notebook = nbformat.read(path, 4)
+    cell = next(c for c in notebook.cells if "parameters" in stored.tags(c))
+    cell.source += "\nlonger = 1  # times as many steps"
+    measuring = next(c for c in notebook.cells if "claims.measure" in c.source)
+    measuring.source = measuring.source.replace("1.0 + seed", "longer + seed")
+    nbformat.write(notebook, path)
+    (tree / "book" / "a" / "allowed").touch()
+    done = tool(tree, "execute", "--slugs", "one")
+    assert "6 runs, 0 of them there already" in done.stdout, done.stderr
+    kept = results.load(tree, "one")
+    assert kept["claims"]["k"]["treatment"][0] == 11.0
+    assert kept["long"] == {"times": 4, "seed": 10, "values": {"k": [14.0, 10.5]}}
+    assert chapters.unmeasured(tree, ["one"]) == []
+    results.save(tree, "one", {k: v for k, v in kept.items() if k != "long"})
+    assert chapters.unmeasured(tree, ["one"]) == ["one"]
+
+
+def test_the_results_page_counts_the_verdicts():
+    said = results.counted(["SUPPORTED"] * 3 + ["SHOWN"] * 2 + ["INCONCLUSIVE"])
+    assert "Of 6 claims: ● 3 SUPPORTED, ○ 0 NOT SUPPORTED, ◐ 1 INCONCLUSIVE" in said
+    assert "one in forty of the 4 that could have failed SUPPORTED: 0.1" in said
 
 
 @pytest.mark.parametrize("second", [["b"], [], ["a", "a"]])

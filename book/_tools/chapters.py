@@ -27,6 +27,7 @@ from stored import (
     read,
     records,
     stamp,
+    tags,
     text_of,
     values,
     write_atomically,
@@ -60,7 +61,21 @@ class Chapter:
         if not (self.path.parents[1] / "claims" / f"{self.slug}.yml").exists():
             return False
         enough = len(results.seeds(self.results)) >= results.LEAST
-        return self.results.get("numbers") != self.wants.numbers or not enough
+        whole = enough and (not self.has_long_row or "long" in self.results)
+        return self.results.get("numbers") != self.wants.numbers or not whole
+
+    @property
+    def has_long_row(self) -> bool:
+        """It is also run longer: its parameters name ``longer``."""
+        cells = [c for c in self.notebook.cells if "parameters" in tags(c)]
+        return any(re.search(r"^longer = ", cell.source, re.M) for cell in cells)
+
+    def runs(self) -> dict[str, dict[str, int]]:
+        """What its claims need: a run's name -> its parameters."""
+        found = {f"seed{seed}": {"seed": seed} for seed in self.seeds}
+        if self.has_long_row:
+            found["long"] = {"seed": self.seeds[0], "longer": results.LONGER}
+        return found
 
     @property
     def seconds(self) -> float:
@@ -142,10 +157,11 @@ def plan(chapters: list[Chapter], *, jobs: int, claims: bool, force: bool) -> li
                 f"{chapter.slug}: its stored notebook ({chapter.seconds:.0f} s)"
             )
         if claims and chapter.is_unmeasured:
-            count = len(chapter.seeds)
-            more += count * chapter.seconds
+            runs = chapter.runs().values()
+            longer = sum(run.get("longer", 1) for run in runs)
+            more += longer * chapter.seconds
             lines.append(
-                f"{chapter.slug}: {count} seeds, unless seed 0 measures what it did"
+                f"{chapter.slug}: {len(runs)} runs, unless seed 0 measures what it did"
             )
     if not lines:
         return ["every chapter's outputs and results are up to date"]
@@ -253,13 +269,13 @@ def measure(root: Path, chapters: list[Chapter], *, jobs: int, anew: bool) -> in
             todo.append(chapter)
     tasks, runs = {}, {}
     for chapter in todo:
-        for seed in chapter.seeds:
-            folder = root / "_build" / "claims" / chapter.slug / chapter.wants.numbers
-            target = folder / f"seed{seed}.json"
-            runs[chapter.slug, seed] = target
+        folder = root / "_build" / "claims" / chapter.slug / chapter.wants.numbers
+        for name, parameters in chapter.runs().items():
+            target = folder / f"{name}.json"
+            runs[chapter.slug, name] = target
             if finished_run(target) is None:
-                name = f"{chapter.slug} with seed {seed}"
-                tasks[name] = claims_run(chapter, seed, target)
+                task = claims_run(chapter, parameters, target)
+                tasks[f"{chapter.slug}, {name}"] = task
     if runs:
         print(f"{len(runs)} runs, {len(runs) - len(tasks)} of them there already")
     failed = len(run_all(tasks, jobs=jobs)[1])
@@ -286,14 +302,15 @@ def finished_run(target: Path) -> dict[str, Any] | None:
         return None
 
 
-def claims_run(chapter: Chapter, seed: int, target: Path) -> Task:
-    """The run of one chapter with one seed, which leaves its measurements in
-    ``target``."""
+def claims_run(chapter: Chapter, parameters: dict[str, int], target: Path) -> Task:
+    """The run of one chapter with other parameters, a seed among them, which leaves its
+    measurements in ``target``."""
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
     loaded = load_notebook_node(str(chapter.path))
-    notebook = parameterize_notebook(loaded, {"seed": seed})
+    notebook = parameterize_notebook(loaded, parameters)
+    seed = parameters["seed"]
 
     def store(run: Run) -> str:
         found = records(run.notebook)
@@ -309,12 +326,14 @@ def claims_run(chapter: Chapter, seed: int, target: Path) -> Task:
     return Task(chapter.path, notebook, store)
 
 
-def collect(root: Path, chapter: Chapter, runs: dict[tuple[str, int], Path]) -> int:
+def collect(root: Path, chapter: Chapter, runs: dict[tuple[str, str], Path]) -> int:
     """Store a chapter's results; 1 when they had to be left as they were."""
-    found = {seed: finished_run(runs[chapter.slug, seed]) for seed in chapter.seeds}
-    missing = [seed for seed, run in found.items() if run is None]
-    problem = f"seeds {missing} failed" if missing else ""
+    names = chapter.runs()
+    found = {name: finished_run(runs[chapter.slug, name]) for name in names}
+    missing = [name for name, run in found.items() if run is None]
+    problem = f"{', '.join(missing)} failed" if missing else ""
     content: dict[str, Any] = {}
+    long = found.pop("long", None)
     if not problem:
         try:
             content = results.collect([run for run in found.values() if run])
@@ -324,6 +343,8 @@ def collect(root: Path, chapter: Chapter, runs: dict[tuple[str, int], Path]) -> 
         said = f"{chapter.slug}: results left as they were: {problem}"
         print(said, file=sys.stderr)
         return 1
+    if long:
+        content["long"] = results.long_row(names["long"]["seed"], long)
     measured = values(records(chapter.notebook))
     reference = {"machine": chapter.has.get("machine"), "values": measured}
     numbers = {"numbers": chapter.wants.numbers, "reference": reference}
