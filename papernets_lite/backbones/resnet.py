@@ -157,6 +157,16 @@ def words(ordering: str) -> tuple[list[str], list[str], list[str]]:
     return branch[:first], branch[first:], behind.split()
 
 
+def convolutions(
+    channels: int, stride: int, bottleneck: bool, stride_on_3x3: bool
+) -> list[tuple[int, int, int]]:
+    """Channels, kernel size and stride of a unit's convolutions; see ``Unit``."""
+    if not bottleneck:
+        return [(channels, 3, stride), (channels, 3, 1)]
+    first, second = (1, stride) if stride_on_3x3 else (stride, 1)
+    return [(channels, 1, first), (channels, 3, second), (4 * channels, 1, 1)]
+
+
 class Unit(nn.Module):
     r"""One residual unit: :math:`y_l = h(x_l) + F(x_l)`, :math:`x_{l+1} = f(y_l)`.
 
@@ -186,19 +196,13 @@ class Unit(nn.Module):
     ) -> None:
         super().__init__()
         pre, branch, after = words(ordering)
-        if bottleneck:
-            out = 4 * channels
-            first, second = (1, stride) if stride_on_3x3 else (stride, 1)
-            plan = [(channels, 1, first), (channels, 3, second), (out, 1, 1)]
-            branch = ["conv", "bn", "relu", *branch]
-        else:
-            out = channels
-            plan = [(channels, 3, stride), (channels, 3, 1)]
+        plan = convolutions(channels, stride, bottleneck, stride_on_3x3)
+        out = plan[-1][0]
+        branch = ["conv", "bn", "relu"] * bottleneck + branch
+        norm = branch[-1] != "conv"
         self.pre = sequence([] if activated else pre, [], in_channels)
         self.branch = sequence(branch, plan, in_channels)
-        self.shortcut = shortcut(
-            option, in_channels, out, stride, norm=branch[-1] != "conv"
-        )
+        self.shortcut = shortcut(option, in_channels, out, stride, norm=norm)
         self.after = sequence(after, [], out)
         self.residual = option != "none"
         self.out_channels = out
@@ -269,6 +273,25 @@ def units_in_a_row(
     return units, channels
 
 
+def check_net(
+    stem: str,
+    stem_stride: int,
+    num_classes: int,
+    widths: Sequence[int],
+    blocks: Sequence[int],
+) -> None:
+    """Refuse what ``ResNet`` cannot be built from.
+
+    Raises:
+        ValueError: for another stem, no stage, or a number that is not positive.
+    """
+    expect(stem in ("imagenet", "cifar"), "a stem 'imagenet' or 'cifar'", stem)
+    expect(blocks and widths, "at least one stage", blocks, widths)
+    numbers = stem_stride, num_classes, widths
+    positive = min(stem_stride, num_classes, *widths) > 0
+    expect(positive, "positive stem_stride, num_classes and widths", *numbers)
+
+
 class ResNet(nn.Module):
     """A stem, stages of units, global average pooling and one linear layer.
 
@@ -299,16 +322,7 @@ class ResNet(nn.Module):
         **settings: Any,
     ) -> None:
         super().__init__()
-        expect(stem in ("imagenet", "cifar"), "a stem 'imagenet' or 'cifar'", stem)
-        expect(blocks and widths, "at least one stage", blocks, widths)
-        positive = min(stem_stride, num_classes, *widths) > 0
-        expect(
-            positive,
-            "positive stem_stride, num_classes and widths",
-            stem_stride,
-            num_classes,
-            widths,
-        )
+        check_net(stem, stem_stride, num_classes, widths, blocks)
         # The first activation stands right after this convolution, before the paths
         # split, in every ordering; units that start with one need it again after the
         # last addition (appendix of the second paper).
