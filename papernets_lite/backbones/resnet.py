@@ -160,7 +160,14 @@ def words(ordering: str) -> tuple[list[str], list[str], list[str]]:
 def convolutions(
     channels: int, stride: int, bottleneck: bool, stride_on_3x3: bool
 ) -> list[tuple[int, int, int]]:
-    """Channels, kernel size and stride of a unit's convolutions; see ``Unit``."""
+    """Channels, kernel size and stride of each of a unit's convolutions.
+
+    Args:
+        channels: inside; a bottleneck's output has four times as many.
+        stride: of the unit.
+        bottleneck: 1x1, 3x3, 1x1 instead of 3x3, 3x3.
+        stride_on_3x3: where a bottleneck strides.
+    """
     if not bottleneck:
         return [(channels, 3, stride), (channels, 3, 1)]
     first, second = (1, stride) if stride_on_3x3 else (stride, 1)
@@ -281,6 +288,13 @@ def check_net(
     blocks: Sequence[int],
 ) -> None:
     """Refuse what ``ResNet`` cannot be built from.
+
+    Args:
+        stem: of the net, and so below.
+        stem_stride: positive.
+        num_classes: positive.
+        widths: positive, at least one.
+        blocks: at least one.
 
     Raises:
         ValueError: for another stem, no stage, or a number that is not positive.
