@@ -9,6 +9,7 @@ treatment and control once, for its own seed, and hands the numbers to ``measure
 import html
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -301,7 +302,9 @@ def verdict_text(slug: str) -> str:
         lines += _verdict_lines(claim, results["claims"][key])
         if claim.speed and "long" in results:
             lines.append(f"  {long_row(claim, results['long'])}")
-    return "\n".join(lines)
+    return "\n".join(
+        textwrap.fill(line, 79, subsequent_indent="    ") for line in lines
+    )
 
 
 def _verdict_lines(claim: Claim, stored: Mapping[str, Any]) -> list[str]:

@@ -33,6 +33,15 @@ k:
 """
 
 
+def test_long_lines_of_verdicts_are_wrapped(book):
+    words = WORDS.replace("text: t", f"text: {'many words ' * 12}")
+    (book / "claims" / "one.yml").write_text(words, encoding="utf-8")
+    stored = {"seeds": [0, 1, 2], "treatment": [1.0] * 3, "control": [2.0] * 3}
+    content = json.dumps({"claims": {"k": stored}})
+    (book / "results" / "one.json").write_text(content, encoding="utf-8")
+    assert max(map(len, claims.verdict_text("one").splitlines())) < 80
+
+
 @pytest.fixture
 def book(tmp_path, monkeypatch):
     """A book with one claim; the working directory lies in it."""

@@ -309,6 +309,7 @@ def test_verdicts_are_stored(path, notebook):
         assert len(seeds) >= 5, f"{executed(path)}: {key} has {len(seeds)} of 5 seeds"
         looked_at = f"{path.name}: {key}: seeds under 10 are for writing, got {seeds}"
         assert min(seeds) >= 10, looked_at
-        assert f": {claim.text}" in shown, f"{path.name} lacks the verdict on {key}"
+        said = " ".join(shown.split())
+        assert f": {claim.text}" in said, f"{path.name} lacks the verdict on {key}"
     stamp = f"{path.name}: run `make stamp SLUGS={path.stem}`"
     assert claims.verdict_text(path.stem) in shown, stamp
