@@ -215,3 +215,18 @@ def test_other_shapes_make_exactly_the_chapters_that_draw_them_stale(package, be
     }
     assert moved
     assert moved == loading
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("claims.py", "  but: {", "  yet: {"),
+        ("show.py", "Arguments, results, errors", "Arguments"),
+    ],
+)
+def test_what_is_stamped_makes_no_chapter_stale(package, before, name, old, new):
+    path = package / "papernets_lite" / name
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    assert chapter_digests(package) == before

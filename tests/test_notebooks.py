@@ -231,6 +231,14 @@ def test_cells_and_tags(path, notebook):
 
 
 @each
+def test_listings_stand_alone(path, notebook):
+    for cell in own_cells(notebook):
+        alone = "show.source(" not in cell.source or stored.only_listings(cell)
+        said = f"{path.name}: listings are stamped where a cell does nothing else"
+        assert alone, f"{said}:\n{cell.source}"
+
+
+@each
 def test_the_notebook_defines_no_model_or_helper(path, notebook):
     for cell in own_cells(notebook):
         for node in ast.walk(ast.parse(cell.source)):

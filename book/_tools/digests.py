@@ -2,10 +2,10 @@
 
 A chapter's code reaches definitions of the package by name, and these reach others. Two
 hashes are taken over them, without comments, docstrings, annotations and formatting:
-``page`` over all that is reached, ``numbers`` over what can move a measurement, that is
-without what only shows (``SHOWN``). So a new function in a shared file, another
-docstring or a line of a widget's script makes no chapter stale, and another figure asks
-for no new claims.
+``page`` over all that is reached but what is stamped (``STAMPED``), ``numbers`` over
+what can move a measurement, that is without what only shows (``SHOWN``). So a new
+function in a shared file, another docstring, a line of a widget's script or other words
+of a verdict make no chapter stale, and another figure asks for no new claims.
 """
 
 import ast
@@ -22,6 +22,8 @@ SHOWN = {
     f"{PACKAGE}.{name}"
     for name in ("claims", "draw", "plots", "widgets", "show", "output")
 }
+# What the stamps write anew without a kernel: verdicts and what was measured; listings.
+STAMPED = {f"{PACKAGE}.claims", f"{PACKAGE}.show.source"}
 Imports = dict[str, tuple[str, str | None]]  # name -> (module, name in it or None)
 Chain = tuple[str, ...]  # a dotted name
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -95,7 +97,8 @@ class Walk:
 
     Args:
         package: where they are.
-        skip: modules that are loaded, but of which nothing is reached.
+        skip: modules that are loaded, but of which nothing is reached, and single
+            definitions (``"module.name"``) that are not reached.
     """
 
     def __init__(self, package: Package, skip: set[str]) -> None:
@@ -110,7 +113,9 @@ class Walk:
         self.read(chains(code), imports, "")
         while self.todo:
             module, name = self.todo.pop()
-            if (module, name) in self.found.definitions or module in self.skip:
+            if (module, name) in self.found.definitions:
+                continue
+            if module in self.skip or f"{module}.{name}" in self.skip:
                 continue
             self.found.definitions.add((module, name))
             self.enter(module, name)
@@ -410,10 +415,10 @@ def of_cells(package: Package, cells: Iterable[str]) -> Digests:
     imports = imports_of(code, "", is_package=False)
     measured = [s for s in code if not only_shows(s, imports)]
     numbers = Walk(package, SHOWN).run(measured)
-    page = Walk(package, set()).run(code)
+    page = Walk(package, STAMPED).run(code)
     return Digests(
         digest([canonical(measured), *texts(package, numbers, SHOWN)]),
-        digest([canonical(code), *texts(package, page, set())]),
+        digest([canonical(code), *texts(package, page, STAMPED)]),
         frozenset(page.modules),
     )
 

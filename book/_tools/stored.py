@@ -195,7 +195,8 @@ def stamp_listings(notebook: Any) -> None:
         if len(texts) != len(cell.outputs):
             continue  # the cell changed: it is stale and will be run
         for output, text in zip(cell.outputs, texts, strict=True):
-            output.data["text/markdown"] = text
+            caption = text.splitlines()[0]
+            output.data |= {"text/markdown": text, "text/plain": caption}
 
 
 def calls_of(cell: Any, name: str) -> bool:
