@@ -79,6 +79,48 @@ class Subsample(nn.Module):
         return means * self.weight[:, None, None] + self.bias[:, None, None]
 
 
+class Whitening(nn.Module):
+    """The push's rival: outputs of mean 0 and variance 1 that are not correlated, over
+    the batch in training and by running averages later.
+
+    Nothing can fall to a point, or to a line, that has to keep its spread in every
+    direction: so Laplacian eigenmaps are kept from collapse.
+
+    Args:
+        dim: outputs.
+        momentum: how far the averages move with each batch.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+    def __init__(self, dim: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("covariance", torch.eye(dim))
+
+    def forward(self, points: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """The points, whitened; half precision is computed in float32.
+
+        Raises:
+            ValueError: in training, for no more points than outputs.
+        """
+        points = floating(points)
+        mean, covariance = self.mean.to(points), self.covariance.to(points)
+        if self.training:
+            least = len(mean) + 1
+            expect(len(points) >= least, f"{least} points or more", points.shape)
+            mean, covariance = points.mean(0), torch.cov(points.T, correction=0)
+            covariance = covariance.reshape(len(mean), len(mean))
+            self.mean.lerp_(mean.detach().to(self.mean), self.momentum)
+            found = covariance.detach().to(self.covariance)
+            self.covariance.lerp_(found, self.momentum)
+        tiny = 1e-6 * torch.eye(len(mean)).to(points)
+        root = torch.linalg.cholesky(covariance + tiny)
+        return torch.linalg.solve_triangular(root, (points - mean).T, upper=False).T
+
+
 class Mapping(nn.Module):
     r"""The function :math:`G_W`: a convolution, subsampling, a convolution, one linear
     layer.
@@ -91,6 +133,7 @@ class Mapping(nn.Module):
         pool: how many times the subsampling makes its maps smaller.
         dim: outputs.
         squash: the activation after every layer but the last.
+        whiten: put the outputs through ``Whitening``.
 
     Raises:
         ValueError: for a size that is not positive, or an image that is too small for
@@ -107,6 +150,7 @@ class Mapping(nn.Module):
         pool: int = 3,
         dim: int = 2,
         squash: type[nn.Module] = nn.Tanh,
+        whiten: bool = False,
     ) -> None:
         super().__init__()
         sizes = (*channels, *kernels, stride, pool, dim)
@@ -114,13 +158,13 @@ class Mapping(nn.Module):
         expect(two and min(sizes) >= 1, "positive sizes of two convolutions", sizes)
         rows = (side - kernels[0]) // stride + 1
         last = rows // pool - kernels[1] + 1
-        kind = f"images larger than the kernels, got side {side}, kernels"
-        expect(last >= 1, f"{kind} {tuple(kernels)}")
+        expect(last >= 1, f"images larger than kernels {tuple(kernels)}", side)
         self.side, self.squash = side, squash()
         self.c1 = nn.Conv2d(1, channels[0], kernels[0], stride)
         self.s2 = Subsample(channels[0], pool)
         self.c3 = nn.Conv2d(channels[0], channels[1], kernels[1])
         self.f4 = nn.Linear(channels[1] * last**2, dim)
+        self.hold = Whitening(dim) if whiten else nn.Identity()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """The embedding of each image.
@@ -140,7 +184,7 @@ class Mapping(nn.Module):
         )
         x = self.squash(self.c1(images))
         x = self.squash(self.s2(x))
-        return self.f4(self.squash(self.c3(x)).flatten(1))
+        return self.hold(self.f4(self.squash(self.c3(x)).flatten(1)))
 
 
 class Siamese(nn.Module):
@@ -167,8 +211,8 @@ class Siamese(nn.Module):
 
     @torch.no_grad()
     def embed(self, views: Float[Tensor, "n v c h w"]) -> Float[Tensor, "n v d"]:
-        """The embeddings of samples in several views, computed where the weights are
-        and returned on the CPU.
+        """The embeddings of samples in several views, computed as after training where
+        the weights are, and returned on the CPU.
 
         Raises:
             ValueError: for no views, or what ``Mapping`` refuses.
@@ -176,7 +220,10 @@ class Siamese(nn.Module):
         some = views.ndim == 5 and views.shape[1]
         expect(some, "samples in views (n, v, c, h, w)", views.shape)
         device = self.mapping.f4.weight.device
+        was_training = self.training
+        self.eval()
         points = [self.mapping(view.to(device)).cpu() for view in views.unbind(1)]
+        self.train(was_training)
         return torch.stack(points, 1)
 
 

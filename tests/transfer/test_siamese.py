@@ -274,6 +274,55 @@ def test_embed_is_the_mapping_of_every_view() -> None:
     torch.testing.assert_close(found[:, 1], net.mapping(images[:, 1]).detach())
 
 
+def test_whitened_points_have_their_spread_in_every_direction() -> None:
+    torch.manual_seed(0)
+    layer = siamese.Whitening(3, momentum=1.0)
+    mixed = torch.randn(500, 3, dtype=torch.float64) @ torch.randn(3, 3).double() + 5
+    found = layer(mixed)
+    torch.testing.assert_close(
+        found.mean(0), torch.zeros(3).double(), atol=1e-6, rtol=0
+    )
+    covariance = torch.cov(found.T, correction=0)
+    torch.testing.assert_close(covariance, torch.eye(3).double(), atol=1e-4, rtol=0)
+    # Afterwards the last batch's averages hold, whatever the batch.
+    torch.testing.assert_close(layer.eval()(mixed[:1]), found[:1], atol=1e-4, rtol=0)
+
+
+def test_a_batch_smaller_than_the_outputs_cannot_be_whitened() -> None:
+    with unchecked(), pytest.raises(ValueError, match="4 points or more"):
+        siamese.Whitening(3)(torch.rand(3, 3))
+
+
+def test_whitening_keeps_a_map_without_a_push_from_collapse() -> None:
+    torch.manual_seed(0)
+    net = siamese.tiny(dim=2, whiten=True)
+    batch = {
+        "images": torch.rand(16, 2, 1, 32, 32),
+        "similar": torch.arange(16) % 2 == 0,
+    }
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    first = siamese.loss(net(batch["images"]), batch, margin=0.0)["loss"].item()
+    for _ in range(40):
+        value = siamese.loss(net(batch["images"]), batch, margin=0.0)["loss"]
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert value.item() < first
+    assert net(batch["images"]).std((0, 1)).min() > 0.9
+
+
+def test_looking_at_a_net_in_training_changes_nothing() -> None:
+    torch.manual_seed(0)
+    net = siamese.tiny(dim=2, whiten=True)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = net.embed(torch.rand(4, 2, 1, 32, 32))
+    assert net.training
+    assert net.mapping.training
+    assert found.shape == (4, 2, 2)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
 def test_share_of_the_views_by_hand() -> None:
     # Two samples at x = 0 and 4; views one to the left and right of them: variance 1
     # within, 4 between.
@@ -430,7 +479,7 @@ def test_without_a_push_everything_falls_to_a_point_and_with_it_it_does_not() ->
             ),
             "from 0 to 1",
         ),
-        (lambda: siamese.paper(side=20), "larger than the kernels, got side 20"),
+        (lambda: siamese.paper(side=20), r"larger than kernels \(6, 9\), got 20"),
         (
             lambda: siamese.tiny()(torch.zeros(0, 2, 1, 32, 32)),
             "expected at least one image",
