@@ -114,7 +114,7 @@ def faster_rcnns() -> list[Row]:
         outputs = ours(images)
         return outputs.scores, outputs.codes
 
-    ours = faster_rcnn.paper()
+    ours = faster_rcnn.pyramid()
     images = torch.rand(1, 3, 192, 192)
     return pair(
         "Faster R-CNN, first stage",

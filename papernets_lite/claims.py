@@ -123,9 +123,9 @@ class Claim:
     treatment: str
     control: str
     margin: float
-    sceptic: str = ""
-    margin_means: str = ""
-    but: str = ""
+    sceptic: str
+    margin_means: str
+    but: str
     higher_is_better: bool = True
     demonstration: str = ""
     speed: bool = False

@@ -58,7 +58,10 @@ k:
   metric: m
   treatment: t
   control: c
+  sceptic: s
   margin: 0.1
+  margin_means: n
+  but: b
 """
 
 

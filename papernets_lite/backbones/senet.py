@@ -9,7 +9,9 @@ much each channel counts.
 
 Differs:
     1. ``squeeze="none"`` gates every position by itself: the paper's NoSqueeze, the
-       control with equal parameters.
+       control with equal parameters. ``merge="add"`` adds what the block makes of the
+       squeezed picture instead of gating by it: context without a gate, not in the
+       paper.
     2. ``per_position`` answers at every position instead of once a picture, for tasks
        whose answer is local and whose context is not. A net that averages before its
        last layer has global context there without any gate.
@@ -37,11 +39,12 @@ from torch import Tensor, nn
 
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.checks import check_images, check_keys, expect
+from papernets_lite.ops.checks import at_least, check_images, check_keys, expect
 from papernets_lite.ops.labels import cross_entropy
 
 REDUCTION = 16  # r, Table 10
 SQUEEZES = ("mean", "max", "none")  # Tables 11 and 16
+MERGES = ("scale", "add")
 PLACEMENTS = ("standard", "pre", "post", "identity")  # Fig. 7, Table 14
 UNKNOWN = -1  # positions that have no label
 
@@ -56,10 +59,12 @@ class SqueezeExcitation(nn.Module):
         squeeze: what makes z of the maps: their ``"mean"`` (the paper's choice), their
             ``"max"``, or ``"none"``: each position's own channels, which gives each
             position its own gate.
+        merge: ``"scale"`` the maps by the gates, the paper's; ``"add"`` leaves out the
+            sigmoid and adds what would have been its input.
         bias: of the gate's two layers.
 
     Raises:
-        ValueError: for another squeeze, or channels or a reduction below 1.
+        ValueError: for another squeeze or merge, or channels or a reduction below 1.
     """
 
     def __init__(
@@ -68,23 +73,25 @@ class SqueezeExcitation(nn.Module):
         reduction: int = REDUCTION,
         *,
         squeeze: str = "mean",
+        merge: str = "scale",
         bias: bool = True,
     ) -> None:
         super().__init__()
         expect(squeeze in SQUEEZES, f"a squeeze from {SQUEEZES}", squeeze)
-        positive = channels >= 1 and reduction >= 1
-        expect(positive, "channels >= 1 and reduction >= 1", channels, reduction)
+        expect(merge in MERGES, f"a merge from {MERGES}", merge)
+        at_least(1, channels=channels, reduction=reduction)
         self.squeeze = squeeze
+        self.merge = merge
         hidden = max(1, channels // reduction)
         # On a map of one position a 1x1 convolution is a fully connected layer.
         down = nn.Conv2d(channels, hidden, 1, bias=bias)
         up = nn.Conv2d(hidden, channels, 1, bias=bias)
-        self.excite = nn.Sequential(down, nn.ReLU(), up, nn.Sigmoid())
+        last = nn.Sigmoid() if merge == "scale" else nn.Identity()
+        self.excite = nn.Sequential(down, nn.ReLU(), up, last)
         he_init_(self)
 
     def gate(self, u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c k l"]:
-        """s, between 0 and 1: one per channel (k = l = 1), without a squeeze one per
-        channel and position."""
+        """s, one per channel (k = l = 1), without a squeeze per position too."""
         z = u
         if self.squeeze == "mean":
             z = u.mean((2, 3), keepdim=True)
@@ -94,7 +101,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The maps, scaled by their gates."""
-        return u * self.gate(u)
+        s = self.gate(u)
+        return u * s if self.merge == "scale" else u + s
 
 
 def place(unit: resnet.Unit, where: str, **settings: Any) -> None:
@@ -243,12 +251,10 @@ class SEInception(nn.Module):
         **settings: Any,
     ) -> None:
         super().__init__()
-        sizes = depth, channels, num_classes
-        expect(min(sizes) > 0, "positive depth, channels and num_classes", sizes)
+        at_least(1, depth=depth, channels=channels, num_classes=num_classes)
+        units = [Inception(channels, channels) for _ in range(depth)]
         self.stem = resnet.first_layers("cifar", channels)
-        self.units = nn.Sequential(
-            *(Inception(channels, channels) for _ in range(depth))
-        )
+        self.units = nn.Sequential(*units)
         self.head = nn.Linear(channels, num_classes)
         self.per_position = per_position
         he_init_(self)
@@ -256,8 +262,8 @@ class SEInception(nn.Module):
         if not gated:
             return
         self.stem.append(SqueezeExcitation(channels, **settings))
-        for unit in self.units:
-            cast("Inception", unit).block = SqueezeExcitation(channels, **settings)
+        for unit in units:
+            unit.block = SqueezeExcitation(channels, **settings)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k ..."]:
         """Class scores (logits), of the picture or of every position.

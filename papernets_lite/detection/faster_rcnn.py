@@ -1,10 +1,9 @@
-"""Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, on a
-Feature Pyramid Network.
+"""Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks.
 
-Shaoqing Ren, Kaiming He, Ross Girshick, Jian Sun. NIPS 2015, arXiv 1506.01497. The
-pyramid: Tsung-Yi Lin, Piotr Dollár, Ross Girshick, Kaiming He, Bharath Hariharan, Serge
-Belongie. CVPR 2017, arXiv 1612.03144.
-Official code: rbgirshick/py-faster-rcnn, facebookresearch/Detectron.
+Shaoqing Ren, Kaiming He, Ross Girshick, Jian Sun. NIPS 2015, arXiv 1506.01497.
+Official code: ShaoqingRen/faster_rcnn, rbgirshick/py-faster-rcnn. The pyramid of
+``pyramid``: Tsung-Yi Lin, Piotr Dollár, Ross Girshick, Kaiming He, Bharath Hariharan,
+Serge Belongie. CVPR 2017, arXiv 1612.03144.
 
 Idea: a small net slides over the feature map and proposes regions, relative to a grid
 of reference boxes (anchors); a second small net reads each region from the same map,
@@ -14,19 +13,22 @@ Differs:
     1. One optimiser trains both stages at once (the paper's "approximate joint
        training"): no gradient passes through the proposals' coordinates. The paper's
        main results come from four alternating steps.
-    2. Objectness is one sigmoid score for each anchor; the paper's first version has a
-       softmax over two.
-    3. ``paper`` is the version with a ResNet-50 pyramid that became the standard,
-       stride on the 3x3 as torchvision has it; the first paper used ZF and VGG-16 with
-       one map of stride 16. ``tiny`` has two levels, of stride 4 and 8.
-    4. Regions are read by RoIAlign (Mask R-CNN's) unless ``pool=roi_pool``, the
-       paper's.
+    2. Objectness is one sigmoid score for each anchor, which the paper names as an
+       alternative to its softmax over two.
+    3. Anchors that cross the image's border are trained like all others. The paper
+       leaves them out of training, which would not converge otherwise; with bounded
+       codes and a small net's first steps it does here, as in torchvision.
+    4. The box losses are divided by the number of sampled boxes, as in torchvision; the
+       paper divides the RPN's by the number of places and weights it by 10, and says
+       that this "is not required and could be simplified".
+    5. The second stage has no dropout, VGG-16's weights are not downloaded, and
+       ``tiny`` has a small ResNet, with batch normalisation, as its trunk.
 
 Guessed:
-    Anchors are centred on the cells and not rounded (torchvision: on the cells'
-    corners, rounded to whole pixels). The box losses' beta is 1/9 in both stages, and
-    both are divided by the number of sampled boxes, as in torchvision; the first paper
-    divides the RPN's by the number of places and weights it by 10, about the same.
+    Anchors are centred on the cells and not rounded (the released code: rounded, on
+    the cells' corners). The box losses' beta is 1/9 in both stages (the released code:
+    in the first). Regions that overlap nothing are background as well, which the paper
+    does for COCO only.
 
 Example:
     >>> outputs = tiny()(torch.rand(1, 3, 64, 64))
@@ -46,11 +48,11 @@ from einops import rearrange
 from jaxtyping import Float, Int, Real
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torchvision.ops import box_area, box_iou, clip_boxes_to_image
+from torchvision.ops import box_area, box_iou, clip_boxes_to_image, roi_pool
 
 from papernets_lite.backbones import resnet
 from papernets_lite.layers.init import he_init_
-from papernets_lite.layers.pyramid import FPN, strides
+from papernets_lite.layers.pyramid import FPN
 from papernets_lite.ops import boxes as coding
 from papernets_lite.ops import pooling
 from papernets_lite.ops.checks import expect
@@ -62,8 +64,6 @@ DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 BETA = 1 / 9  # where smooth L1 turns from a parabola into a line
 SMALLEST = 1e-2  # pixels: thinner boxes are dropped
 Pool = Callable[..., Tensor]  # (map, regions, output_size, spatial_scale) -> patches
-# logits and codes of the boxes of each image
-Second = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 smooth_l1 = partial(functional.smooth_l1_loss, beta=BETA, reduction="sum")
 
 
@@ -379,21 +379,40 @@ def patches(
     return out
 
 
-class BoxHead(nn.Module):
-    """The second stage: class scores and a box for each class.
+class FastRCNN(nn.Module):
+    """The second stage, which was there before: it reads a patch of the maps for every
+    box, names it, and corrects the box for each class.
 
     Args:
-        channels: of a patch.
-        size: of a patch, in cells.
-        hidden: widths of its layers.
+        channels: of the maps.
+        strides: of the maps that it reads, in pixels.
         num_classes: without the background.
+        patch: a patch's size in cells.
+        hidden: widths of its layers.
+        pool: how a patch is read.
+        canonical: of several maps, a box of this side is read from this one.
+
+    Raises:
+        ValueError: for no classes.
     """
 
     def __init__(
-        self, channels: int, size: int, hidden: Sequence[int], num_classes: int
+        self,
+        channels: int,
+        strides: Sequence[float],
+        *,
+        num_classes: int,
+        patch: int = 7,
+        hidden: Sequence[int] = (4096, 4096),
+        pool: Pool = roi_pool,
+        canonical: tuple[float, int] = (224.0, 2),
     ) -> None:
         super().__init__()
-        widths = [channels * size**2, *hidden]
+        expect(num_classes > 0, "at least one class", num_classes)
+        self.strides, self.num_classes = strides, num_classes
+        side, level = canonical
+        self.cut = partial(patches, size=patch, side=side, level=level, pool=pool)
+        widths = [channels * patch**2, *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
@@ -402,11 +421,16 @@ class BoxHead(nn.Module):
         self.code = nn.Linear(widths[-1], 4 * (num_classes + 1))
 
     def forward(
-        self, patches: Float[Tensor, "n c s s"]
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
     ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k 4"]]:
-        """Logits, the first of them the background's, and codes, at least in
-        float32."""
-        x = self.layers(patches)
+        """Logits, the first of them the background's, and codes, at least in float32.
+
+        Args:
+            maps: the levels; it may read fewer than there are.
+            boxes: of each image, xyxy in pixels.
+        """
+        read = self.cut(maps[: len(self.strides)], self.strides, boxes)
+        x = self.layers(read)
         codes = self.code(x).unflatten(1, (-1, 4))
         return coding.floating(self.score(x)), coding.floating(codes)
 
@@ -418,8 +442,8 @@ def head_loss(
     class's code.
 
     Args:
-        logits: of ``BoxHead``.
-        codes: of ``BoxHead``.
+        logits: of ``FastRCNN``.
+        codes: of ``FastRCNN``.
         wanted: of ``regions``.
 
     Returns:
@@ -453,8 +477,8 @@ def detections(
     """What the second stage finds.
 
     Args:
-        logits: of ``BoxHead``.
-        codes: of ``BoxHead``.
+        logits: of ``FastRCNN``.
+        codes: of ``FastRCNN``.
         boxes: the proposals of each image, xyxy in pixels.
         size: of the images (height, width).
         least: weaker answers are dropped.
@@ -495,33 +519,25 @@ class Outputs:
     scores: Float[Tensor, "b n"]
     codes: Float[Tensor, "b n 4"]
     anchors: list[Tensor]  # of each level
-    strides: list[int]  # of each level, in pixels
     size: tuple[int, int]  # of the images (height, width)
     proposals: list[Tensor]  # of each image
-    second: Second
-    num_classes: int  # without the background
-    anchors_each: int  # sampled in each image, and so the regions
-    regions_each: int
+    second: FastRCNN
+    sampled: tuple[int, int]  # anchors and regions of each image, for the losses
 
 
 class FasterRCNN(nn.Module):
-    """Trunk, pyramid, proposals and the second stage.
+    """A trunk whose map two nets read: the one that proposes, and Fast R-CNN.
 
     Args:
-        trunk: images -> maps.
-        channels: of the pyramid.
-        sides: of each level's anchors, in pixels.
-        num_classes: without the background.
-        extra: the pyramid's coarsest level, which has anchors but is not read by the
-            second stage.
-        hidden: widths of the second stage.
-        patch: its patches' size in cells.
-        canonical: a box of this side is read from this level.
-        pool: how a patch is read.
-        before: proposals before suppression, (in training, in test).
-        after: proposals after it.
-        anchors_each: sampled in each image.
-        regions_each: sampled in each image.
+        trunk: images -> a list of maps, the finest first; the paper's has one.
+        channels: of each map.
+        strides: of the maps, in pixels.
+        sides: of the anchors at each map's cells: roots of their areas, in pixels.
+        ratios: of the anchors, height / width.
+        kept: proposals of each map before, and of an image after suppression; in
+            training, in test.
+        sampled: anchors and regions of each image that the losses look at.
+        second: settings of ``FastRCNN``; ``levels`` of them are read, all by default.
 
     Raises:
         ValueError: for no classes, or sides of other levels than there are.
@@ -530,37 +546,23 @@ class FasterRCNN(nn.Module):
     def __init__(
         self,
         *,
-        trunk: resnet.Stages,
+        trunk: nn.Module,
         channels: int,
+        strides: Sequence[int],
         sides: Sequence[Sequence[float]],
-        num_classes: int,
-        extra: bool,
-        hidden: Sequence[int],
-        patch: int,
-        canonical: tuple[float, int],
-        pool: Pool = align,
-        before: tuple[int, int] = (2000, 1000),
-        after: tuple[int, int] = (2000, 1000),
-        anchors_each: int = 256,
-        regions_each: int = 512,
+        ratios: Sequence[float] = RATIOS,
+        kept: Sequence[tuple[int, int]] = ((12000, 2000), (6000, 300)),
+        sampled: tuple[int, int] = (256, 128),
+        levels: int | None = None,
+        **second: Any,
     ) -> None:
         super().__init__()
-        expect(num_classes > 0, "at least one class", num_classes)
-        levels = len(trunk.channels) + extra
-        fits = len(sides) == levels and len({len(side) for side in sides}) == 1
-        expect(fits, f"equally many sides for each of {levels} levels", sides)
-        self.trunk, self.sides, self.num_classes = trunk, sides, num_classes
-        self.fpn = FPN(trunk.channels, channels, extra=extra)
-        self.rpn = RPN(channels, len(sides[0]) * len(RATIOS))
-        self.head = BoxHead(channels, patch, hidden, num_classes)
-        self.strides = strides(trunk.stem, trunk.stages)[trunk.skip :]
-        if extra:
-            self.strides.append(2 * self.strides[-1])
-        self.read_levels = levels - extra
-        self.before, self.after = before, after
-        self.anchors_each, self.regions_each = anchors_each, regions_each
-        side, level = canonical
-        self.cut = partial(patches, size=patch, side=side, level=level, pool=pool)
+        fits = len(sides) == len(strides) and len({len(side) for side in sides}) == 1
+        expect(fits, f"equally many sides for each of {len(strides)} levels", sides)
+        self.trunk, self.kept, self.sampled = trunk, kept, sampled
+        self.grid = partial(anchors, strides=strides, sides=sides, ratios=ratios)
+        self.rpn = RPN(channels, len(sides[0]) * len(ratios))
+        self.head = FastRCNN(channels, strides[:levels], **second)
         he_init_(self)
         for layer in (self.rpn.score, self.rpn.code, self.head.score, self.head.code):
             nn.init.normal_(layer.weight, std=0.01)
@@ -573,37 +575,13 @@ class FasterRCNN(nn.Module):
         """
         expect(images.numel(), "at least one image (b, 3, h, w)", images.shape)
         size = images.shape[-2], images.shape[-1]
-        maps = self.fpn(self.trunk(images))
+        maps = self.trunk(images)
         scores, codes = self.rpn(maps)
         shapes = [(x.shape[-2], x.shape[-1]) for x in maps]
-        reference = [a.to(scores) for a in anchors(shapes, self.strides, self.sides)]
-        mode = 0 if self.training else 1
-        limits = {"before": self.before[mode], "after": self.after[mode]}
-        return Outputs(
-            maps=maps,
-            scores=scores,
-            codes=codes,
-            anchors=reference,
-            strides=self.strides,
-            size=size,
-            proposals=proposals(scores, codes, reference, size, **limits),
-            second=partial(self.second, maps),
-            num_classes=self.num_classes,
-            anchors_each=self.anchors_each,
-            regions_each=self.regions_each,
-        )
-
-    def second(
-        self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The second stage's logits and codes.
-
-        Args:
-            maps: the levels.
-            boxes: of each image, xyxy in pixels.
-        """
-        last = self.read_levels
-        return self.head(self.cut(maps[:last], self.strides[:last], boxes))
+        grid = [level.to(scores) for level in self.grid(shapes)]
+        before, after = self.kept[0 if self.training else 1]
+        boxes = proposals(scores, codes, grid, size, before=before, after=after)
+        return Outputs(maps, scores, codes, grid, size, boxes, self.head, self.sampled)
 
     @torch.no_grad()
     def detect(
@@ -614,10 +592,7 @@ class FasterRCNN(nn.Module):
 
 
 def loss(
-    outputs: Outputs,
-    batch: Mapping[str, Any],
-    *,
-    generator: Generator | None = None,
+    outputs: Outputs, batch: Mapping[str, Any], *, generator: Generator | None = None
 ) -> dict[str, Tensor]:
     """Both stages' losses, added.
 
@@ -633,82 +608,99 @@ def loss(
     Raises:
         ValueError: for a truth that ``check_truth`` refuses, or of another batch.
     """
-    truth = coding.check_truth(batch, outputs.num_classes)
-    reference = torch.cat(outputs.anchors)
-    parts = rpn_loss(
-        outputs.scores,
-        outputs.codes,
-        reference,
-        truth,
-        generator=generator,
-        count=outputs.anchors_each,
-    )
-    wanted = regions(
-        outputs.proposals, truth, generator=generator, count=outputs.regions_each
-    )
-    parts |= head_loss(*outputs.second(wanted.boxes), wanted)
+    truth = coding.check_truth(batch, outputs.second.num_classes)
+    grid, (asked, read) = torch.cat(outputs.anchors), outputs.sampled
+    draws: dict[str, Any] = {"generator": generator}
+    parts = rpn_loss(outputs.scores, outputs.codes, grid, truth, count=asked, **draws)
+    wanted = regions(outputs.proposals, truth, count=read, **draws)
+    scores, codes = outputs.second(outputs.maps, wanted.boxes)
+    parts |= head_loss(scores, codes, wanted)
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
 
 @torch.no_grad()
 def decode(
-    outputs: Outputs, *, least: float = 0.05, iou: float = 0.5, most: int = 100
+    outputs: Outputs, *, boxes: Sequence[Tensor] | None = None, **thresholds: Any
 ) -> list[dict[str, Tensor]]:
     """The detections: the second stage's answers for the proposals.
 
     Args:
         outputs: of the net, in evaluation mode.
-        least: see ``detections``.
-        iou: see ``detections``.
-        most: see ``detections``.
+        boxes: of each image, read in place of the net's own proposals.
+        thresholds: see ``detections``.
 
     Returns:
         As ``detections``.
     """
-    logits, codes = outputs.second(outputs.proposals)
-    return detections(
-        logits,
-        codes,
-        outputs.proposals,
-        outputs.size,
-        least=least,
-        iou=iou,
-        most=most,
-    )
+    boxes = outputs.proposals if boxes is None else boxes
+    logits, codes = outputs.second(outputs.maps, boxes)
+    return detections(logits, codes, boxes, outputs.size, **thresholds)
 
 
-def tiny(**overrides: object) -> FasterRCNN:
-    """The book's scale: images of 64x64, maps of stride 4 and 8."""
-    blocks = (1, 1, 1)
-    net = resnet.ResNet(blocks=blocks, widths=(16, 32, 64), stem_stride=2)
+class OneMap(nn.Sequential):
+    """Layers in a row, whose last output is the only map."""
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """The map, in a list."""
+        return [super().forward(images)]
+
+
+def vgg16() -> OneMap:
+    """VGG-16 up to its last shared convolution, conv5_3: stride 16, 512 channels."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for block, width in enumerate((64, 128, 256, 512, 512)):
+        for _ in range(2 if block < 2 else 3):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return OneMap(*layers[:-1])
+
+
+def paper(**overrides: object) -> FasterRCNN:
+    """The paper's scale: VGG-16, a map of stride 16, nine anchors a place, for VOC."""
     settings: dict = {
-        "trunk": resnet.Stages(net, blocks, skip=1),
-        "channels": 32,
-        "sides": ((12,), (22,)),
-        "num_classes": 10,
-        "extra": False,
-        "hidden": (96,),
-        "patch": 5,
-        "canonical": (24, 1),
-        "before": (100, 100),
-        "after": (50, 50),
-        "anchors_each": 64,
-        "regions_each": 24,
+        "trunk": vgg16(),
+        "channels": 512,
+        "strides": (16,),
+        "sides": ((128, 256, 512),),
+        "num_classes": 20,
     }
     return FasterRCNN(**(settings | overrides))
 
 
-def paper(**overrides: object) -> FasterRCNN:
-    """The standard scale: ResNet-50 and a pyramid of five levels, for COCO."""
-    net = resnet.imagenet(50, stride_on_3x3=True)
+def tiny(**overrides: object) -> FasterRCNN:
+    """The book's scale: images of 64x64, one map of stride 4, nine anchors a place."""
+    blocks = (1, 2)
+    net = resnet.ResNet(blocks=blocks, widths=(16, 48), stem_stride=2)
     settings: dict = {
-        "trunk": resnet.Stages(net, resnet.IMAGENET[50]),
+        "trunk": resnet.Stages(net, blocks, skip=1),
+        "channels": 48,
+        "strides": (4,),
+        "sides": ((9, 15, 24),),
+        "num_classes": 10,
+        "hidden": (96,),
+        "patch": 5,
+        "kept": ((200, 50), (200, 50)),
+        "sampled": (64, 24),
+    }
+    return FasterRCNN(**(settings | overrides))
+
+
+def pyramid(**overrides: object) -> FasterRCNN:
+    """What it became, for COCO: ResNet-50, a feature pyramid of five levels with one
+    size of anchors each, RoIAlign (torchvision's ``fasterrcnn_resnet50_fpn``)."""
+    stages = resnet.Stages(resnet.imagenet(50, stride_on_3x3=True), resnet.IMAGENET[50])
+    settings: dict = {
+        "trunk": nn.Sequential(stages, FPN(stages.channels, 256)),
         "channels": 256,
+        "strides": (4, 8, 16, 32, 64),
         "sides": ((32,), (64,), (128,), (256,), (512,)),
+        "levels": 4,
         "num_classes": 90,
-        "extra": True,
         "hidden": (1024, 1024),
-        "patch": 7,
-        "canonical": (224, 2),
+        "pool": align,
+        "kept": ((2000, 2000), (1000, 1000)),
+        "sampled": (256, 512),
     }
     return FasterRCNN(**(settings | overrides))

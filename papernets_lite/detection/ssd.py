@@ -17,12 +17,15 @@ Differs:
     3. Images stay in [0, 1]; the released net subtracts a mean colour from 0 to 255.
     4. Zooming out fills the canvas with the image's own mean colour, not the data
        set's.
+    5. ``augment`` leaves out the photometric distortions.
 
 Guessed:
     Default boxes longer than the image are cut to its sides before they are placed, as
     torchvision does it. What the last map's second square is the mean of:
     :math:`s_{m+1}`, by the same formula. A true box that shares its best default box
     with another gets its next best one, as in the released code; the text does not say.
+    Also as released: a patch's size is the square root of its area, it need only
+    overlap one of the objects, and where 50 tries find none, the image stays whole.
 
 Example:
     >>> outputs = tiny()(torch.rand(1, 3, 64, 64))
@@ -41,7 +44,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Integer, Real
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torchvision.ops import clip_boxes_to_image
+from torchvision.ops import box_iou, clip_boxes_to_image
 
 from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.layers.init import he_init_
@@ -52,6 +55,10 @@ from papernets_lite.ops.checks import expect
 DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 BACKGROUND_CLASS = 0  # the first class; objects count from 1
 CANDIDATES, OVERLAP, MOST = 400, 0.45, 200  # of `decode`, as released
+# Least overlap of a patch with some object (Section 2.2). The first is out of reach:
+# the image stays whole. The last lets any patch pass.
+LEAST_OVERLAPS = (math.inf, 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
+TRIES = 50  # patches drawn for each image, as released
 # SSD300 for COCO, as torchvision has it: scales and strides of conv4_3, fc7, conv8_2,
 # conv9_2, conv10_2, conv11_2.
 SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
@@ -125,6 +132,25 @@ def scales(maps: int, *, smallest: float = 0.2, largest: float = 0.9) -> list[fl
     return [smallest + (largest - smallest) * k / (maps - 1) for k in range(maps + 1)]
 
 
+def box_shapes(
+    scale: float, larger: float, ratios: Sequence[float]
+) -> list[tuple[float, float]]:
+    r"""Width and height of a cell's boxes: two squares, of sides :math:`s_k` and
+    :math:`\sqrt{s_k s_{k+1}}`, and for each ratio a wide box and a tall one.
+
+    Args:
+        scale: of the map, :math:`s_k`.
+        larger: of the next map, :math:`s_{k+1}`.
+        ratios: width / height over 1; the inverse is added.
+    """
+    between = math.sqrt(scale * larger)
+    shapes = [(scale, scale), (between, between)]
+    for ratio in ratios:
+        long, short = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
+        shapes += [(long, short), (short, long)]
+    return shapes
+
+
 def default_boxes(
     shapes: Sequence[tuple[int, int]],
     size: tuple[int, int],
@@ -133,11 +159,7 @@ def default_boxes(
     scales: Sequence[float],
     ratios: Sequence[Sequence[float]],
 ) -> list[Float[Tensor, "n 4"]]:
-    r"""The boxes of each map: in every cell two squares, then for each ratio a wide box
-    and a tall one (Section 2.2).
-
-    The squares have sides :math:`s_k` and :math:`\sqrt{s_k s_{k+1}}`; a box of ratio a
-    is :math:`s_k \sqrt a` wide and :math:`s_k / \sqrt a` high.
+    """The boxes of each map: in every cell those of ``box_shapes`` (Section 2.2).
 
     Args:
         shapes: rows and columns of each map.
@@ -160,12 +182,8 @@ def default_boxes(
     height, width = size
     out = []
     for k, (rows, columns) in enumerate(shapes):
-        between = math.sqrt(scales[k] * scales[k + 1])
-        sides = [(scales[k], scales[k]), (between, between)]
-        for ratio in ratios[k]:
-            long, short = scales[k] * math.sqrt(ratio), scales[k] / math.sqrt(ratio)
-            sides += [(long, short), (short, long)]
-        half = torch.tensor(sides).clamp(max=1) * torch.tensor([width, height]) / 2
+        sides = torch.tensor(box_shapes(scales[k], scales[k + 1], ratios[k]))
+        half = sides.clamp(max=1) * torch.tensor([width, height]) / 2
         cells = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).flip(1)
         centres = (strides[k] * (cells + 0.5))[:, None]
         boxes = torch.cat([centres - half, centres + half], -1)
@@ -258,14 +276,17 @@ def hard_negatives(
     Args:
         losses: of the classes.
         positive: which boxes hold an object.
-        ratio: negatives for each positive.
+        ratio: negatives for each positive; infinite for all of them.
     """
     expect(losses.shape == positive.shape, "equal shapes", losses.shape, positive.shape)
     expect(ratio >= 0, "a ratio of at least 0", ratio)
+    if math.isinf(ratio):
+        return ~positive
     each = losses.detach().masked_fill(positive, -math.inf)
     ranked = each.argsort(dim=1, descending=True, stable=True)
     most = torch.minimum(ratio * positive.sum(1), (~positive).sum(1))
-    return ranked.argsort(1) < most[:, None]
+    places = torch.arange(positive.shape[1], device=most.device)
+    return torch.zeros_like(positive).scatter(1, ranked, places < most[:, None])
 
 
 class L2Norm(nn.Module):
@@ -313,6 +334,11 @@ def stage(plan: Plan, in_channels: int, *, norm: bool = False) -> nn.Sequential:
         layers += conv_norm_act(conv, nn.BatchNorm2d if norm else None)
         in_channels = spec.channels
     return nn.Sequential(*layers)
+
+
+def width(plan: Plan) -> int:
+    """Channels of the map that a stage ends in."""
+    return [Conv(*item) for item in plan if isinstance(item, tuple)][-1].channels
 
 
 class Head(nn.Module):
@@ -392,33 +418,37 @@ class SSD(nn.Module):
         sources: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        maps = len(plans)
-        self.sources = tuple(range(maps) if sources is None else sources)
-        given = [len(strides), len(ratios), len(self.sources), len(scales)]
+        self.sources = tuple(range(len(plans)) if sources is None else sources)
+        self.strides, self.ratios = tuple(strides), tuple(ratios)
+        self.scales = tuple(scales)
+        self._check(len(plans), num_classes)
+        widths = [3, *map(width, plans)]
+        pairs = zip(plans, widths, strict=False)
+        self.stages = nn.ModuleList(stage(*pair, norm=norm) for pair in pairs)
+        he_init_(self)
+        self.norm = L2Norm(widths[1]) if l2norm else nn.Identity()
+        self.class_heads = self._heads(widths[1:], 1 + num_classes)
+        self.code_heads = self._heads(widths[1:], 4)
+
+    def _check(self, maps: int, num_classes: int) -> None:
+        settings = (self.strides, self.ratios, self.sources, self.scales)
+        given = list(map(len, settings))
         wanted = f"strides, ratios and sources for {maps} maps and {maps + 1} scales"
         expect(given == [maps, maps, maps, maps + 1], wanted, *given)
         known = all(0 <= source < maps for source in self.sources)
         expect(known, f"sources from 0 to {maps - 1}", self.sources)
         expect(num_classes > 0, "at least one class", num_classes)
-        self.strides, self.ratios = tuple(strides), tuple(ratios)
-        self.scales = tuple(scales)
-        self.stages, channels = nn.ModuleList(), [3]
-        for plan in plans:
-            self.stages.append(stage(plan, channels[-1], norm=norm))
-            convs = [Conv(*item) for item in plan if isinstance(item, tuple)]
-            channels.append(convs[-1].channels)
-        channels = channels[1:]
-        he_init_(self)
-        self.norm = L2Norm(channels[0]) if l2norm else nn.Identity()
-        self.class_heads, self.code_heads = nn.ModuleList(), nn.ModuleList()
-        for own, ratio, source in zip(strides, ratios, self.sources, strict=True):
-            cells = max(1, math.ceil(strides[source] / own))
+
+    def _heads(self, widths: Sequence[int], numbers: int) -> nn.ModuleList:
+        """One for each map's boxes, on the map that they are read from."""
+        heads = nn.ModuleList()
+        for own, ratio, source in zip(
+            self.strides, self.ratios, self.sources, strict=True
+        ):
+            cells = max(1, math.ceil(self.strides[source] / own))
             boxes = 2 + 2 * len(ratio)
-            for heads, numbers in (
-                (self.class_heads, 1 + num_classes),
-                (self.code_heads, 4),
-            ):
-                heads.append(Head(channels[source], boxes, numbers, cells=cells))
+            heads.append(Head(widths[source], boxes, numbers, cells=cells))
+        return heads
 
     def maps(self, images: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """The maps that the heads read, the finest first.
@@ -462,16 +492,13 @@ class SSD(nn.Module):
         """
         maps, size = self.maps(images), (images.shape[2], images.shape[3])
         shapes = [(x.shape[2], x.shape[3]) for x in maps]
-        seen = []
+        logits, codes = [], []
         for k, source in enumerate(self.sources):
             x = maps[source]
-            if source < k:
-                # a map that is finer than the boxes' own grid is brought down to it
+            if source < k:  # a map finer than the boxes' own grid comes down to it
                 x = functional.adaptive_avg_pool2d(x, shapes[k])
-            seen.append(x)
-        rows = list(zip(seen, shapes, strict=True))
-        logits = [head(*row) for head, row in zip(self.class_heads, rows, strict=True)]
-        codes = [head(*row) for head, row in zip(self.code_heads, rows, strict=True)]
+            logits.append(self.class_heads[k](x, shapes[k]))
+            codes.append(self.code_heads[k](x, shapes[k]))
         answers = coding.floating(torch.cat(logits, 1))
         moves = coding.floating(torch.cat(codes, 1))
         defaults = torch.cat(self.defaults(size, shapes)).to(moves)
@@ -484,19 +511,17 @@ def multibox_loss(
     codes: Float[Tensor, "b n 4"],
     *,
     ratio: float = 3.0,
+    rank: Float[Tensor, "b n"] | None = None,
 ) -> dict[str, Tensor]:
-    r""":math:`L = (L_{conf} + L_{loc}) / N` (Eq. 1), with N the boxes of the whole
-    batch that hold an object.
-
-    :math:`L_{conf}` is the cross-entropy of the classes, summed over the positives and
-    the hardest negatives; :math:`L_{loc}` the smooth L1 distance of the codes, summed
-    over the positives (Eqs. 2 and 3).
+    r""":math:`L = (L_{conf} + L_{loc}) / N` (Eqs. 1 to 3), with N the boxes of the
+    whole batch that hold an object.
 
     Args:
         outputs: of the net.
         classes: true ones, see ``targets``.
         codes: true ones.
         ratio: negatives for each positive of an image; infinite for all of them.
+        rank: the negatives with the highest count; by default their own loss.
 
     Returns:
         As ``loss``.
@@ -504,28 +529,19 @@ def multibox_loss(
     Raises:
         ValueError: for targets of another batch or of other default boxes.
     """
-    shape = outputs.logits.shape[:2]
-    expect(classes.shape == shape, f"classes {tuple(shape)}", classes.shape)
-    expect(codes.shape[:2] == shape, f"codes {(*shape, 4)}", codes.shape)
+    wanted = outputs.logits.shape[:2]
+    expect(classes.shape == wanted, f"classes {tuple(wanted)}", classes.shape)
+    expect(codes.shape[:2] == wanted, f"codes {(*wanted, 4)}", codes.shape)
     positive = classes != BACKGROUND_CLASS
-    logits = outputs.logits.flatten(0, 1)
-    each = functional.cross_entropy(logits, classes.flatten(), reduction="none")
-    each = each.view_as(classes)
-    negative = ~positive
-    if not math.isinf(ratio):
-        negative = hard_negatives(each, positive, ratio=ratio)
     count = positive.sum().clamp(min=1)
+    each = functional.cross_entropy(outputs.logits.mT, classes, reduction="none")
+    ranked = each if rank is None else rank
+    negative = hard_negatives(ranked, positive, ratio=ratio)
     conf = each[positive | negative].sum() / count
-    distance = functional.smooth_l1_loss(
-        outputs.codes[positive], codes[positive], reduction="sum"
-    )
-    loc = distance / count
-    return {
-        "loss": conf + loc,
-        "classes": conf,
-        "codes": loc,
-        "negatives": negative.sum() / count,
-    }
+    pair = outputs.codes[positive], codes[positive]
+    loc = functional.smooth_l1_loss(*pair, reduction="sum") / count
+    terms = {"classes": conf, "codes": loc, "negatives": negative.sum() / count}
+    return {"loss": conf + loc, **terms}
 
 
 def loss(
@@ -534,6 +550,7 @@ def loss(
     *,
     generator: Generator | None = None,
     ratio: float = 3.0,
+    mined: bool = True,
 ) -> dict[str, Tensor]:
     """Targets of all default boxes, and ``multibox_loss``.
 
@@ -541,8 +558,9 @@ def loss(
         outputs: of the net.
         batch: ``boxes`` (b, m, 4), xyxy in pixels, ``labels`` (b, m) from 0 and
             ``valid`` (b, m).
-        generator: as every loss; nothing is drawn.
+        generator: draws the negatives that are not mined; else nothing is drawn.
         ratio: negatives for each positive of an image; infinite for all of them.
+        mined: False: as many negatives, drawn at random, for comparison.
 
     Returns:
         ``loss`` and its terms ``classes`` and ``codes``; and ``negatives``, how many
@@ -552,10 +570,12 @@ def loss(
         ValueError: for a truth that ``check_truth`` refuses, or of another batch.
     """
     truth = coding.check_truth(batch, outputs.logits.shape[-1] - 1)
-    classes, codes = targets(
-        outputs.defaults, truth["boxes"], truth["labels"], truth["valid"]
-    )
-    return multibox_loss(outputs, classes, codes, ratio=ratio)
+    known = truth["boxes"], truth["labels"], truth["valid"]
+    classes, codes = targets(outputs.defaults, *known)
+    rank = None
+    if not mined:
+        rank = torch.rand(classes.shape, generator=generator).to(codes)
+    return multibox_loss(outputs, classes, codes, ratio=ratio, rank=rank)
 
 
 @torch.no_grad()
@@ -595,6 +615,132 @@ def decode(
             {"boxes": boxes[where[best]], "scores": score[best], "labels": label[best]}
         )
     return found
+
+
+def random_patches(
+    count: int, size: tuple[int, int], generator: Generator, *, smallest: float = 0.1
+) -> Float[Tensor, "n 4"]:
+    """Parts of an image of any size, any place and width / height from 1/2 to 2
+    (Section 2.2).
+
+    Args:
+        count: how many.
+        size: height and width of the image.
+        generator: draws them.
+        smallest: square root of a patch's area at least, in units of the image's.
+
+    Returns:
+        xyxy in pixels.
+
+    Raises:
+        ValueError: for a smallest size that is not above 0 and up to 1.
+    """
+    expect(0 < smallest <= 1, "a smallest patch above 0 and up to 1", smallest)
+    scale, ratio, *place = torch.rand(4, count, generator=generator)
+    scale = smallest + (1 - smallest) * scale
+    flattest = scale.square().clamp(min=0.5)  # what still fits into the image
+    longer = (flattest + (1 / flattest - flattest) * ratio).sqrt()
+    sides = torch.stack([scale * longer, scale / longer], -1)
+    corner = (1 - sides) * torch.stack(place, -1)
+    height, width = size
+    return torch.cat([corner, corner + sides], -1) * torch.tensor([width, height] * 2)
+
+
+def patches(
+    truth: Mapping[str, Any], size: tuple[int, int], generator: Generator
+) -> Float[Tensor, "b 4"]:
+    """The part of each image to train on: all of it, a patch that overlaps some object
+    by at least 0.1, 0.3, 0.5, 0.7 or 0.9, or any patch; one of the seven at random
+    (Section 2.2).
+
+    Args:
+        truth: ``boxes`` (b, m, 4), xyxy in pixels, and ``valid`` (b, m).
+        size: height and width of the images.
+        generator: decides.
+
+    Returns:
+        xyxy in pixels.
+
+    Raises:
+        ValueError: for a truth that ``check_truth`` refuses.
+    """
+    boxes = coding.check_truth(truth)["boxes"]
+    height, width = size
+    chosen = boxes.new_tensor([0, 0, width, height]).repeat(len(boxes), 1)
+    tried = random_patches(TRIES * len(boxes), size, generator).to(boxes)
+    options = torch.randint(len(LEAST_OVERLAPS), (len(boxes),), generator=generator)
+    for i, option in enumerate(options.tolist()):
+        mine = tried[TRIES * i : TRIES * (i + 1)]
+        overlap = functional.pad(box_iou(mine, boxes[i]), (0, 1)).amax(1)
+        fits = overlap >= LEAST_OVERLAPS[option]
+        if fits.any():
+            chosen[i] = mine[fits][0]
+    return chosen
+
+
+def cut(
+    batch: Mapping[str, Any],
+    patches: Float[Tensor, "b 4"],
+    flipped: Bool[Tensor, " b"],
+) -> dict[str, Any]:
+    """Of each image a patch, brought to the image's size, with what is left of its
+    objects: those whose centre lies in the patch stay, cut to it (Section 2.2).
+
+    Args:
+        batch: ``images`` (b, c, h, w), ``boxes`` (b, m, 4) and ``valid`` (b, m).
+        patches: xyxy in pixels.
+        flipped: which are mirrored, left to right.
+
+    Returns:
+        The batch with other images, boxes and ``valid``.
+
+    Raises:
+        ValueError: for a truth that ``check_truth`` refuses, or patches of another
+            batch; for no images.
+    """
+    images, truth = batch["images"], coding.check_truth(batch)
+    expect(images.numel(), "at least one image (b, c, h, w)", images.shape)
+    counts = len(images), len(truth["boxes"]), len(patches), len(flipped)
+    expect(len(set(counts)) == 1, "a patch, boxes and a flip for each image", *counts)
+    height, width = images.shape[2:]
+    corner, end = patches[:, None].to(truth["boxes"]).split(2, -1)
+    # where the images are read: patches as `affine_grid` has them, from -1 to 1
+    sides = images.new_tensor([width, height])
+    middle = ((corner + end)[:, 0] / sides - 1).to(images)
+    part = ((end - corner)[:, 0] / sides).to(images)
+    part[flipped, 0] *= -1
+    where = torch.cat([torch.diag_embed(part), middle[..., None]], -1)
+    grid = functional.affine_grid(where, list(images.shape), align_corners=False)
+    seen = functional.grid_sample(
+        images, grid, padding_mode="border", align_corners=False
+    )
+    low, high = truth["boxes"].split(2, -1)
+    centre = (low + high) / 2
+    inside = ((centre > corner) & (centre < end)).all(-1)
+    ends = [((x - corner) / (end - corner)).clamp(0, 1) for x in (low, high)]
+    boxes = torch.cat(ends, -1)
+    boxes[flipped] = boxes[flipped][..., [2, 1, 0, 3]]
+    boxes[flipped] = (boxes[flipped] - boxes.new_tensor([1, 0, 1, 0])).abs()
+    boxes = boxes * boxes.new_tensor([width, height] * 2)
+    valid = truth["valid"] & inside
+    boxes = boxes.masked_fill(~valid[..., None], 0)
+    return {**batch, "images": seen, "boxes": boxes, "valid": valid}
+
+
+def augment(batch: Mapping[str, Any], generator: Generator) -> dict[str, Any]:
+    """The paper's views of a batch: of each image a patch, every other one mirrored.
+
+    Args:
+        batch: see ``cut``.
+        generator: decides.
+
+    Raises:
+        ValueError: as ``cut``.
+    """
+    height, width = batch["images"].shape[2:]
+    parts = patches(batch, (height, width), generator)
+    flipped = torch.rand(len(parts), generator=generator) < 0.5
+    return cut(batch, parts, flipped.to(parts.device))
 
 
 def zoom_out(

@@ -8,7 +8,7 @@ discriminator of its target domain, and a round trip must come back to where it 
 
 Differs:
     1. ``tiny`` works on 32x32 images: blocks of 4x4 pixels become channels (which a CPU
-       likes) instead of two strided convolutions, three residual blocks instead of
+       likes) instead of two strided convolutions, two residual blocks instead of
        nine, and a PatchGAN with two halvings instead of three.
     2. The learning rate falls step by step in the second half of training, not epoch by
        epoch.
@@ -382,6 +382,40 @@ def domains(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch[0]["images"], batch[1]["images"]
 
 
+def cycle_loss(
+    nets: CycleGAN,
+    batch: Batch,
+    fakes: Fakes,
+    weights: tuple[float, float] = CYCLE_WEIGHTS,
+) -> dict[str, Tensor]:
+    """Whether a round trip comes back, in both directions (Eq. 2).
+
+    Args:
+        nets: the four nets.
+        batch: ``images`` of X, and of Y.
+        fakes: ``nets(x, y)``, the first halves of the trips.
+        weights: of the trip that starts from X and of the one that starts from Y; 0
+            leaves out.
+
+    Returns:
+        ``cycle_x`` and ``cycle_y``, weighted.
+
+    Raises:
+        ValueError: for a trip whose first half is missing, or fakes of other images.
+    """
+    x, y = domains(batch)
+    needed = {name for name, weight in zip("yx", weights, strict=True) if weight}
+    expect(
+        needed <= fakes.keys(), f"the fakes that {weights} start from", sorted(fakes)
+    )
+    terms = {}
+    if weights[0]:
+        terms["cycle_x"] = weights[0] * l1(nets.generator_yx(fakes["y"]), x)
+    if weights[1]:
+        terms["cycle_y"] = weights[1] * l1(nets.generator_xy(fakes["x"]), y)
+    return terms
+
+
 def generator_loss(
     nets: CycleGAN,
     batch: Batch,
@@ -410,28 +444,18 @@ def generator_loss(
         ValueError: without fakes, for a cycle whose first half is missing, or for fakes
             of other images.
     """
+    expect(fakes, "the fakes of a domain or two", sorted(fakes))
     x, y = domains(batch)
-    to_y, to_x = nets.generator_xy, nets.generator_yx
-    cycle_x, cycle_y = cycle_weights
-    enough = fakes and ("y" in fakes or not cycle_x) and ("x" in fakes or not cycle_y)
-    expect(
-        enough,
-        f"the fakes that cycle_weights {cycle_weights} start from",
-        sorted(fakes),
-    )
-    terms = {}
+    terms = cycle_loss(nets, batch, fakes, cycle_weights)
     if "y" in fakes:
         terms["fool_y"] = lsgan(nets.discriminator_y(fakes["y"]), 1.0)
     if "x" in fakes:
         terms["fool_x"] = lsgan(nets.discriminator_x(fakes["x"]), 1.0)
-    if cycle_x:
-        terms["cycle_x"] = cycle_x * l1(to_x(fakes["y"]), x)
-    if cycle_y:
-        terms["cycle_y"] = cycle_y * l1(to_y(fakes["x"]), y)
-    if identity_weight and cycle_y:
-        terms["identity_y"] = identity_weight * cycle_y * l1(to_y(y), y)
-    if identity_weight and cycle_x:
-        terms["identity_x"] = identity_weight * cycle_x * l1(to_x(x), x)
+    for_x, for_y = (identity_weight * weight for weight in cycle_weights)
+    if for_y:
+        terms["identity_y"] = for_y * l1(nets.generator_xy(y), y)
+    if for_x:
+        terms["identity_x"] = for_x * l1(nets.generator_yx(x), x)
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
@@ -467,6 +491,43 @@ def discriminator_loss(nets: CycleGAN, batch: Batch, fakes: Fakes) -> dict[str, 
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
+def play(
+    nets: CycleGAN,
+    optimizers: Optimizers,
+    batch: Batch,
+    buffers: Mapping[str, Buffer],
+    sources: Collection[str],
+    **weights: Any,
+) -> dict[str, Tensor]:
+    """One move of either side: first both generators, with the discriminators frozen,
+    then both discriminators, on buffered fakes.
+
+    Args:
+        nets: the four nets.
+        optimizers: of the generators, of the discriminators.
+        batch: ``images`` of X, and of Y.
+        buffers: ``x`` and ``y``, by the domain that their fakes imitate.
+        sources: the domains that are translated.
+        weights: of ``generator_loss``.
+
+    Returns:
+        The terms of both losses, and the generators' ``loss``.
+    """
+    x, y = domains(batch)
+    given = {"x": x, "y": y}
+    judges = nn.ModuleList([nets.discriminator_x, nets.discriminator_y])
+    judges.requires_grad_(False)
+    fakes = nets(**{name: given[name] for name in sources})
+    fooling = generator_loss(nets, batch, fakes, **weights)
+    update(optimizers[0], fooling["loss"])
+
+    judges.requires_grad_(True)
+    shown = {name: buffers[name](fake) for name, fake in fakes.items()}
+    telling = discriminator_loss(nets, batch, shown)
+    update(optimizers[1], telling.pop("loss"))
+    return fooling | telling
+
+
 def adversarial_step(
     nets: CycleGAN,
     optimizers: Optimizers,
@@ -477,8 +538,7 @@ def adversarial_step(
     cycle_weights: tuple[float, float] = CYCLE_WEIGHTS,
     identity_weight: float = IDENTITY_WEIGHT,
 ) -> Callable[[Batch], dict[str, Tensor]]:
-    """First both generators, with the discriminators frozen, then both discriminators,
-    on buffered fakes.
+    """A step that plays one move and moves the learning rates, see ``play``.
 
     Args:
         nets: the four nets.
@@ -501,33 +561,15 @@ def adversarial_step(
     some = len(sources) > 0 and set(sources) <= {"x", "y"}
     expect(some, "sources out of 'x' and 'y'", sources)
     expect({"x", "y"} <= buffers.keys(), "buffers 'x' and 'y'", sorted(buffers))
-    for_generators, for_discriminators = optimizers
+    weights = {"cycle_weights": cycle_weights, "identity_weight": identity_weight}
 
     def step(batch: Batch) -> dict[str, Tensor]:
-        x, y = domains(batch)
-        check_pictures(x, "images")
-        check_pictures(y, "images")
-        nets.discriminator_x.requires_grad_(False)
-        nets.discriminator_y.requires_grad_(False)
-        given = {"x": x, "y": y}
-        fakes = nets(**{name: given[name] for name in sources})
-        fooling = generator_loss(
-            nets,
-            batch,
-            fakes,
-            cycle_weights=cycle_weights,
-            identity_weight=identity_weight,
-        )
-        update(for_generators, fooling["loss"])
-
-        nets.discriminator_x.requires_grad_(True)
-        nets.discriminator_y.requires_grad_(True)
-        shown = {name: buffers[name](fake) for name, fake in fakes.items()}
-        telling = discriminator_loss(nets, batch, shown)
-        update(for_discriminators, telling.pop("loss"))
+        for images in domains(batch):
+            check_pictures(images, "images")
+        told = play(nets, optimizers, batch, buffers, sources, **weights)
         for schedule in schedules:
             schedule.step()
-        return fooling | telling
+        return told
 
     return step
 
@@ -540,11 +582,11 @@ def tiny(**overrides: Any) -> CycleGAN:
     """
     settings = {
         "channels": 48,
-        "blocks": 3,
+        "blocks": 2,
         "halvings": 0,
         "unshuffle": 4,
         "kernel_size": 3,
-        "judge_channels": 32,
+        "judge_channels": 24,
         "judge_halvings": 2,
     }
     return CycleGAN(**(settings | overrides))

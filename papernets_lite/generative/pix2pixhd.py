@@ -45,7 +45,7 @@ from copy import deepcopy
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int, Integer, Real
+from jaxtyping import Bool, Float, Int, Integer, Real
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -88,6 +88,10 @@ Images = Float[Tensor, "b 3 h w"]
 # of the discriminators: scale by scale, layer by layer, the scores last
 Features = list[list[Tensor]]
 Batch = Mapping[str, Tensor]  # "conditions", "images" and, with an encoder, "instances"
+Step = Callable[[Batch], dict[str, Tensor]]
+Maker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+Sizes = Mapping[str, int]
+AS_IN_PAPER: Sizes = {}
 
 
 def check_map(numbers: Labels, name: str) -> None:
@@ -185,6 +189,20 @@ def head(channels: int, kernel_size: int) -> nn.Sequential:
     return nn.Sequential(*wide(channels, 3, kernel_size), nn.Tanh())
 
 
+def check_sides(net: "GlobalGenerator | LocalEnhancer", inputs: Maps) -> None:
+    """Inputs of a generator's channels, with sides that it can halve.
+
+    Args:
+        net: the generator.
+        inputs: conditions and styles.
+
+    Raises:
+        ValueError: for others.
+    """
+    sides = {"least": net.least, "multiple": net.multiple}
+    check_inputs(inputs, net, channels=net.in_channels, **sides)
+
+
 class GlobalGenerator(nn.Module):
     """G1: down, residual blocks, up; at half the final resolution.
 
@@ -228,13 +246,7 @@ class GlobalGenerator(nn.Module):
             ValueError: for no inputs, another number of channels, or sides that are too
                 short or that the halvings do not divide.
         """
-        check_inputs(
-            inputs,
-            self,
-            channels=self.in_channels,
-            least=self.least,
-            multiple=self.multiple,
-        )
+        check_sides(self, inputs)
         return self.head(self.features(inputs))
 
 
@@ -288,13 +300,7 @@ class LocalEnhancer(nn.Module):
             ValueError: for no inputs, another number of channels, or sides that are too
                 short or that the halvings do not divide.
         """
-        check_inputs(
-            inputs,
-            self,
-            channels=self.in_channels,
-            least=self.least,
-            multiple=self.multiple,
-        )
+        check_sides(self, inputs)
         features = self.front(inputs) + self.coarse(halve(inputs))
         return self.head(self.back(features))
 
@@ -348,7 +354,7 @@ class MultiscaleDiscriminator(nn.Module):
         ValueError: for no scales.
     """
 
-    def __init__(self, in_channels: int, *, scales: int = 2, **settings: int) -> None:
+    def __init__(self, in_channels: int, *, scales: int = 3, **settings: int) -> None:
         super().__init__()
         at_least(1, scales=scales)
         self.in_channels = in_channels
@@ -415,6 +421,16 @@ def instance_means(
     return means.to(maps.dtype) if maps.is_floating_point() else means
 
 
+def spread(vectors: Float[Tensor, "k c"], index: Labels) -> Float[Tensor, "b c h w"]:
+    """Maps on which each instance has its vector all over.
+
+    Args:
+        vectors: of each instance.
+        index: which instance each pixel belongs to, from ``number``.
+    """
+    return vectors[index].permute(0, 3, 1, 2)
+
+
 def instance_classes(
     labels: Labels, index: Labels, counts: Int[Tensor, " k"]
 ) -> Integer[Tensor, " k"]:
@@ -461,8 +477,7 @@ class InstanceEncoder(nn.Module):
                 not take.
         """
         index, counts = number(instances)
-        means = instance_means(self.net(2 * images - 1), index, counts)
-        return means[index].permute(0, 3, 1, 2)
+        return spread(instance_means(self.net(2 * images - 1), index, counts), index)
 
 
 def style_centres(
@@ -530,7 +545,27 @@ def sample_styles(
         mine = classes == k
         chosen = torch.randint(len(choices), (int(mine.sum()),), generator=generator)
         vectors[mine] = choices[chosen]
-    return vectors[index].permute(0, 3, 1, 2)
+    return spread(vectors, index)
+
+
+def donors(
+    classes: Integer[Tensor, " k"],
+    some: Bool[Tensor, " k"],
+    *,
+    generator: torch.Generator,
+) -> Int[Tensor, " k"]:
+    """For each instance another of its class at random, whose style it may take.
+
+    Args:
+        classes: from ``instance_classes``.
+        some: which give and take; the others keep their own.
+        generator: shuffles, on the CPU.
+    """
+    donor = torch.arange(len(classes))
+    for k in classes[some].unique().tolist():
+        mine = (some & (classes == k)).nonzero()[:, 0]
+        donor[mine] = mine[torch.randperm(len(mine), generator=generator)]
+    return donor
 
 
 def beside(
@@ -562,15 +597,12 @@ class Pix2PixHD(nn.Module):
         boundary: the conditions include a boundary map.
         styles: with an instance encoder.
         coarse: G1 alone, for the first stage, instead of G2 around it.
-        channels: of G1's first layer; G2 has half of them.
-        halvings: of G1 and of the encoder.
-        blocks: of G1.
-        kernel_size: of the first and last layer of G1, G2 and the encoder.
-        enhancer_blocks: ``blocks`` of G2.
-        encoder_channels: ``channels`` of the encoder.
-        judge_channels: ``channels`` of the discriminators.
-        judge_halvings: ``halvings`` of the discriminators.
-        scales: how many discriminators; two are enough up to 1024x512.
+        global_generator: sizes of G1, by the names of ``GlobalGenerator``'s arguments;
+            what is not said is the paper's, here and below.
+        enhancer: of G2, by those of ``LocalEnhancer``.
+        discriminator: of ``MultiscaleDiscriminator``; two scales are enough up to
+            1024x512.
+        encoder: of ``InstanceEncoder``.
 
     Raises:
         ValueError: for numbers of which no net can be built.
@@ -583,49 +615,19 @@ class Pix2PixHD(nn.Module):
         boundary: bool = True,
         styles: bool = False,
         coarse: bool = False,
-        channels: int = 64,
-        halvings: int = 4,
-        blocks: int = 9,
-        kernel_size: int = 7,
-        enhancer_blocks: int = 3,
-        encoder_channels: int = 16,
-        judge_channels: int = 64,
-        judge_halvings: int = 3,
-        scales: int = 3,
+        global_generator: Sizes = AS_IN_PAPER,
+        enhancer: Sizes = AS_IN_PAPER,
+        discriminator: Sizes = AS_IN_PAPER,
+        encoder: Sizes = AS_IN_PAPER,
     ) -> None:
         super().__init__()
         at_least(1, num_classes=num_classes)
-        conditions = num_classes + boundary
-        inputs = conditions + STYLES * styles
-        generator: nn.Module
-        generator = first = GlobalGenerator(
-            inputs,
-            channels=channels,
-            halvings=halvings,
-            blocks=blocks,
-            kernel_size=kernel_size,
-        )
-        if not coarse:
-            generator = LocalEnhancer(
-                inputs,
-                first,
-                channels=channels // 2,
-                blocks=enhancer_blocks,
-                kernel_size=kernel_size,
-            )
-        encoder = None
-        if styles:
-            encoder = InstanceEncoder(
-                channels=encoder_channels, halvings=halvings, kernel_size=kernel_size
-            )
-        self.generator = generator
-        self.discriminator = MultiscaleDiscriminator(
-            conditions + 3,
-            scales=scales,
-            channels=judge_channels,
-            halvings=judge_halvings,
-        )
-        self.encoder = encoder
+        told = num_classes + boundary
+        inputs = told + STYLES * styles
+        first = GlobalGenerator(inputs, **global_generator)
+        self.generator = first if coarse else LocalEnhancer(inputs, first, **enhancer)
+        self.discriminator = MultiscaleDiscriminator(told + 3, **discriminator)
+        self.encoder = InstanceEncoder(**encoder) if styles else None
 
     def forward(
         self, conditions: Maps, styles: Float[Tensor, "b s h w"] | None = None
@@ -698,6 +700,7 @@ def generator_loss(
     fakes: Images,
     *,
     matching_weight: float = MATCHING_WEIGHT,
+    pixel_weight: float = 0.0,
 ) -> dict[str, Tensor]:
     """What generator and encoder minimise (Eq. 5): fool the discriminators at all
     scales, and match their features.
@@ -706,24 +709,23 @@ def generator_loss(
         nets: generator, discriminators, encoder.
         batch: ``conditions`` from ``encode``, and the real ``images``, in [0, 1].
         fakes: the generator's.
-        matching_weight: of the features' distance, the sum over layers and mean over
-            scales; 0 leaves it out.
+        matching_weight: of the features' distance; 0 leaves it out.
+        pixel_weight: of the pictures' mean distance in [-1, 1], pix2pix's term, which
+            matching replaces; 100 there.
 
     Returns:
-        ``fool`` and ``match``, already weighted, and ``loss``, their sum.
+        ``fool``, ``match`` and ``pixels``, already weighted, and ``loss``, their sum.
     """
     check_keys(batch, "conditions", "images")
     fake = nets.judge(batch["conditions"], fakes)
-    scores = [lsgan(scale[-1], 1.0) for scale in fake]
-    terms = {"fool": torch.stack(scores).sum()}
+    terms = {"fool": torch.stack([lsgan(scale[-1], 1.0) for scale in fake]).sum()}
     if matching_weight:
         with torch.no_grad():
             real = nets.judge(batch["conditions"], batch["images"])
-        distances = matching_loss(real, fake)
-        # As released: layers weigh 4 / (halvings + 1), so that they sum to 4 however
-        # many there are.
-        weight = matching_weight * 4 / distances.shape[1]
-        terms["match"] = weight * distances.sum(1).mean()
+        # Released: mean over scales, layers weighted 4 / layers: four times the mean.
+        terms["match"] = 4 * matching_weight * matching_loss(real, fake).mean()
+    if pixel_weight:
+        terms["pixels"] = 2 * pixel_weight * l1(fakes, batch["images"])
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
@@ -750,9 +752,7 @@ def discriminator_loss(
     return {"loss": torch.stack(terms).sum()}
 
 
-def optimizers(
-    nets: Pix2PixHD, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-) -> Optimizers:
+def optimizers(nets: Pix2PixHD, make: Maker) -> Optimizers:
     """One for what learns of generator and encoder, one for the discriminators."""
     makers = list(nets.generator.parameters())
     if nets.encoder is not None:
@@ -766,9 +766,9 @@ def adversarial_step(
     optimizers: Optimizers,
     *,
     coarse: bool = False,
-    matching_weight: float = MATCHING_WEIGHT,
     schedules: Schedules = (),
-) -> Callable[[Batch], dict[str, Tensor]]:
+    **weights: float,
+) -> Step:
     """One update of generator and encoder, with the discriminators frozen, then one of
     the discriminators.
 
@@ -776,8 +776,8 @@ def adversarial_step(
         nets: generator, discriminators, encoder.
         optimizers: of generator and encoder, and of the discriminators.
         coarse: play at half the resolution, as G1 does before there is a G2.
-        matching_weight: see ``generator_loss``.
         schedules: stepped once a step.
+        weights: see ``generator_loss``.
 
     Returns:
         A step for ``training.train`` on batches of ``conditions``, ``images`` and, with
@@ -805,7 +805,7 @@ def adversarial_step(
 
         nets.discriminator.requires_grad_(False)
         fakes = nets(conditions, styles)
-        fooling = generator_loss(nets, played, fakes, matching_weight=matching_weight)
+        fooling = generator_loss(nets, played, fakes, **weights)
         update(for_generator, fooling["loss"])
 
         nets.discriminator.requires_grad_(True)
@@ -833,22 +833,18 @@ def two_stages(build: Callable[..., Pix2PixHD], **overrides: Any) -> nn.ModuleDi
 
 
 def stage_step(
-    nets: nn.ModuleDict,
-    stage: str,
-    make: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
-    *,
-    steps: int,
-    matching_weight: float = MATCHING_WEIGHT,
-) -> Callable[[Batch], dict[str, Tensor]]:
+    nets: nn.ModuleDict, stage: str, make: Maker, *, steps: int, **weights: float
+) -> Step:
     """Begin one of the three stages: G1 alone at half the size, G2 around a frozen G1,
     both together, when the rate falls to zero in the second half.
 
     Args:
         nets: from ``two_stages``. G2 takes over a copy of G1 at its start.
         stage: ``"G1"``, ``"G2"`` or ``"both"``; each begins where the last ended.
+            ``"both"`` alone trains everything at once.
         make: a new optimizer for each stage.
         steps: of this stage.
-        matching_weight: see ``generator_loss``.
+        weights: see ``generator_loss``.
 
     Returns:
         As ``adversarial_step``.
@@ -864,16 +860,9 @@ def stage_step(
     if isinstance(players.generator, LocalEnhancer):
         players.generator.freeze(stage == "G2")
     pair = optimizers(players, make)
-    schedules: Schedules = ()
-    if stage == "both":
-        schedules = [linear_decay(optimizer, steps) for optimizer in pair]
-    return adversarial_step(
-        players,
-        pair,
-        coarse=stage == "G1",
-        matching_weight=matching_weight,
-        schedules=schedules,
-    )
+    schedules = [linear_decay(one, steps) for one in pair if stage == "both"]
+    plan: dict[str, Any] = {"coarse": stage == "G1", "schedules": schedules}
+    return adversarial_step(players, pair, **plan | weights)
 
 
 def tiny(**overrides: Any) -> Pix2PixHD:
@@ -882,9 +871,12 @@ def tiny(**overrides: Any) -> Pix2PixHD:
     Args:
         overrides: of ``Pix2PixHD``'s arguments.
     """
-    settings = dict(num_classes=8, styles=True, channels=32, halvings=1, blocks=2)
-    settings |= dict(kernel_size=3, enhancer_blocks=1)
-    settings |= dict(judge_channels=16, judge_halvings=2, scales=2)
+    sizes = dict(halvings=1, kernel_size=3)
+    settings: dict[str, Any] = dict(num_classes=8, styles=True)
+    settings |= dict(global_generator=dict(channels=32, blocks=2, **sizes))
+    settings |= dict(enhancer=dict(channels=16, blocks=1, kernel_size=3))
+    settings |= dict(discriminator=dict(channels=16, halvings=2, scales=2))
+    settings |= dict(encoder=dict(channels=8, **sizes))
     nets = Pix2PixHD(**(settings | overrides))
     normal_init_(nets.discriminator, 0.06)
     return nets

@@ -149,15 +149,13 @@ class Generator(nn.Module):
         self.net = nn.Sequential(*layers, last, nn.Tanh())
 
     def forward(self, images: Images, vector: Shaped[Tensor, "n k"]) -> Images:
-        """Translate images in [0, 1] to where ``vector`` says; the net itself works on
-        [-1, 1].
+        """Translate images in [0, 1] to where ``vector`` says.
 
         Raises:
             ValueError: for no images, sides that the halvings do not divide, or other
                 than one vector of ``num_labels`` for each image.
         """
-        least = 2 * self.multiple  # one pixel alone has no deviation
-        check_inputs(images, self, least=least, multiple=self.multiple)
+        check_inputs(images, self, least=2 * self.multiple, multiple=self.multiple)
         expected = (len(images), self.num_labels)
         expect(vector.shape == expected, f"a vector of {expected}", vector.shape)
         pixels = functional.pixel_unshuffle(2 * images - 1, self.unshuffle)
@@ -235,6 +233,8 @@ class StarGAN(nn.Module):
             vector.
         masked: the vector ends with the mask; by default when there is more than one
             group.
+        signed: known labels are written -1 and 1, so that 0 always means unknown: a
+            rival of the mask.
         size: side of the images that D judges.
         unshuffle: of both nets: side of the pixel blocks that become channels.
         judge_channels: ``channels`` of D.
@@ -251,6 +251,7 @@ class StarGAN(nn.Module):
         *,
         groups: Sequence[Group] = (CELEBA,),
         masked: bool | None = None,
+        signed: bool = False,
         size: int = 128,
         unshuffle: int = 1,
         judge_channels: int = 64,
@@ -262,18 +263,13 @@ class StarGAN(nn.Module):
         sizes = [group.size for group in self.groups]
         expect(sizes and min(sizes) >= 1, "groups of at least one label", self.groups)
         self.masked = len(sizes) > 1 if masked is None else masked
+        self.signed = signed
         self.num_labels = sum(sizes)
-        mask = len(sizes) if self.masked else 0
-        self.generator = Generator(
-            self.num_labels + mask, unshuffle=unshuffle, **settings
-        )
-        self.discriminator = Discriminator(
-            self.num_labels,
-            size=size,
-            channels=judge_channels,
-            halvings=judge_halvings,
-            unshuffle=unshuffle,
-        )
+        told = self.num_labels + (len(sizes) if self.masked else 0)
+        self.generator = Generator(told, unshuffle=unshuffle, **settings)
+        judge = {"channels": judge_channels, "halvings": judge_halvings}
+        judge |= {"size": size, "unshuffle": unshuffle}
+        self.discriminator = Discriminator(self.num_labels, **judge)
 
     def span(self, group: int) -> slice:
         """Where a group's labels stand in the vector, and in D's logits.
@@ -297,16 +293,14 @@ class StarGAN(nn.Module):
         Raises:
             ValueError: for other labels than the group has.
         """
-        span = self.span(group)
-        size = self.groups[group].size
+        span, size = self.span(group), self.groups[group].size
         expect(labels.shape[1:] == (size,), f"{size} labels an image", labels.shape)
-        vector = labels.new_zeros(len(labels), self.num_labels)
-        vector[:, span] = labels
-        if not self.masked:
-            return vector
-        mask = labels.new_zeros(len(labels), len(self.groups))
-        mask[:, group] = 1
-        return torch.cat([vector, mask], 1)
+        known = 2 * labels.float() - 1 if self.signed else labels
+        vector = known.new_zeros(len(labels), self.generator.num_labels)
+        vector[:, span] = known
+        if self.masked:
+            vector[:, self.num_labels + group] = 1
+        return vector
 
     def forward(self, images: Images, labels: Labels, group: int = 0) -> Images:
         """G(x, c): the images with ``labels`` of ``group``."""
@@ -344,17 +338,19 @@ def generator_loss(
     targets: Labels,
     *,
     group: int = 0,
+    fakes: Images | None = None,
     classify_weight: float = CLASSIFY_WEIGHT,
     reconstruct_weight: float = RECONSTRUCT_WEIGHT,
 ) -> dict[str, Tensor]:
     r"""What G minimises (Eq. 6): fool D, be classified as the target, and find the way
-    back.
+    back (twice the difference: the paper's images lie in [-1, 1]).
 
     Args:
         nets: both nets.
         batch: real ``images`` in [0, 1], and their ``labels``.
         targets: where to go: labels as the images have.
         group: which data set's labels these are.
+        fakes: G's translations, with their gradient, where they are there already.
         classify_weight: :math:`\lambda_{cls}`; 0 leaves the term out.
         reconstruct_weight: :math:`\lambda_{rec}`; 0 leaves the term out.
 
@@ -363,14 +359,13 @@ def generator_loss(
     """
     check_keys(batch, "images", "labels")
     images, labels = batch["images"], batch["labels"]
-    fakes = nets(images, targets, group)
+    fakes = nets(images, targets, group) if fakes is None else fakes
     scores, logits = nets.discriminator(fakes)
     terms = {"fool": -scores.mean()}
     if classify_weight:
         terms["become"] = classify_weight * nets.classify_loss(logits, targets, group)
     if reconstruct_weight:
         error = (nets(fakes, labels, group) - images).abs().mean()
-        # Twice the difference: the paper's images lie in [-1, 1].
         terms["return"] = reconstruct_weight * 2 * error
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
@@ -392,7 +387,7 @@ def discriminator_loss(
         nets: both nets.
         batch: real ``images`` in [0, 1], and their ``labels``. Fakes are not classified
             here: D must not learn from what G makes of a label.
-        fakes: translations without a gradient, as many.
+        fakes: translations, as many; no gradient goes back to what made them.
         group: which data set's labels these are.
         classify_weight: :math:`\lambda_{cls}`; 0 leaves the term out.
         penalty_weight: :math:`\lambda_{gp}`.
@@ -404,18 +399,43 @@ def discriminator_loss(
     check_keys(batch, "images", "labels")
     images, labels = batch["images"], batch["labels"]
     scores, logits = nets.discriminator(images)
+    fakes = fakes.detach()
     terms = {"tell": nets.discriminator(fakes)[0].mean() - scores.mean()}
     if classify_weight:
         terms["recognise"] = classify_weight * nets.classify_loss(logits, labels, group)
-    # The slope is meant in the paper's units, [-1, 1].
-    penalty = gradient_penalty(
-        lambda x: nets.discriminator(x / 2 + 0.5)[0],
+    slope = slope_penalty(nets.discriminator, images, fakes, generator)
+    terms["penalty"] = penalty_weight * slope
+    return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+
+def slope_penalty(
+    discriminator: nn.Module,
+    images: Images,
+    fakes: Images,
+    generator: torch.Generator | None,
+) -> Float[Tensor, ""]:
+    """The gradient penalty on D's scores, its slope measured in the paper's units:
+    pixels in [-1, 1].
+
+    Args:
+        discriminator: gives scores and logits of images in [0, 1].
+        images: real ones.
+        fakes: as many.
+        generator: draws the points, on the CPU.
+    """
+    return gradient_penalty(
+        lambda x: discriminator(x / 2 + 0.5)[0],
         2 * images - 1,
         2 * fakes - 1,
         generator=generator,
     )
-    terms["penalty"] = penalty_weight * penalty
-    return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+
+def permuted(labels: Labels, generator: torch.Generator) -> Labels:
+    """Target labels: those of the batch in another order, so that no combination
+    occurs that the data do not have, and each as often."""
+    order = torch.randperm(len(labels), generator=generator)
+    return labels[order.to(labels.device)]
 
 
 def check_batch(batch: Batch, group: Group, parts: int) -> None:
@@ -444,6 +464,47 @@ def check_batch(batch: Batch, group: Group, parts: int) -> None:
         expect(one, "exclusive labels with a sum of 1", sums.tolist())
 
 
+def turn(
+    nets: StarGAN,
+    optimizers: Optimizers,
+    batch: Batch,
+    *,
+    group: int,
+    generator: torch.Generator,
+    last: bool,
+    classify_weight: float = CLASSIFY_WEIGHT,
+    reconstruct_weight: float = RECONSTRUCT_WEIGHT,
+) -> dict[str, Tensor]:
+    """One data set's turn: an update of D and, if it is the last, one of G.
+
+    Args:
+        nets: both nets.
+        optimizers: of G, of D.
+        batch: ``images`` and ``labels``.
+        group: which data set's labels these are.
+        generator: draws target labels and the penalty's points, on the CPU.
+        last: whether G learns, too.
+        classify_weight: see ``generator_loss``.
+        reconstruct_weight: see ``generator_loss``.
+
+    Returns:
+        The terms of both losses.
+    """
+    weights = {"classify_weight": classify_weight, "group": group}
+    targets = permuted(batch["labels"], generator)
+    fakes = nets(batch["images"], targets, group)
+    nets.discriminator.requires_grad_(True)
+    terms = discriminator_loss(nets, batch, fakes, generator=generator, **weights)  # type: ignore[arg-type]
+    update(optimizers[1], terms.pop("loss"))
+    if last:
+        nets.discriminator.requires_grad_(False)
+        weights |= {"reconstruct_weight": reconstruct_weight, "fakes": fakes}
+        fooling = generator_loss(nets, batch, targets, **weights)  # type: ignore[arg-type]
+        update(optimizers[0], fooling.pop("loss"))
+        terms |= fooling
+    return terms
+
+
 def adversarial_step(
     nets: StarGAN,
     optimizers: Optimizers,
@@ -451,8 +512,7 @@ def adversarial_step(
     generator: torch.Generator,
     critic_steps: int = CRITIC_STEPS,
     schedules: Schedules = (),
-    classify_weight: float = CLASSIFY_WEIGHT,
-    reconstruct_weight: float = RECONSTRUCT_WEIGHT,
+    **weights: Any,
 ) -> Callable[[Sequence[Batch]], dict[str, Tensor]]:
     """A round: ``critic_steps`` updates of D for one of G, on each data set in turn.
 
@@ -464,8 +524,7 @@ def adversarial_step(
             learns on the last. The first parts have an image more where the batch is no
             multiple.
         schedules: stepped once a round.
-        classify_weight: see ``generator_loss``.
-        reconstruct_weight: see ``generator_loss``.
+        weights: ``classify_weight`` and ``reconstruct_weight``, see ``generator_loss``.
 
     Returns:
         A step for ``training.train`` on one batch ``{"images": x, "labels": c}`` for
@@ -477,39 +536,6 @@ def adversarial_step(
             ``check_batch`` refuses.
     """
     at_least(1, critic_steps=critic_steps)
-    for_generator, for_discriminator = optimizers
-
-    def learn(part: Batch, group: int, last: bool) -> dict[str, Tensor]:
-        images, labels = part["images"], part["labels"]
-        # A permutation of real labels: no combination that does not occur, and the same
-        # frequencies.
-        order = torch.randperm(len(labels), generator=generator)
-        targets = labels[order.to(labels.device)]
-        with torch.no_grad():
-            fakes = nets(images, targets, group)
-        nets.discriminator.requires_grad_(True)
-        terms = discriminator_loss(
-            nets,
-            part,
-            fakes,
-            group=group,
-            classify_weight=classify_weight,
-            generator=generator,
-        )
-        update(for_discriminator, terms.pop("loss"))
-        if last:
-            nets.discriminator.requires_grad_(False)
-            fooling = generator_loss(
-                nets,
-                part,
-                targets,
-                group=group,
-                classify_weight=classify_weight,
-                reconstruct_weight=reconstruct_weight,
-            )
-            update(for_generator, fooling.pop("loss"))
-            terms |= fooling
-        return terms
 
     def step(batches: Sequence[Batch]) -> dict[str, Tensor]:
         count = len(nets.groups)
@@ -525,7 +551,8 @@ def adversarial_step(
                     name: batch[name].tensor_split(critic_steps)[number]
                     for name in ("images", "labels")
                 }
-                terms = learn(part, group, last)
+                chosen = {"group": group, "last": last, "generator": generator}
+                terms = turn(nets, optimizers, part, **chosen, **weights)  # type: ignore[arg-type]
                 if last:
                     for name, value in terms.items():
                         told.setdefault(name, []).append(value.detach())

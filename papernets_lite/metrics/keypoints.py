@@ -114,6 +114,12 @@ class Found(Protocol):
     scores: Tensor
 
 
+class Assembled(Found, Protocol):
+    """People found in one image, with ``found`` (n, k): which of their joints."""
+
+    found: Tensor
+
+
 def oks_ap(
     found: Sequence[Found],
     truth: Mapping[str, Tensor],
@@ -181,3 +187,97 @@ def _record(image: int, points: Tensor, flags: Tensor) -> dict:
     low, high = points.amin(0), points.amax(0)
     box = [*low.tolist(), *(high - low).tolist()]
     return {"image_id": image, "category_id": 1, "keypoints": triples, "bbox": box}
+
+
+def limb_scores(
+    found: Sequence[Assembled],
+    spots: Sequence[tuple[Int[Tensor, " _"], Real[Tensor, "_ 2"]]],
+    truth: Mapping[str, Tensor],
+    *,
+    limbs: Sequence[tuple[int, int]],
+    scales: Real[Tensor, "b p"],
+    share: float = 0.5,
+) -> dict[str, float]:
+    """How well detected joints were joined to limbs, whatever became of the others.
+
+    A joint belongs to the person whose joint of its kind lies within ``share`` of that
+    person's scale (matched one to one, as many as possible, then the nearest).
+
+    Args:
+        found: the people of each image.
+        spots: per image, which joint each detection is and where, in pixels; what was
+            found is made of them.
+        truth: ``keypoints`` (b, p, k, 2) in pixels and ``in_frame`` (b, p, k), which of
+            them are there.
+        limbs: pairs of joints.
+        scales: per person, in pixels, such as ``torso_lengths``.
+        share: of the scale that is tolerated.
+
+    Returns:
+        ``recall``, of all limbs whose two joints were detected, the share that was
+        joined; ``precision``, of all limbs that were joined, the share that belongs to
+        one person; ``f1`` of both.
+
+    Raises:
+        ValueError: for unequal numbers of images, or where a joint that is there is not
+            finite.
+    """
+    keypoints, present = truth["keypoints"], truth["in_frame"]
+    check_present(keypoints, present)
+    check_scales("scales", scales, present.any(-1))
+    counts = len(found), len(spots), len(keypoints)
+    expect(len({*counts}) == 1, "as many images each", *counts)
+    right = joined = possible = 0
+    for image, (people, (kinds, where)) in enumerate(zip(found, spots, strict=True)):
+        near = share * scales[image]
+        owner = owners(kinds, where, keypoints[image], present[image], near)
+        group = _groups(kinds, where, people)
+        for first, last in limbs:
+            a, b = kinds == first, kinds == last
+            same = (owner[a][:, None] == owner[b]) & (owner[b] >= 0)
+            made = (group[a][:, None] == group[b]) & (group[b] >= 0)
+            right += int((same & made).sum())
+            joined += int(made.sum())
+            possible += int(same.sum())
+    return {
+        "recall": right / max(possible, 1),
+        "precision": right / max(joined, 1),
+        "f1": 2 * right / max(possible + joined, 1),
+    }
+
+
+def owners(
+    kinds: Tensor, where: Tensor, keypoints: Tensor, present: Tensor, near: Tensor
+) -> Int[Tensor, " n"]:
+    """To which person each detection of one image belongs.
+
+    Args:
+        kinds: which joint each detection is.
+        where: each detection's place in pixels.
+        keypoints: the truth, people by joints, in pixels.
+        present: which of them are there.
+        near: how far a detection may be from its joint, in pixels, for each person.
+
+    Returns:
+        The person's number, -1 for none: one detection at most for each joint.
+    """
+    owner = torch.full_like(kinds, -1)
+    for joint in range(keypoints.shape[1]):
+        mine = (kinds == joint).nonzero()[:, 0]
+        people = present[:, joint].nonzero()[:, 0]
+        apart = torch.cdist(where[mine].float(), keypoints[people, joint].float())
+        fits = (apart <= near[people]).cpu()
+        cost = torch.where(fits, apart.cpu(), 1e6)
+        for row, column in zip(*linear_sum_assignment(cost.numpy()), strict=True):
+            if fits[row, column]:
+                owner[mine[row]] = people[column]
+    return owner
+
+
+def _groups(kinds: Tensor, where: Tensor, people: Assembled) -> Int[Tensor, " n"]:
+    """The found person of each detection, -1 for none."""
+    group = torch.full_like(kinds, -1)
+    for number, joint in people.found.nonzero().tolist():
+        here = (where == people.keypoints[number, joint]).all(-1)
+        group[here & (kinds == joint)] = number
+    return group

@@ -69,8 +69,8 @@ LOOPS = ((2, 16), (5, 17))
 TREE = tuple(k for k, limb in enumerate(LIMBS) if limb not in LOOPS)
 # its first ten convolutions
 VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512)
-# the released targets' constants, in pixels
-STRIDE, SIGMA, WIDTH = 8.0, 7.0, 8.0
+# the released targets' constants, in pixels; their 7 stands for exp(-d^2 / 2 sigma^2)
+STRIDE, SIGMA, WIDTH = 8.0, 7.0 * 2**0.5, 8.0
 # the released parser's constants
 THRESHOLD, SAMPLES, SAMPLE_THRESHOLD, SAMPLE_SHARE = 0.1, 10, 0.05, 0.8
 LEAST_JOINTS, LEAST_SCORE = 4, 0.4
@@ -116,22 +116,35 @@ def affinity_fields(
     start = torch.where(drawn[..., None], keypoints[:, :, first], 0)
     end = torch.where(drawn[..., None], keypoints[:, :, last], 0)
     along = end - start
-    length = along.norm(dim=-1)
-    drawn &= length > 1e-3  # no direction otherwise
-    direction = along / length.clamp(min=1e-3)[..., None]
-    # each of these is (image, person, limb, row, column), or may be spread to it
-    vx, vy = direction[..., None, None].unbind(-3)
+    length = along.norm(dim=-1)[..., None, None]
+    drawn = drawn[..., None, None] & (length > 1e-3)  # no direction otherwise
+    v = along[..., None, None] / length[..., None, :, :].clamp(min=1e-3)
     dx = cell_centres(size[1], stride).to(keypoints) - start[..., 0:1, None]
     dy = cell_centres(size[0], stride).to(keypoints)[:, None] - start[..., 1:2, None]
+    on = drawn & on_limb(v, dx, dy, length, width=width, stride=stride)
+    total = (v * on[:, :, :, None]).sum(1)
+    return total / on.sum(1).clamp(min=1)[:, :, None]
+
+
+def on_limb(
+    v: Tensor, dx: Tensor, dy: Tensor, length: Tensor, *, width: float, stride: float
+) -> Bool[Tensor, "b p c h w"]:
+    """Which cells are on which limbs.
+
+    Args:
+        v: unit vectors (b, p, c, 2, 1, 1) along the limbs.
+        dx: from a limb's start to the cells, (b, p, c, 1, w) in pixels.
+        dy: the same downwards, (b, p, c, h, 1).
+        length: of the limbs, (b, p, c, 1, 1).
+        width: half-width of a limb in pixels.
+        stride: pixels per cell.
+    """
+    vx, vy = v.unbind(-3)
     forward = vx * dx + vy * dy
     sideways = vx * dy - vy * dx
-    slack = ((stride - length) / 2).clamp(min=0)[..., None, None]
-    on = forward >= -slack
-    on &= forward <= length[..., None, None] + slack
-    on &= sideways.abs() <= width
-    on &= drawn[..., None, None]
-    total = torch.stack([(vx * on).sum(1), (vy * on).sum(1)], 2)
-    return total / on.sum(1).clamp(min=1)[:, :, None]
+    slack = ((stride - length) / 2).clamp(min=0)
+    within = (forward >= -slack) & (forward <= length + slack)
+    return within & (sideways.abs() <= width)
 
 
 def midpoint_maps(
@@ -243,24 +256,19 @@ def trunk(plan: Sequence[int | str], *, norm: bool) -> nn.Sequential:
 
 
 def branch(
-    in_channels: int,
-    hidden: Sequence[int],
-    last: int,
-    out: int,
-    *,
-    kernel: int,
-    norm: bool,
+    in_channels: int, plan: Sequence[int], out: int, *, kernel: int, norm: bool
 ) -> nn.Sequential:
     """One branch of one stage.
 
     Args:
         in_channels: of what it sees.
-        hidden: channels of its wide convolutions.
-        last: channels between the two 1x1 convolutions that follow.
+        plan: channels of its wide convolutions, then those between the two 1x1
+            convolutions that follow.
         out: channels of its answer.
         kernel: side of the wide convolutions.
         norm: batch normalisation after every hidden convolution.
     """
+    *hidden, last = plan
     wide = convs(hidden, kernel, in_channels=in_channels, norm=norm)
     narrow = convs([last], 1, in_channels=hidden[-1], norm=norm)
     return nn.Sequential(*wide, *narrow, nn.Conv2d(last, out, 1))
@@ -274,17 +282,16 @@ class OpenPose(nn.Module):
         plan: the trunk's convolutions, ``"M"`` for a pooling that halves the size.
         features: channels of the trunk's last layers; the very last is F, which all
             stages see.
+        first: of a branch of stage 1, channels of its 3x3 convolutions and, last, of
+            the 1x1 convolution that follows.
+        later: the same of every later stage.
         stages: how many.
-        hidden: channels inside a branch.
-        first_layers: 3x3 convolutions per branch of stage 1.
-        first_last: channels of stage 1's last hidden layer.
-        layers: wide convolutions per branch of the later stages.
-        kernel: of the later stages.
+        kernel: side of the later stages' wide convolutions.
         field_channels: of the field branch; two per limb.
         norm: batch normalisation after every hidden convolution.
 
     Raises:
-        ValueError: for a count below one.
+        ValueError: for a count below one, a branch of one layer or an even kernel.
     """
 
     def __init__(
@@ -292,33 +299,25 @@ class OpenPose(nn.Module):
         *,
         plan: Sequence[int | str] = VGG19,
         features: Sequence[int] = (256, 128),
+        first: Sequence[int] = (128, 128, 128, 512),
+        later: Sequence[int] = (128, 128, 128, 128, 128, 128),
         stages: int = 6,
-        hidden: int = 128,
-        first_layers: int = 3,
-        first_last: int = 512,
-        layers: int = 5,
         kernel: int = 7,
         field_channels: int = 2 * len(LIMBS),
         norm: bool = False,
     ) -> None:
         super().__init__()
-        counts = stages, hidden, first_layers, first_last, layers, kernel, *features
-        expect(min(counts) > 0, "counts of at least one", *counts)
-        expect(kernel % 2 == 1, "an odd kernel, which keeps the size", kernel)
+        _check_plans(features, first, later, stages, kernel)
         self.stride = 2 ** plan.count("M")
         self.trunk = trunk((*plan, *features), norm=norm)
         seen = features[-1] + field_channels + NUM_JOINTS + 1
-        first = partial(
-            branch, features[-1], [hidden] * first_layers, first_last, kernel=3
-        )
-        later = partial(branch, seen, [hidden] * layers, hidden, kernel=kernel)
-        self.field_stages = nn.ModuleList()
-        self.heat_stages = nn.ModuleList()
-        wanted = (self.field_stages, field_channels), (self.heat_stages, NUM_JOINTS + 1)
-        for branches, out in wanted:
-            branches.append(first(out, norm=norm))
-            for _ in range(stages - 1):
-                branches.append(later(out, norm=norm))
+        stage_1 = partial(branch, features[-1], first, kernel=3, norm=norm)
+        stage_t = partial(branch, seen, later, kernel=kernel, norm=norm)
+        self.field_stages, self.heat_stages = nn.ModuleList(), nn.ModuleList()
+        for stage in range(stages):
+            make = stage_t if stage else stage_1
+            self.field_stages.append(make(field_channels))
+            self.heat_stages.append(make(NUM_JOINTS + 1))
 
     def forward(
         self, images: Float[Tensor, "b 3 H W"]
@@ -333,25 +332,39 @@ class OpenPose(nn.Module):
             ValueError: when the image's sides are no multiples of the stride, there
                 is no image, or its numbers are not of the net's type.
         """
-        known = images.ndim == 4 and len(images) and images.shape[1] == 3
-        expect(
-            known and not any(side % self.stride for side in images.shape[2:]),
-            f"images (b, 3, h, w) with sides divisible by {self.stride}",
-            images.shape,
-        )
-        dtype = next(self.parameters()).dtype
-        expect(images.dtype == dtype, f"images in {dtype}, as the net", images.dtype)
+        self.check(images)
         features = self.trunk(images - 0.5)
         seen = features
         outputs = []
-        for field_stage, heat_stage in zip(
-            self.field_stages, self.heat_stages, strict=True
-        ):
-            heats = heat_stage(seen)
-            fields = field_stage(seen)
+        stages = zip(self.heat_stages, self.field_stages, strict=True)
+        for heat_stage, field_stage in stages:
+            heats, fields = heat_stage(seen), field_stage(seen)
             outputs.append((heats, fields))
             seen = torch.cat([fields, heats, features], 1)
         return outputs
+
+    def check(self, images: Tensor) -> None:
+        """Raise ``ValueError`` unless these are images that ``forward`` can take."""
+        known = images.ndim == 4 and len(images) and images.shape[1] == 3
+        fits = known and not any(side % self.stride for side in images.shape[2:])
+        sides = f"images (b, 3, h, w) with sides divisible by {self.stride}"
+        expect(fits, sides, images.shape)
+        dtype = next(self.parameters()).dtype
+        expect(images.dtype == dtype, f"images in {dtype}, as the net", images.dtype)
+
+
+def _check_plans(
+    features: Sequence[int],
+    first: Sequence[int],
+    later: Sequence[int],
+    stages: int,
+    kernel: int,
+) -> None:
+    counts = stages, kernel, *features, *first, *later
+    expect(min(counts) > 0, "counts of at least one", *counts)
+    layers = min(len(first), len(later))
+    expect(layers > 1, "two layers or more in a branch", first, later)
+    expect(kernel % 2 == 1, "an odd kernel, which keeps the size", kernel)
 
 
 Outputs = Sequence[tuple[Tensor, Tensor]]
@@ -392,23 +405,32 @@ def loss(
         ValueError: for outputs and targets of unequal shapes.
     """
     heats, fields = wanted_maps(outputs, batch, stride, sigma, width)
-    mask = batch.get("mask", torch.ones((), device=heats.device))
-    fits = mask.ndim == 0 or mask.shape == (len(heats), 1, *heats.shape[2:])
-    expect(fits, f"a mask for maps {tuple(heats.shape)}", mask.shape)
+    mask = _mask(outputs, batch, heats, fields)
     weight = 1 + positive_weight * heats.abs()
     weight[:, -1:] = 1
     field_weight = 1 + positive_weight * fields.abs()
     parts: dict[str, Tensor] = {}
     for stage, (heat, field) in enumerate(outputs, 1):
-        expect(heat.shape == heats.shape, f"maps {tuple(heats.shape)}", heat.shape)
-        expect(
-            field.shape == fields.shape, f"fields {tuple(fields.shape)}", field.shape
-        )
         apart = mask * weight * (heat - heats) ** 2
         parts[f"heat{stage}"] = apart.sum() / len(heats)
         apart = mask * field_weight * (field - fields) ** 2
         parts[f"field{stage}"] = apart.sum() / len(heats)
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+
+def _mask(
+    outputs: Outputs, batch: Mapping[str, Tensor], heats: Tensor, fields: Tensor
+) -> Tensor:
+    """W, or 1 where the batch has none; ``ValueError`` where anything does not fit the
+    targets."""
+    mask = batch.get("mask", torch.ones((), device=heats.device))
+    fits = mask.ndim == 0 or mask.shape == (len(heats), 1, *heats.shape[2:])
+    expect(fits, f"a mask for maps {tuple(heats.shape)}", mask.shape)
+    for heat, field in outputs:
+        expect(heat.shape == heats.shape, f"maps {tuple(heats.shape)}", heat.shape)
+        wanted = tuple(fields.shape)
+        expect(field.shape == wanted, f"fields {wanted}", field.shape)
+    return mask
 
 
 def wanted_maps(
@@ -433,11 +455,10 @@ def wanted_maps(
         return batch["heats"], batch["fields"]
     check_keys(batch, "keypoints", "in_frame")
     heats, fields = outputs[0]
-    rows, columns = heats.shape[2:]
     return targets(
         batch["keypoints"],
         batch["in_frame"],
-        size=(rows, columns),
+        size=(heats.shape[2], heats.shape[3]),
         stride=stride,
         sigma=sigma,
         width=width,
@@ -455,14 +476,15 @@ def line_integral(
     r"""The paper's affinity: :math:`E = \int_0^1 L_c(p(u)) \cdot \frac{d_2 - d_1}{\|d_2
     - d_1\|} du` (Eq. 10-11).
 
-    As released, E is the mean over samples that agree (above 0.05), pairs with fewer
-    than 80 % of such samples score zero, and limbs longer than half the image's height
-    pay for it.
-
     Args:
         fields: what the field branch answers for one image.
         stride: pixels per cell.
         samples: of u, evenly from 0 to 1.
+
+    Returns:
+        As released, the mean over samples that agree (above 0.05); pairs with fewer
+        than 80 % of such samples score zero, and limbs longer than half the image's
+        height pay for it.
 
     Raises:
         ValueError: for fields that are not finite.
@@ -545,6 +567,62 @@ def nearness(
     return affinity
 
 
+def length_odds(
+    keypoints: Real[Tensor, "b p k 2"],
+    present: Bool[Tensor, "b p k"],
+    *,
+    step: float,
+    bins: int = 32,
+) -> Float[Tensor, "limbs steps"]:
+    """What the length alone says: of all pairs of a limb's two joints that are so far
+    apart, the share that belongs to one person.
+
+    Args:
+        keypoints: of a training set, (x, y) in pixels.
+        present: which are known.
+        step: of the lengths that are told apart, in pixels; counts are summed over
+            three neighbouring steps.
+        bins: how many steps; the last one holds all that is longer.
+    """
+    check_joints(keypoints, present)
+    first, last = torch.tensor(LIMBS, device=keypoints.device).T
+    points = torch.where(present[..., None], floating(keypoints), 0)
+    apart = points[:, None, :, last] - points[:, :, None, first]
+    known = present[:, None, :, last] & present[:, :, None, first]
+    place = (apart.norm(dim=-1) / step).long().clamp(max=bins - 1)
+    place += bins * torch.arange(len(LIMBS), device=place.device)
+    own = known & torch.eye(known.shape[1], device=place.device).bool()[..., None]
+    counts = []
+    for pairs in (own, known):
+        number = torch.bincount(place[pairs], minlength=bins * len(LIMBS)).float()
+        number = number.reshape(1, len(LIMBS), bins)
+        counts.append(3 * functional.avg_pool1d(number, 3, 1, 1)[0])
+    return counts[0] / counts[1].clamp(min=1)
+
+
+def typical_length(
+    fields: Float[Tensor, "c h w"],
+    *,
+    stride: float,
+    odds: Float[Tensor, "limbs steps"],
+    step: float,
+) -> Affinity:
+    """The sceptic's affinity: how often two joints so far apart were one limb.
+
+    Args:
+        fields: do not count.
+        stride: does not count.
+        odds: of ``length_odds``.
+        step: of ``length_odds``.
+    """
+
+    def affinity(limb: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        place = ((end - start).norm(dim=-1) / step).long()
+        return odds[limb, place.clamp(max=odds.shape[1] - 1)]
+
+    return affinity
+
+
 def check_fields(fields: Tensor) -> None:
     """Raise ``ValueError`` unless these are the finite fields of one image."""
     expect(fields.ndim == 3, "fields of one image (c, h, w)", fields.shape)
@@ -599,24 +677,21 @@ def decode(
         ValueError: for maps of another number of joints, or that are not finite.
     """
     heats, fields = outputs[-1]
-    expect(
-        heats.ndim == 4 and heats.shape[1] in (NUM_JOINTS, NUM_JOINTS + 1),
-        f"maps (images, {NUM_JOINTS} joints and background, h, w)",
-        heats.shape,
-    )
-    expect(len(heats) == len(fields), f"{len(heats)} images' fields", fields.shape)
+    _check_maps(heats, fields)
+    least: dict[str, Any] = dict(least_joints=least_joints, least_score=least_score)
     people = []
     for heat, field in zip(heats, fields, strict=True):
         spots = peaks(heat[:NUM_JOINTS], stride=stride, threshold=threshold)
-        found = assemble(
-            spots,
-            affinity(field, stride=stride),
-            matching=matching,
-            least_joints=least_joints,
-            least_score=least_score,
-        )
-        people.append(found)
+        rule = affinity(field, stride=stride)
+        people.append(assemble(spots, rule, matching=matching, **least))
     return people
+
+
+def _check_maps(heats: Tensor, fields: Tensor) -> None:
+    known = heats.ndim == 4 and heats.shape[1] in (NUM_JOINTS, NUM_JOINTS + 1)
+    wanted = f"maps (images, {NUM_JOINTS} joints and background, h, w)"
+    expect(known, wanted, heats.shape)
+    expect(len(heats) == len(fields), f"{len(heats)} images' fields", fields.shape)
 
 
 def assemble(
@@ -641,25 +716,30 @@ def assemble(
     kind, where, height = spots
     by_joint = [(kind == joint).nonzero()[:, 0] for joint in range(NUM_JOINTS)]
     tables = score_pairs(by_joint, where, affinity)
-    people = Assembly(height.tolist())
+    assembly = Assembly(height.tolist())
     for k, table in zip(TREE, tables, strict=True):
         first, last = LIMBS[k]
-        starts = by_joint[first].tolist()
-        ends = by_joint[last].tolist()
         for row, column in matching(table):
-            score = float(table[row, column])
-            people.join(first, starts[row], last, ends[column], score)
-    rows = []
-    scores = []
-    for person in people.people:
+            start, end = int(by_joint[first][row]), int(by_joint[last][column])
+            assembly.join(first, start, last, end, float(table[row, column]))
+    kept = []
+    for person in assembly.people:
         score = person.total / len(person.peaks)
         if len(person.peaks) >= least_joints and score >= least_score:
-            rows.append([person.peaks.get(joint, -1) for joint in range(NUM_JOINTS)])
-            scores.append(score)
+            kept.append((score, person.peaks))
+    return _people(kept, where)
+
+
+def _people(kept: Sequence[tuple[float, Mapping[int, int]]], where: Tensor) -> People:
+    """Scores and peaks of people as one ``People``."""
+    rows = []
+    for _, of_joint in kept:
+        rows.append([of_joint.get(joint, -1) for joint in range(NUM_JOINTS)])
     peak = torch.tensor(rows, dtype=torch.long, device=where.device)
     peak = peak.reshape(-1, NUM_JOINTS)
     keypoints = where[peak].masked_fill(peak[..., None] < 0, 0)
-    return People(keypoints, peak >= 0, where.new_tensor(scores))
+    scores = where.new_tensor([score for score, _ in kept])
+    return People(keypoints, peak >= 0, scores)
 
 
 def score_pairs(
@@ -760,11 +840,9 @@ def tiny(**overrides: object) -> OpenPose:
     settings: dict[str, Any] = {
         "plan": (16, "M", 32, "M", 64),
         "features": (48,),
+        "first": (32, 64),
+        "later": (32, 32, 32, 32, 32),
         "stages": 3,
-        "hidden": 32,
-        "first_layers": 1,
-        "first_last": 64,
-        "layers": 4,
         "kernel": 3,
         "norm": True,
     }

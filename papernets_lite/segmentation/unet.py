@@ -30,6 +30,7 @@ Example:
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any, cast
 
@@ -92,6 +93,28 @@ def margin(depth: int) -> int:
     return 6 * 2**depth - 4
 
 
+def start(layer: nn.Module) -> None:
+    """Initial weights: Gaussian, deviation sqrt(2 / N), where N values meet in one
+    output (Section 3); no biases."""
+    if isinstance(layer, nn.Conv2d):
+        meet = layer.kernel_size[0] ** 2 * layer.in_channels
+    elif isinstance(layer, nn.ConvTranspose2d):
+        meet = layer.in_channels  # an up-convolution's kernels do not overlap
+    else:
+        return
+    nn.init.normal_(layer.weight, std=(2 / meet) ** 0.5)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+
+def _check(channels: Sequence[int], padding: int, dropout: float) -> None:
+    """Raise ``ValueError`` for settings that make no net; the images' channels come
+    first, the classes last."""
+    fits = len(channels) >= 4 and padding in (0, 1)
+    expect(fits, "two widths or more and padding 0 or 1", channels[1:-1], padding)
+    expect(min(channels) > 0, "positive numbers of channels and classes", channels)
+    expect(0 <= dropout <= 1, "a dropout from 0 to 1", dropout)
+
+
 class UNet(nn.Module):
     """The contracting path, the expanding path, and a 1x1 convolution to the classes.
 
@@ -103,6 +126,7 @@ class UNet(nn.Module):
         padding: 0 for valid convolutions, which take ``margin(depth)`` pixels off each
             side; 1 keeps the size.
         dropout: rate after the two lowest blocks of the contracting path.
+        skips: whether the way up gets the fine maps; without, it has the coarse alone.
 
     Raises:
         ValueError: for fewer than two levels, a number of channels or classes that is
@@ -117,38 +141,22 @@ class UNet(nn.Module):
         num_classes: int = 2,
         padding: int = 0,
         dropout: float = 0.5,
+        skips: bool = True,
     ) -> None:
         super().__init__()
-        fits = len(widths) >= 2 and padding in (0, 1)
-        expect(fits, "two widths or more and padding 0 or 1", widths, padding)
-        channels = (in_channels, *widths, num_classes)
-        expect(min(channels) > 0, "positive numbers of channels and classes", channels)
-        expect(0 <= dropout <= 1, "a dropout from 0 to 1", dropout)
-        self.depth = len(widths) - 1
-        self.padding = padding
+        _check((in_channels, *widths, num_classes), padding, dropout)
+        self.depth, self.padding, self.skips = len(widths) - 1, padding, skips
         self.down = nn.ModuleList()
-        above = in_channels
-        for width in widths:
+        for above, width in pairwise((in_channels, *widths)):
             self.down.append(block(above, width, padding))
-            above = width
-        # From the lowest level up.
-        pairs = list(pairwise(reversed(widths)))
-        self.up = nn.ModuleList()
-        for low, width in pairs:
+        self.up, self.merge = nn.ModuleList(), nn.ModuleList()
+        for low, width in pairwise(reversed(widths)):
             self.up.append(nn.ConvTranspose2d(low, width, 2, stride=2))
-        self.merge = nn.ModuleList()
-        for _, width in pairs:
-            self.merge.append(block(2 * width, width, padding))
+            joined = 2 * width if skips else width
+            self.merge.append(block(joined, width, padding))
         self.head = nn.Conv2d(widths[0], num_classes, 1)
         self.dropout = nn.Dropout(dropout)
-        for layer in self.modules():
-            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-                # sqrt(2 / N), N the values that meet in one output: an up-convolution's
-                # kernels do not overlap.
-                taps = layer.kernel_size[0] ** 2 if isinstance(layer, nn.Conv2d) else 1
-                std = (2 / (taps * layer.in_channels)) ** 0.5
-                nn.init.normal_(layer.weight, std=std)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.apply(start)
 
     def check(self, size: Sequence[int]) -> None:
         """Raise ``ValueError`` unless every pooling of an image of ``size`` sees an
@@ -184,8 +192,29 @@ class UNet(nn.Module):
         for up, merge in zip(self.up, self.merge, strict=True):
             x = up(x)
             fine = crop(skips.pop(), x.shape[-2:])
-            x = merge(torch.cat([fine, x], 1))
+            x = merge(torch.cat([fine, x], 1) if self.skips else x)
         return self.head(x)
+
+
+def cut(net: UNet, level: int) -> UNet:
+    """A copy of a trained net that gets zeros in place of a level's skip.
+
+    Args:
+        net: with skips; it stays as it is.
+        level: of the skip: 0 at the image's resolution, ``net.depth - 1`` the lowest.
+
+    Raises:
+        ValueError: for a net without skips, or no such level.
+    """
+    expect(net.skips, "a net with skips")
+    expect(0 <= level < net.depth, f"a level from 0 to {net.depth - 1}", level)
+    out = deepcopy(net)
+    first = out.merge.get_submodule(f"{net.depth - 1 - level}.0")
+    width = first.out_channels
+    with torch.no_grad():
+        # The fine maps are the first half.
+        first.weight[:, :width] = 0  # type: ignore[operator]
+    return out
 
 
 def loss(
@@ -212,20 +241,29 @@ def loss(
         ValueError: for labels or weights of another shape, labels that are no class, or
             weights that are negative or not finite.
     """
+    _check_labels(outputs, batch)
+    size = outputs.shape[-2:]
+    true = crop(batch["labels"], size).long()
+    energy = functional.cross_entropy(outputs, true, reduction="none")
+    if "weights" in batch:
+        energy = crop(batch["weights"], size) * energy
+    right = outputs.detach().argmax(1) == true
+    return {"loss": energy.mean(), "accuracy": right.to(energy.dtype).mean()}
+
+
+def _check_labels(outputs: Tensor, batch: Mapping[str, Tensor]) -> None:
+    """Raise ``ValueError`` unless the labels are classes of the outputs, and weights,
+    if any, fit them."""
     check_keys(batch, "labels")
     labels = check_labels(batch["labels"], outputs.shape[1])
     alike = labels.ndim == 3 and len(labels) == len(outputs)
     expect(alike, f"labels ({len(outputs)}, h, w)", labels.shape)
-    weights = batch.get("weights")
-    true = crop(labels, outputs.shape[-2:])
-    energy = functional.cross_entropy(outputs, true, reduction="none")
-    if weights is not None:
+    crop(labels, outputs.shape[-2:])
+    if "weights" in batch:
+        weights = batch["weights"]
         check_same(labels, weights, "labels and weights")
         sound = (weights >= 0) & weights.isfinite()
         expect(sound.all(), "finite weights >= 0")
-        energy = crop(weights, outputs.shape[-2:]) * energy
-    right = outputs.detach().argmax(1) == true
-    return {"loss": energy.mean(), "accuracy": right.to(energy.dtype).mean()}
 
 
 def separate(instances: Integer[Tensor, "b h w"]) -> Integer[Tensor, "b h w"]:
@@ -494,19 +532,10 @@ def predict(
         ValueError: for a net that keeps the size, a tile that it does not allow, or one
             that is smaller than a cell of its coarsest grid.
     """
-    expect(net.padding == 0, "a net with valid convolutions, padding 0", net.padding)
-    check_images(images)
-    around = margin(net.depth)
+    around, stride = margin(net.depth), _stride(net, images, tile)
+    edge = around, around + tile  # before and after, along both axes
+    wide = mirror(images, *edge) if mirrored else functional.pad(images, 2 * edge)
     whole = tile + 2 * around
-    net.check([whole])
-    # the pools' grid must not shift from tile to tile
-    stride = tile - tile % 2**net.depth
-    expect(stride > 0, f"a tile of at least {2**net.depth} pixels", tile)
-    before, after = around, around + tile  # along both axes
-    if mirrored:
-        wide = mirror(images, before, after)
-    else:
-        wide = functional.pad(images, (before, after, before, after))
     height, width = images.shape[-2:]
     rows = []
     for top in range(0, height, stride):
@@ -516,6 +545,17 @@ def predict(
             row.append(scores[..., :stride, :stride])
         rows.append(torch.cat(row, 3))
     return torch.cat(rows, 2)[..., :height, :width]
+
+
+def _stride(net: UNet, images: Tensor, tile: int) -> int:
+    """By how many pixels tiles advance: the pools' grid must not shift from tile to
+    tile. Raises ``ValueError`` where ``predict`` says."""
+    expect(net.padding == 0, "a net with valid convolutions, padding 0", net.padding)
+    check_images(images)
+    net.check([tile + 2 * margin(net.depth)])
+    stride = tile - tile % 2**net.depth
+    expect(stride > 0, f"a tile of at least {2**net.depth} pixels", tile)
+    return stride
 
 
 def tiny(**overrides: Any) -> UNet:

@@ -358,12 +358,8 @@ def programme(
     costs: Real[Tensor, " v"],
     importance: Real[Tensor, " v"] | None = None,
 ) -> Taxonomy:
-    """The Boolean integer programme: one bit per edge, then one per task, 1 for a task
-    that gets labels.
-
-    Maximise the affinities of the edges taken, weighted by their targets' importance.
-    An edge needs all its sources; every target has exactly one edge; the labelled
-    tasks' costs stay within the budget.
+    """The Boolean integer programme: of all choices that the ``constraints`` allow,
+    the one with the largest sum of affinities, weighted by their targets' importance.
 
     Args:
         edges: transfers to choose from.
@@ -380,25 +376,38 @@ def programme(
     expect(not math.isnan(budget), "a budget", budget)
     weights = torch.ones(len(costs)) if importance is None else importance
     expect(weights.shape == costs.shape, "an importance a task", weights.shape)
-    count, tasks = len(edges), len(costs)
-    targets = sorted({edge.target for edge in edges})
     values = floating(affinity) * weights[[edge.target for edge in edges]]
-    gain = torch.cat([values, torch.zeros(tasks)])
-    # an edge needs its sources; a target is served once; labels cost
-    needs = torch.zeros(count, count + tasks)
-    serves = torch.zeros(len(targets), count + tasks)
+    gain = torch.cat([values, torch.zeros(len(costs))])
+    bits = programmes.binary(gain, *constraints(edges, costs, budget))
+    taken, labelled = bits.split([len(edges), len(costs)])
+    chosen = tuple(taken.nonzero()[:, 0].tolist())
+    return Taxonomy(labelled, chosen, values[taken].sum().item())
+
+
+def constraints(
+    edges: Sequence[Edge], costs: Real[Tensor, " v"], budget: float
+) -> tuple[Float[Tensor, "r x"], Float[Tensor, " r"], Float[Tensor, " r"]]:
+    """Rows over the bits, one for each edge and then one for each task that may get
+    labels, with the least and the most that each row may come to.
+
+    An edge needs all its sources; each target is served once; labels keep the budget.
+
+    Args:
+        edges: transfers to choose from.
+        costs: of labelling each task.
+        budget: for labels.
+    """
+    count, targets = len(edges), sorted({edge.target for edge in edges})
+    rows = torch.zeros(count + len(targets) + 1, count + len(costs))
+    low, high = torch.full((2, len(rows)), -torch.inf)
     for number, edge in enumerate(edges):
-        needs[number, number] = len(edge.sources)
-        needs[number, [count + source for source in edge.sources]] = -1
-        serves[targets.index(edge.target), number] = 1
-    spends = torch.zeros(1, count + tasks)
-    spends[0, count:] = costs
-    unbounded, once = torch.full((count,), -torch.inf), torch.ones(len(targets))
-    low = torch.cat([unbounded, once, torch.tensor([-torch.inf])])
-    high = torch.cat([torch.zeros(count), once, torch.tensor([float(budget)])])
-    bits = programmes.binary(gain, torch.cat([needs, serves, spends]), low, high)
-    value = gain[:count][bits[:count]].sum().item()
-    return Taxonomy(bits[count:], tuple(bits[:count].nonzero()[:, 0].tolist()), value)
+        rows[number, number] = len(edge.sources)
+        rows[number, [count + source for source in edge.sources]] = -1
+        rows[count + targets.index(edge.target), number] = 1
+    rows[-1, count:] = costs
+    low[count:-1] = high[count:-1] = 1
+    high[:count], high[-1] = 0, float(budget)
+    return rows, low, high
 
 
 def _check_edges(
@@ -462,6 +471,25 @@ def gain_and_quality(
         qualities.append(beats(losses[edge], losses[own]))
     expect(gains, "at least one transfer")
     return sum(gains) / len(gains), sum(qualities) / len(qualities)
+
+
+def standing(
+    scores: Mapping[tuple[int, ...], float], choice: tuple[int, ...]
+) -> tuple[int, int]:
+    """The rank of a choice of tasks among all choices of as many, 1 the best, and how
+    many there are.
+
+    Args:
+        scores: of each choice; higher is better.
+        choice: one of them.
+
+    Raises:
+        ValueError: for a choice without a score.
+    """
+    expect(choice in scores, f"one of {list(scores)}", choice)
+    rivals = [score for some, score in scores.items() if len(some) == len(choice)]
+    better = sum(score > scores[choice] for score in rivals)
+    return better + 1, len(rivals)
 
 
 def higher_order(

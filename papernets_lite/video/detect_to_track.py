@@ -54,7 +54,7 @@ from papernets_lite.detection import faster_rcnn
 from papernets_lite.layers.init import he_init_
 from papernets_lite.layers.pyramid import strides
 from papernets_lite.ops import boxes as coding
-from papernets_lite.ops.checks import expect
+from papernets_lite.ops.checks import at_least, expect
 from papernets_lite.ops.pooling import vote
 
 REACH = 8  # d of Eq. 4, in cells
@@ -70,14 +70,11 @@ def correlation(
     reach: int = REACH,
     step: int = 1,
 ) -> Float[Tensor, "b n k l"]:
-    r"""How much each place of ``first`` resembles the places around it in ``second``.
-
-    :math:`x(i, j, p, q) = \langle x^t(i, j), x^{t + \tau}(i + p, j + q) \rangle` (Eq.
-    4); outside is zero.
+    """How each place of ``first`` resembles the places around it in ``second`` (Eq. 4).
 
     Args:
         first: a map of the first frame.
-        second: one of the second frame.
+        second: one of the second frame; outside it is zero.
         reach: largest displacement down and across, in cells.
         step: of the places and of the displacements.
 
@@ -92,34 +89,112 @@ def correlation(
     expect(first.shape == second.shape, "equal maps", first.shape, second.shape)
     fits = step > 0 and reach >= 0 and reach % step == 0
     expect(fits, "a reach that is a multiple of the step", reach, step)
-    padded = functional.pad(second, (reach, reach, reach, reach))
     here = first[:, :, ::step, ::step]
-    # every place with every place, then the window
+    padded = functional.pad(second, (reach, reach, reach, reach))
+    # every place with every place, ...
     products = here.flatten(2).transpose(1, 2) @ padded.flatten(2)
-    offset = torch.arange(0, 2 * reach + 1, step, device=first.device)
-    rows, columns = (torch.arange(n, device=first.device) for n in here.shape[-2:])
-    down = step * rows[:, None] + offset
-    across = step * columns[:, None] + offset
-    # (rows, columns, p, q)
-    place = down[:, None, :, None] * padded.shape[-1] + across[None, :, None, :]
-    place = place.flatten(2).flatten(0, 1).expand(len(first), -1, -1)
-    window = products.gather(2, place)
-    return rearrange(window, "b (h w) n -> b n h w", h=len(down))
+    # ... of which each keeps its window: (rows, columns, p, q)
+    places = torch.arange(padded[0, 0].numel(), device=first.device)
+    window = places.view(padded.shape[-2:])
+    for axis in (0, 1):
+        window = window.unfold(axis, 2 * reach + 1, step)[..., ::step]
+    window = window.flatten(2).flatten(0, 1).expand(len(first), -1, -1)
+    found = products.gather(2, window)
+    return rearrange(found, "b (h w) n -> b n h w", h=here.shape[2])
 
 
-def dilate(stage: nn.Module, by: int = 2) -> None:
-    """Let a stage keep its input's size, in place: no stride, and 3x3 taps ``by`` cells
-    apart ("a trous").
+def neighbours(
+    maps: Float[Tensor, "bt c h w"], frames: int
+) -> Float[Tensor, "bs d h w"]:
+    """Each frame's map and the next one's, as channels; ``frames`` of each video."""
+    video = maps.unflatten(0, (-1, frames))
+    return torch.cat([video[:, :-1], video[:, 1:]], 2).flatten(0, 1)
+
+
+class TrackMaps(nn.Module):
+    """The third set of position-sensitive maps: where boxes go, from what the maps of
+    two frames say.
 
     Args:
-        stage: is changed.
-        by: cells from one tap to the next.
+        codes: box maps of a frame; as many are made.
+        reach: of the correlations on conv4 and conv5, in cells, and on conv3 in its own
+            cells.
+        sees: what they are made from: both frames' ``"boxes"``, ``"correlations"``, or
+            (the paper) both.
+
+    Raises:
+        ValueError: for something else in ``sees``, or nothing; for a reach that a step
+            does not divide.
     """
-    for conv in stage.modules():
+
+    def __init__(
+        self,
+        codes: int,
+        *,
+        reach: int = REACH,
+        sees: Sequence[str] = ("boxes", "correlations"),
+    ) -> None:
+        super().__init__()
+        known = sees and set(sees) <= {"boxes", "correlations"}
+        expect(known, "'boxes', 'correlations' or both", sees)
+        fits = reach >= 0 and all(reach % step == 0 for step in STEPS)
+        expect(fits, f"a reach that is a multiple of {max(STEPS)}", reach)
+        self.reach, self.sees = reach, sees
+        seen = 0
+        if "boxes" in sees:
+            seen += 2 * codes
+        if "correlations" in sees:
+            seen += sum((2 * (reach // step) + 1) ** 2 for step in STEPS)
+        self.answer = nn.Conv2d(seen, codes, 1)
+
+    def forward(
+        self,
+        boxes: Float[Tensor, "bt c h w"],
+        maps: Sequence[Float[Tensor, "bt _ _ _"]],
+        frames: int,
+    ) -> Float[Tensor, "bs c h w"]:
+        """Of each frame with the next one.
+
+        Args:
+            boxes: box maps of every frame.
+            maps: of conv3, conv4 and conv5.
+            frames: of each video.
+        """
+        seen = []
+        if "boxes" in self.sees:
+            seen.append(neighbours(boxes, frames))
+        if "correlations" in self.sees:
+            for x, step in zip(maps[-3:], STEPS, strict=True):
+                now, then = neighbours(x, frames).chunk(2, 1)
+                alike = correlation(now, then, reach=self.reach, step=step)
+                seen.append(alike / x.shape[1])
+        return self.answer(torch.cat(seen, 1))
+
+
+def dilated(trunk: resnet.Stages, by: int) -> resnet.Stages:
+    """The trunk, changed in place: its last stage keeps its input's size, with no
+    stride and its 3x3 taps ``by`` cells apart ("a trous")."""
+    for conv in trunk.stages[-1].modules():
         if isinstance(conv, nn.Conv2d):
             conv.stride = (1, 1)
             if conv.kernel_size[0] > 1:
                 conv.dilation = conv.padding = (by, by)
+    return trunk
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much of an image is kept and sampled."""
+
+    # proposals before suppression and after it
+    before: int = 6000
+    after: int = 300
+    # sampled for the losses
+    anchors: int = 256
+    regions: int = 128
+
+
+PAPER = Counts()
 
 
 @dataclass(frozen=True)
@@ -138,9 +213,16 @@ class Outputs:
     stride: int  # of these maps, in pixels
     frames: int  # t
     size: tuple[int, int]  # of the images (height, width)
-    num_classes: int  # without the background
-    anchors_each: int  # sampled in each image, and so the regions
-    regions_each: int
+    counts: Counts
+
+    @property
+    def num_classes(self) -> int:
+        """Without the background."""
+        return self.classes.shape[1] // self.bins**2 - 1
+
+    def firsts(self, of_frames: Sequence[Any]) -> list[Any]:
+        """Of what belongs to frames, that of every frame but each video's last."""
+        return [one for k, one in enumerate(of_frames, 1) if k % self.frames]
 
     def second(
         self, boxes: Sequence[Tensor]
@@ -169,27 +251,20 @@ class DetectAndTrack(nn.Module):
     frames.
 
     Args:
-        trunk: images -> maps of conv3, conv4 and conv5, of which the last gets the
-            stride of the one before.
+        trunk: images -> maps of conv3, conv4 and conv5; the last two of one size, see
+            ``dilated``.
         num_classes: without the background.
         sides: of the anchors, in pixels.
         channels: of the layer between the trunk and the maps.
-        dilations: of conv5, and of that layer.
+        dilation: of that layer.
         bins: of a box, down and across.
         kinds: codes of each box; the last counts. The released nets have one for the
             background too.
-        reach: of the correlations on conv4 and conv5, in cells, and on conv3 in its own
-            cells.
-        sees: what the tracking maps are made from: both frames' ``"boxes"``,
-            ``"correlations"``, or (the paper) both.
-        before: proposals before suppression, (in training, in test).
-        after: proposals after it.
-        anchors_each: sampled in each image.
-        regions_each: sampled in each image.
+        counts: proposals kept, anchors and regions sampled.
+        tracking: for ``TrackMaps``: ``reach`` and ``sees``.
 
     Raises:
-        ValueError: for something else in ``sees``, or nothing; for a reach that a step
-            does not divide; for no classes, bins or codes.
+        ValueError: for no classes, bins or codes, or what ``TrackMaps`` refuses.
     """
 
     def __init__(
@@ -199,47 +274,30 @@ class DetectAndTrack(nn.Module):
         num_classes: int,
         sides: Sequence[float],
         channels: int,
-        dilations: tuple[int, int],
+        dilation: int,
         bins: int,
         kinds: int = 1,
-        reach: int = REACH,
-        sees: Sequence[str] = ("boxes", "correlations"),
-        before: tuple[int, int] = (6000, 6000),
-        after: tuple[int, int] = (300, 300),
-        anchors_each: int = 256,
-        regions_each: int = 128,
+        counts: Counts = PAPER,
+        **tracking: Any,
     ) -> None:
         super().__init__()
-        known = sees and set(sees) <= {"boxes", "correlations"}
-        expect(known, "'boxes', 'correlations' or both", sees)
-        fits = reach >= 0 and all(reach % step == 0 for step in STEPS)
-        expect(fits, f"a reach that is a multiple of {max(STEPS)}", reach)
-        some = min(num_classes, bins, kinds) > 0
-        expect(some, "at least one class, bin and code", num_classes, bins, kinds)
-        self.trunk, self.sides, self.num_classes = trunk, sides, num_classes
-        self.bins, self.reach, self.sees = bins, reach, sees
-        before_last, last = dilations
-        dilate(trunk.stages[-1], before_last)
+        at_least(1, num_classes=num_classes, bins=bins, kinds=kinds)
+        self.trunk, self.sides, self.bins, self.counts = trunk, sides, bins, counts
         self.stride = strides(trunk.stem, trunk.stages)[-1]
-        anchors_here = len(sides) * len(faster_rcnn.RATIOS)
-        self.rpn = faster_rcnn.RPN(trunk.channels[-2], anchors_here)
-        self.last = nn.Conv2d(
-            trunk.channels[-1], channels, 3, padding=last, dilation=last
-        )
-        codes = 4 * kinds * bins**2
-        self.classes = nn.Conv2d(channels, (num_classes + 1) * bins**2, 1)
+        wide, maps, codes = trunk.channels, bins**2, 4 * kinds * bins**2
+        self.rpn = faster_rcnn.RPN(wide[-2], len(sides) * len(faster_rcnn.RATIOS))
+        taps: dict = {"kernel_size": 3, "padding": dilation, "dilation": dilation}
+        self.last = nn.Conv2d(wide[-1], channels, **taps)
+        self.classes = nn.Conv2d(channels, (num_classes + 1) * maps, 1)
         self.boxes = nn.Conv2d(channels, codes, 1)
-        seen = 0
-        if "boxes" in sees:
-            seen += 2 * codes
-        if "correlations" in sees:
-            seen += sum((2 * (reach // step) + 1) ** 2 for step in STEPS)
-        self.tracks = nn.Conv2d(seen, codes, 1)
-        self.before, self.after = before, after
-        self.anchors_each, self.regions_each = anchors_each, regions_each
+        self.tracks = TrackMaps(codes, **tracking)
+        self.start()
+
+    def start(self) -> None:
+        """Draw the first weights: small ones where answers are given."""
         he_init_(self)
-        answers = self.rpn.score, self.rpn.code, self.classes, self.boxes, self.tracks
-        for layer in answers:
+        rpn, maps = self.rpn, (self.classes, self.boxes, self.tracks.answer)
+        for layer in (rpn.score, rpn.code, *maps):
             nn.init.normal_(layer.weight, std=0.01)
 
     def forward(self, frames: Float[Tensor, "b t 3 h w"]) -> Outputs:
@@ -253,57 +311,36 @@ class DetectAndTrack(nn.Module):
         expect(some, "at least one video of two frames", frames.shape)
         count, size = frames.shape[1], (frames.shape[-2], frames.shape[-1])
         maps = self.trunk(frames.flatten(0, 1))
-        scores, codes = self.rpn(maps[-2:-1])
-        shape = maps[-2].shape[-2], maps[-2].shape[-1]
-        levels = faster_rcnn.anchors([shape], [self.stride], [self.sides])
-        reference = levels[0].to(scores)
-        mode = 0 if self.training else 1
-        found = faster_rcnn.proposals(
-            scores,
-            codes,
-            [reference],
-            size,
-            before=self.before[mode],
-            after=self.after[mode],
-        )
         seen = self.last(maps[-1]).relu()
         boxes = self.boxes(seen)
-        both = []
-        if "boxes" in self.sees:
-            both.append(self.pairs(boxes, count))
-        if "correlations" in self.sees:
-            for x, step in zip(maps[-3:], STEPS, strict=True):
-                both.append(self.correlate(x, count, step))
         return Outputs(
-            scores=scores,
-            codes=codes,
-            anchors=reference,
-            proposals=found,
+            *self.propose(maps[-2], size),
             classes=self.classes(seen),
             boxes=boxes,
-            tracks=self.tracks(torch.cat(both, 1)),
+            tracks=self.tracks(boxes, maps, count),
             bins=self.bins,
             stride=self.stride,
             frames=count,
             size=size,
-            num_classes=self.num_classes,
-            anchors_each=self.anchors_each,
-            regions_each=self.regions_each,
+            counts=self.counts,
         )
 
-    def pairs(
-        self, maps: Float[Tensor, "bt c h w"], frames: int
-    ) -> Float[Tensor, "bs d h w"]:
-        """Each frame's map and the next one's, as channels."""
-        video = maps.unflatten(0, (-1, frames))
-        return torch.cat([video[:, :-1], video[:, 1:]], 2).flatten(0, 1)
+    def propose(
+        self, x: Float[Tensor, "bt c h w"], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """The proposal net on conv4: scores, codes, anchors and proposals.
 
-    def correlate(
-        self, maps: Float[Tensor, "bt c h w"], frames: int, step: int
-    ) -> Float[Tensor, "bs n k l"]:
-        """Each frame's map correlated with the next one's, per channel."""
-        now, then = self.pairs(maps, frames).chunk(2, 1)
-        return correlation(now, then, reach=self.reach, step=step) / maps.shape[1]
+        Args:
+            x: conv4 of every frame.
+            size: of the images (height, width).
+        """
+        scores, codes = self.rpn([x])
+        shape = x.shape[-2], x.shape[-1]
+        levels = faster_rcnn.anchors([shape], [self.stride], [self.sides])
+        anchors = levels[0].to(scores)
+        kept: dict = {"before": self.counts.before, "after": self.counts.after}
+        found = faster_rcnn.proposals(scores, codes, [anchors], size, **kept)
+        return scores, codes, anchors, found
 
     @torch.no_grad()
     def detect(
@@ -348,6 +385,17 @@ def track_targets(
     return regions, torch.cat(wanted)
 
 
+def pairs(truth: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
+    """The truth of every frame but each video's last, and that of the frames after.
+
+    Args:
+        truth: of videos, (b, t, ...).
+    """
+    now = {name: values[:, :-1].flatten(0, 1) for name, values in truth.items()}
+    then = {name: values[:, 1:].flatten(0, 1) for name, values in truth.items()}
+    return now, then
+
+
 def loss(
     outputs: Outputs,
     batch: Mapping[str, Any],
@@ -373,31 +421,19 @@ def loss(
             that has left the image and has no area; or of other videos.
     """
     truth = coding.check_truth(batch, outputs.num_classes)
-    found, frames = outputs.proposals, outputs.frames
-    videos = len(found) // frames
-    came = tuple(truth["valid"].shape[:2])
+    found, frames, counts = outputs.proposals, outputs.frames, outputs.counts
+    came, videos = tuple(truth["valid"].shape[:2]), len(found) // frames
     expect(came == (videos, frames), f"{videos} videos of {frames} frames", came)
     every = {name: values.flatten(0, 1) for name, values in truth.items()}
-    parts = faster_rcnn.rpn_loss(
-        outputs.scores,
-        outputs.codes,
-        outputs.anchors,
-        every,
-        generator=generator,
-        count=outputs.anchors_each,
-    )
-    wanted = faster_rcnn.regions(
-        found, every, generator=generator, count=outputs.regions_each
-    )
-    parts |= faster_rcnn.head_loss(*outputs.second(wanted.boxes), wanted)
-    start = [boxes for k, boxes in enumerate(found) if (k + 1) % frames]
-    now = {name: values[:, :-1].flatten(0, 1) for name, values in truth.items()}
-    then = {name: values[:, 1:].flatten(0, 1) for name, values in truth.items()}
-    regions, codes = track_targets(start, now, then)
+    answers = outputs.scores, outputs.codes, outputs.anchors, every
+    parts = faster_rcnn.rpn_loss(*answers, generator=generator, count=counts.anchors)
+    drawn = faster_rcnn.regions(found, every, generator=generator, count=counts.regions)
+    parts |= faster_rcnn.head_loss(*outputs.second(drawn.boxes), drawn)
+    detector = torch.stack(list(parts.values())).sum()
+    regions, codes = track_targets(outputs.firsts(found), *pairs(truth))
     distance = faster_rcnn.smooth_l1(outputs.track(regions), codes)
-    parts["track"] = distance / max(1, len(codes))
-    weighted = parts | {"track": tracking * parts["track"]}
-    return {"loss": torch.stack(list(weighted.values())).sum(), **parts}
+    track = distance / max(1, len(codes))
+    return {"loss": detector + tracking * track, **parts, "track": track}
 
 
 def follow(outputs: Outputs, boxes: Sequence[Tensor]) -> list[Tensor]:
@@ -437,7 +473,7 @@ def decode(
     seen = faster_rcnn.detections(
         *answers, outputs.proposals, outputs.size, **thresholds
     )
-    followed = [one for k, one in enumerate(seen) if (k + 1) % outputs.frames]
+    followed = outputs.firsts(seen)
     ends = follow(outputs, [one["boxes"] for one in followed])
     for one, end in zip(followed, ends, strict=True):
         one["next"] = end
@@ -566,6 +602,37 @@ def link(
     return linked
 
 
+def nearest(
+    found: Sequence[Mapping[str, Tensor]], *, reach: float, moved: bool = False
+) -> list[dict[str, Tensor]]:
+    """Let a box go to the box of its class in the next frame whose centre is nearest;
+    what a tracker without a net does.
+
+    Args:
+        found: a video's detections, as ``link`` takes them.
+        reach: of the search, in pixels; a box that has none so near keeps its place.
+        moved: search around where the box goes, not where it is.
+
+    Returns:
+        The same boxes with other ``next``.
+    """
+    sent = []
+    for now, then in pairwise(found):
+        ends = now["next" if moved else "boxes"].clone()
+        apart = torch.cdist(_centres(ends), _centres(then["boxes"]))
+        apart[now["labels"][:, None] != then["labels"]] = math.inf
+        if len(then["boxes"]):
+            least = apart.min(1)
+            near = least.values <= reach
+            ends[near] = then["boxes"][least.indices[near]]
+        sent.append({**now, "next": ends})
+    return [*sent, dict(found[-1])]
+
+
+def _centres(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
 def _checked(one: Mapping[str, Tensor], *, last: bool) -> dict[str, Tensor]:
     """A frame of ``link``'s input."""
     boxes = coding.check_boxes(one["boxes"], thin=True)
@@ -599,17 +666,14 @@ def tiny(**overrides: object) -> DetectAndTrack:
     blocks = (1, 1, 1)
     net = resnet.ResNet(blocks=blocks, widths=(16, 32, 64), stem_stride=2)
     settings: dict = {
-        "trunk": resnet.Stages(net, blocks),
+        "trunk": dilated(resnet.Stages(net, blocks), by=1),
         "num_classes": 8,
         "sides": (12, 20),
         "channels": 64,
-        "dilations": (1, 1),
+        "dilation": 1,
         "bins": 3,
         "reach": 4,
-        "before": (100, 100),
-        "after": (40, 40),
-        "anchors_each": 64,
-        "regions_each": 32,
+        "counts": Counts(before=100, after=40, anchors=64, regions=32),
     }
     return DetectAndTrack(**(settings | overrides))
 
@@ -618,11 +682,11 @@ def paper(**overrides: object) -> DetectAndTrack:
     """The paper's scale: ResNet-101 for ImageNet VID."""
     trunk = resnet.Stages(resnet.imagenet(101), resnet.IMAGENET[101], skip=1)
     settings: dict = {
-        "trunk": trunk,
+        "trunk": dilated(trunk, by=2),
         "num_classes": 30,
         "sides": (32, 64, 128, 256, 512),
         "channels": 512,
-        "dilations": (2, 6),
+        "dilation": 6,
         "bins": 7,
         "kinds": 2,
     }

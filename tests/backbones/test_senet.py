@@ -56,6 +56,23 @@ def test_without_a_squeeze_every_position_has_its_own_gate() -> None:
             )
 
 
+def test_adding_by_hand() -> None:
+    # as in by_hand, with z_1 - z_2 = 2 added to the first channel and 0 to the second
+    block = senet.SqueezeExcitation(2, 2, merge="add")
+    block.load_state_dict(by_hand().state_dict())
+    u = torch.tensor([[[[3.0, 5.0]], [[1.0, 3.0]]]])
+    torch.testing.assert_close(block(u), u + torch.tensor([2.0, 0.0])[:, None, None])
+
+
+def test_to_gate_or_to_add_starts_from_the_same_weights() -> None:
+    torch.manual_seed(3)
+    gated = senet.tiny_inception().state_dict()
+    torch.manual_seed(3)
+    added = senet.tiny_inception(merge="add").state_dict()
+    assert list(gated) == list(added)
+    assert all(torch.equal(gated[k], added[k]) for k in gated)
+
+
 def test_only_the_squeeze_lets_a_far_position_matter() -> None:
     for squeeze, matters in (("mean", True), ("max", True), ("none", False)):
         block = senet.SqueezeExcitation(8, 2, squeeze=squeeze)
@@ -236,6 +253,7 @@ def test_a_few_steps_fit_a_few_images() -> None:
             lambda: senet.SqueezeExcitation(8, squeeze="median"),
             "expected a squeeze from",
         ),
+        (lambda: senet.SqueezeExcitation(8, merge="times"), "expected a merge from"),
         (lambda: senet.SqueezeExcitation(8, 0), "reduction >= 1"),
         (lambda: senet.tiny(placement="after"), "expected a place from"),
         (lambda: senet.tiny_inception(channels=30), "multiple of 4"),
@@ -272,7 +290,8 @@ def test_the_mean_over_labels_is_torchs(shape: tuple[int, ...]) -> None:
     outputs = torch.randn(3, 8, *shape[1:], generator=generator)
     labels = torch.randint(-1, 8, shape, generator=generator)
     expected = nn.functional.cross_entropy(outputs, labels, ignore_index=-1)
-    assert senet.loss(outputs, {"labels": labels})["loss"].equal(expected)
+    found = senet.loss(outputs, {"labels": labels})["loss"]
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(

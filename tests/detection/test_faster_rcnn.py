@@ -1,9 +1,12 @@
 """Every part of Faster R-CNN against cases small enough for the hand."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
+from torchvision.models import vgg16
 from torchvision.ops import nms, roi_pool
 
 from papernets_lite.detection import faster_rcnn
@@ -298,7 +301,7 @@ def test_no_gradient_passes_through_the_proposals() -> None:
 
 def test_training_and_test_keep_different_numbers() -> None:
     torch.manual_seed(0)
-    net = faster_rcnn.tiny(before=(100, 20), after=(30, 10))
+    net = faster_rcnn.tiny(kept=((100, 30), (20, 10)))
     outputs = net(torch.rand(1, 3, 64, 64))
     assert len(outputs.proposals[0]) == 30
     outputs = net.eval()(torch.rand(1, 3, 64, 64))
@@ -384,23 +387,57 @@ def test_anchors_and_patches_keep_their_place_at_odd_sizes() -> None:
     net = faster_rcnn.tiny().eval()
     images = torch.rand(1, 3, 100, 40)
     whole, narrow = net(images), net(images[..., :37])
-    assert narrow.strides == whole.strides == [4, 8]
-    assert [tuple(x.shape[-2:]) for x in narrow.maps] == [(25, 10), (13, 5)]
+    assert [tuple(x.shape[-2:]) for x in narrow.maps] == [(25, 10)]
     assert torch.equal(narrow.anchors[0], whole.anchors[0])
     middle = (narrow.anchors[0][:, :2] + narrow.anchors[0][:, 2:]) / 2
     assert middle[-1].tolist() == [38, 98]
     box = [torch.tensor([[4.0, 76, 20, 96]])]
-    found, expected = (
-        faster_rcnn.patches(out.maps[:1], out.strides[:1], box, size=5)
-        for out in (narrow, whole)
-    )
+    found, expected = (net.head.cut(out.maps, [4.0], box) for out in (narrow, whole))
     assert (found - expected).norm() < 0.05 * expected.norm()
 
 
-def test_strides_of_the_papers_levels() -> None:
+@pytest.mark.parametrize("build", [faster_rcnn.tiny, faster_rcnn.paper])
+@torch.no_grad()
+def test_the_strides_are_those_of_the_convolutions(build: Callable) -> None:
     with torch.device("meta"):
-        net = faster_rcnn.paper()
-    assert net.strides == [4, 8, 16, 32, 64]
+        net = build()
+        maps = net.trunk(torch.empty(1, 3, 192, 128))
+    assert [tuple(x.shape[-2:]) for x in maps] == [
+        (192 // stride, 128 // stride) for stride in net.grid.keywords["strides"]
+    ]
+    assert {x.shape[1] for x in maps} == {net.rpn.conv.in_channels}
+
+
+def test_the_papers_net_has_its_parts() -> None:
+    """VGG-16's shared convolutions as torchvision has them, nine anchors a place, and
+    the output layers that the paper counts: (4 + 1) x 9 answers here, (4 + 2) x 9
+    there."""
+    with torch.device("meta"):
+        net, theirs = faster_rcnn.paper(), vgg16(weights=None)
+    shared = list(theirs.features[:30].state_dict().values())
+    ours = list(net.trunk.state_dict().values())
+    assert [x.shape for x in ours] == [x.shape for x in shared]
+    assert net.rpn.conv.weight.shape == (512, 512, 3, 3)
+    assert (net.rpn.score.out_channels, net.rpn.code.out_channels) == (9, 36)
+    layers = [x for x in theirs.classifier if isinstance(x, nn.Linear)][:2]
+    own = [x for x in net.head.layers if isinstance(x, nn.Linear)]
+    assert [x.weight.shape for x in own] == [x.weight.shape for x in layers]
+    assert (net.head.score.out_features, net.head.code.out_features) == (21, 84)
+
+
+@torch.no_grad()
+def test_other_proposals_can_be_read() -> None:
+    torch.manual_seed(0)
+    net = faster_rcnn.tiny().eval()
+    outputs = net(torch.rand(2, 3, 64, 64))
+    whole = faster_rcnn.decode(outputs, least=0.0)
+    same = faster_rcnn.decode(outputs, boxes=outputs.proposals, least=0.0)
+    first = [boxes[:1] for boxes in outputs.proposals]
+    few = faster_rcnn.decode(outputs, boxes=first, least=0.0)
+    assert all(
+        torch.equal(a["boxes"], b["boxes"]) for a, b in zip(whole, same, strict=True)
+    )
+    assert [len(one["boxes"]) for one in few] == [10, 10]  # one for each class
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -442,8 +479,11 @@ def test_a_net_that_diverged_is_named() -> None:
     [
         ({"num_classes": 0}, "at least one class"),
         ({"num_classes": -1}, "at least one class"),
-        ({"sides": ((12,),)}, "equally many sides for each of 2 levels"),
-        ({"sides": ((12,), (12, 20))}, "equally many sides for each of 2 levels"),
+        ({"sides": ((12,), (24,))}, "equally many sides for each of 1 levels"),
+        (
+            {"strides": (4, 8), "sides": ((12,), (12, 20))},
+            "equally many sides for each of 2 levels",
+        ),
     ],
 )
 def test_nets_that_cannot_be_are_refused(settings: dict, message: str) -> None:
@@ -452,12 +492,15 @@ def test_nets_that_cannot_be_are_refused(settings: dict, message: str) -> None:
 
 
 def test_every_setting_reaches_the_net() -> None:
-    for build in (faster_rcnn.tiny, faster_rcnn.paper):
+    kept = ((9, 7), (6, 5))
+    for build in (faster_rcnn.tiny, faster_rcnn.paper, faster_rcnn.pyramid):
         with torch.device("meta"):
-            net = build(num_classes=3, after=(7, 5), pool=align_rounded)
+            net = build(num_classes=3, kept=kept, pool=align_rounded, ratios=(1.0,))
         assert net.head.score.out_features == 4
-        assert net.after == (7, 5)
-        assert net.cut.keywords["pool"] is align_rounded
+        assert net.kept == kept
+        assert net.head.cut.keywords["pool"] is align_rounded
+        per_place = len(net.grid.keywords["sides"][0])
+        assert net.rpn.score.out_channels == per_place
 
 
 def test_maps_and_strides_must_fit() -> None:

@@ -1,5 +1,5 @@
-"""Scales, boxes, matching, mining and zooming out by hand; heads and nets against what
-they must see and give."""
+"""Scales, boxes, matching, mining, crops and zooming out by hand; heads and nets
+against what they must see and give."""
 
 import math
 from collections.abc import Callable
@@ -341,6 +341,142 @@ def test_zooming_out_keeps_boxes_on_their_objects() -> None:
         assert (seen - box).abs().max() <= 1
     assert images.max() == 1, "the given images are left alone"
     assert torch.equal(true[0, 0], torch.tensor([16.0, 8.0, 48.0, 40.0]))
+
+
+def one_object(count: int) -> dict[str, Tensor]:
+    """A white square from (16, 8) to (48, 40) on black, and a place without a box."""
+    images = torch.zeros(count, 3, 64, 64)
+    images[:, :, 8:40, 16:48] = 1
+    there = torch.tensor([[16.0, 8.0, 48.0, 40.0], [math.nan] * 4])
+    return {
+        "images": images,
+        "boxes": there.expand(count, 2, 4),
+        "labels": torch.tensor([[2, 0]]).expand(count, 2),
+        "valid": torch.tensor([[True, False]]).expand(count, 2),
+    }
+
+
+def test_negatives_that_are_not_mined_are_as_many_and_drawn() -> None:
+    torch.manual_seed(0)
+    found, known = ssd.tiny()(torch.rand(1, 3, 64, 64)), truth([8.0, 8, 30, 26], 2)
+    mined = ssd.loss(found, known)
+    drawn = [
+        ssd.loss(found, known, mined=False, generator=torch.Generator().manual_seed(k))
+        for k in (0, 0, 1)
+    ]
+    assert mined["negatives"] == drawn[0]["negatives"] == 3
+    assert mined["codes"] == drawn[0]["codes"]
+    assert drawn[0]["classes"] == drawn[1]["classes"] != drawn[2]["classes"]
+    assert drawn[0]["classes"] < mined["classes"], "the mined are the hardest"
+
+
+def test_a_cut_by_hand() -> None:
+    """The patch from (0, 0) to (32, 32) holds the square's upper left part, twice as
+    large; that from (40, 0) to (64, 64) holds 8 of its 32 columns, not its centre."""
+    batch = one_object(4)
+    parts = torch.tensor([[0.0, 0, 32, 32], [0, 0, 32, 32], [40, 0, 64, 64]])
+    parts = torch.cat([parts, torch.tensor([[0.0, 0, 64, 64]])])
+    flipped = torch.tensor([False, True, False, True])
+    seen = ssd.cut(batch, parts, flipped)
+    # a centre on the patch's edge is not in it
+    assert seen["valid"][:, 0].tolist() == [False, False, False, True]
+    parts[:2] = torch.tensor([0.0, 0, 40, 40])
+    seen = ssd.cut(batch, parts, flipped)
+    there = torch.tensor([True, True, False, True])
+    assert torch.equal(seen["valid"][:, 0], there)
+    assert not seen["boxes"][~seen["valid"]].any()
+    expected = torch.tensor(
+        [[25.6, 12.8, 64, 64], [0, 12.8, 38.4, 64], [16, 8, 48, 40]]
+    )
+    torch.testing.assert_close(seen["boxes"][[0, 1, 3], 0], expected)
+    for k in (0, 1, 3):
+        rows, columns = (seen["images"][k, 0] > 0.5).nonzero().unbind(1)
+        low = torch.stack([columns.min(), rows.min()])
+        high = torch.stack([columns.max(), rows.max()]) + 1
+        edges = torch.cat([low, high])
+        assert (edges - seen["boxes"][k, 0]).abs().max() <= 0.5
+    assert torch.equal(seen["labels"], batch["labels"])
+    torch.testing.assert_close(seen["images"][3], batch["images"][3])
+    assert batch["boxes"][0, 0].tolist() == [16, 8, 48, 40], "what is given stays"
+
+
+def test_a_mirrored_box_is_the_box_of_the_mirrored_picture() -> None:
+    batch = one_object(1) | {"boxes": torch.tensor([[[3.0, 8, 10, 40], [0, 0, 1, 1]]])}
+    seen = ssd.cut(batch, torch.tensor([[0.0, 0, 64, 64]]), torch.tensor([True]))
+    assert seen["boxes"][0, 0].tolist() == [54, 8, 61, 40]
+    torch.testing.assert_close(seen["images"], batch["images"].flip(-1))
+
+
+def test_random_patches_are_those_of_the_paper() -> None:
+    """Size from 0.1 to 1, width over height from 1/2 to 2, inside the image."""
+    generator = torch.Generator().manual_seed(0)
+    found = ssd.random_patches(5000, (40, 80), generator)
+    assert found.min() >= 0
+    assert (found[:, 2:] <= torch.tensor([80, 40]) + 1e-3).all()
+    sides = (found[:, 2:] - found[:, :2]) / torch.tensor([80, 40])
+    size, ratio = sides.prod(1).sqrt(), sides[:, 0] / sides[:, 1]
+    assert 0.1 <= size.min() < 0.11
+    assert 0.98 < size.max() <= 1.0001
+    assert 0.499 < ratio.min() < 0.52
+    assert 1.92 < ratio.max() < 2.001
+
+
+def test_a_patch_overlaps_some_object_by_its_share_or_is_all_of_the_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    truth = one_object(200)
+    whole = torch.tensor([0.0, 0, 64, 64])
+    for least in (0.1, 0.5, 0.7):
+        monkeypatch.setattr(ssd, "LEAST_OVERLAPS", (least,))
+        found = ssd.patches(truth, (64, 64), torch.Generator().manual_seed(1))
+        iou = box_iou(found, truth["boxes"][0, :1])[:, 0]
+        kept = (found == whole).all(1)
+        assert (iou[~kept] >= least).all()
+        assert iou[~kept].min() < least + 0.1, "no more than is asked for"
+    monkeypatch.setattr(ssd, "LEAST_OVERLAPS", (math.inf,))
+    assert (ssd.patches(truth, (64, 64), torch.Generator()) == whole).all()
+    # any patch will do where nothing need be seen, and where there is no object
+    monkeypatch.setattr(ssd, "LEAST_OVERLAPS", (0.0,))
+    for some in (truth, truth | {"valid": torch.zeros(200, 2, dtype=torch.bool)}):
+        found = ssd.patches(some, (64, 64), torch.Generator().manual_seed(2))
+        assert not (found == whole).all(1).any()
+
+
+def test_each_option_is_drawn_as_often_and_every_other_image_mirrored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert len(ssd.LEAST_OVERLAPS) == 7
+    monkeypatch.setattr(ssd, "LEAST_OVERLAPS", (math.inf, 0.0, 0.0, 0.0))
+    batch = one_object(2000)
+    batch["boxes"] = torch.tensor([2.0, 8, 40, 40]).expand(2000, 1, 4)
+    batch["valid"], batch["labels"] = torch.ones(2000, 1), batch["labels"][:, :1]
+    seen = ssd.augment(batch, torch.Generator().manual_seed(3))["boxes"][:, 0]
+    for box in ([2.0, 8, 40, 40], [24, 8, 62, 40]):
+        assert 0.1 < (seen == torch.tensor(box)).all(1).float().mean() < 0.15
+
+
+def test_augmenting_takes_what_is_allowed_and_refuses_the_rest() -> None:
+    generator = torch.Generator().manual_seed(0)
+    batch = one_object(3)
+    bare = {name: values[:, :0] for name, values in batch.items()}
+    bare["images"] = batch["images"]
+    assert ssd.augment(bare, generator)["boxes"].shape == (3, 0, 4)
+    whole = batch | {"boxes": batch["boxes"].nan_to_num(0).int()}
+    assert ssd.augment(whole, generator)["boxes"].is_floating_point()
+    with pytest.raises(ValueError, match="expected at least one image"):
+        ssd.augment({name: some[:0] for name, some in batch.items()}, generator)
+    with pytest.raises(ValueError, match="a patch, boxes and a flip for each image"):
+        ssd.cut(batch, torch.zeros(2, 4), torch.zeros(2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="a smallest patch above 0 and up to 1, got 0"):
+        ssd.random_patches(3, (64, 64), generator, smallest=0.0)
+    with pytest.raises(ValueError, match="expected finite true boxes"):
+        ssd.augment(batch | {"valid": torch.ones(3, 2)}, generator)
+
+
+def test_all_negatives_count_where_the_ratio_is_infinite() -> None:
+    positive = torch.tensor([[True, False, False], [False] * 3])
+    found = ssd.hard_negatives(torch.rand(2, 3), positive, ratio=math.inf)
+    assert torch.equal(found, ~positive)
 
 
 def test_a_few_steps_fit_a_few_images() -> None:

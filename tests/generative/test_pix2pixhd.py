@@ -1,9 +1,12 @@
 """Parameter counts of the released nets, maps and means against plain loops, losses
 against hand-computed cases."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from papernets_lite.generative import pix2pixhd
 from papernets_lite.generative.pix2pixhd import (
@@ -138,7 +141,7 @@ def test_shapes_of_the_discriminators_outputs():
 
 def test_each_scale_has_its_own_weights_and_sees_the_halved_picture():
     torch.manual_seed(0)
-    net = MultiscaleDiscriminator(5, channels=4, halvings=2)
+    net = MultiscaleDiscriminator(5, scales=2, channels=4, halvings=2)
     inputs = torch.rand(2, 5, 32, 32)
     outputs = net(inputs)
     for level, picture in enumerate((inputs, pix2pixhd.halve(inputs))):
@@ -216,6 +219,35 @@ def test_sampled_styles_are_centres_of_the_instances_class():
     )
 
 
+def test_donors_are_of_the_same_class():
+    classes = torch.tensor([4, 5, 4, 5, 4, 4, 0])
+    some = torch.tensor([True, True, True, True, True, False, False])
+    donor = pix2pixhd.donors(classes, some, generator=seeded())
+    assert sorted(donor.tolist()) == list(range(7)), "each gives once"
+    assert torch.equal(classes[donor], classes)
+    assert donor[5:].tolist() == [5, 6], "the others keep their own"
+    assert (donor[:5] != torch.arange(5)).any()
+
+
+def test_all_at_once_costs_what_the_stages_cost():
+    torch.manual_seed(0)
+    some = {
+        "conditions": torch.rand(1, 9, 64, 64),
+        "images": torch.rand(1, 3, 64, 64),
+        "instances": torch.zeros(1, 64, 64, dtype=torch.long),
+    }
+    nets = pix2pixhd.two_stages(pix2pixhd.tiny)
+    costs = []
+    for stage in ("both", *pix2pixhd.STAGES):  # the first: all at once
+        step = pix2pixhd.stage_step(nets, stage, torch.optim.Adam, steps=1)
+        with FlopCounterMode(display=False) as counted:
+            step(some)
+        costs.append(counted.get_total_flops())
+    once, *stages = costs
+    staged = sum(n * cost for n, cost in zip((60, 12, 60), stages, strict=True))
+    assert staged == pytest.approx(96 * once, rel=0.01)
+
+
 def test_matching_compares_all_layers_but_the_scores():
     real = [
         [torch.zeros(1, 2, 3, 3), torch.ones(1), torch.full((1,), 9.0)],
@@ -259,6 +291,11 @@ def test_losses_by_hand():
     assert fooling["loss"].item() == pytest.approx(32.0)
     alone = pix2pixhd.generator_loss(nets, some, fake, matching_weight=0)
     assert set(alone) == {"loss", "fool"}
+    # pix2pix's term instead: 0.25 apart in [0, 1] is 0.5 in [-1, 1].
+    pixels = {"matching_weight": 0, "pixel_weight": 100.0}
+    near = pix2pixhd.generator_loss(nets, some, fake, **pixels)
+    assert near["pixels"].item() == pytest.approx(50.0)
+    assert near["loss"].item() == pytest.approx(52.0)
     # Real scores 1 and 2, fake ones 0 and 0: half of (0 + 0) + (1 + 0).
     telling = pix2pixhd.discriminator_loss(nets, some, fake)
     assert telling["loss"].item() == pytest.approx(0.5)
@@ -486,33 +523,32 @@ def test_means_over_many_pixels_are_right_in_half_precision():
     "wrong",
     [
         {"num_classes": 0},
-        {"channels": 0},
-        {"halvings": -1},
-        {"blocks": -1},
-        {"enhancer_blocks": -1},
-        {"kernel_size": 4},
-        {"encoder_channels": 0},
-        {"judge_channels": 0},
-        {"judge_halvings": 0},
-        {"scales": 0},
+        {"global_generator": {"channels": 0}},
+        {"global_generator": {"halvings": -1}},
+        {"global_generator": {"blocks": -1}},
+        {"enhancer": {"blocks": -1}},
+        {"encoder": {"kernel_size": 4}},
+        {"encoder": {"channels": 0}},
+        {"discriminator": {"channels": 0}},
+        {"discriminator": {"halvings": 0}},
+        {"discriminator": {"scales": 0}},
     ],
 )
-def test_nets_that_make_no_sense_are_not_built(wrong: dict[str, int]):
-    (name,) = wrong
-    plain = name.removeprefix("judge_").removeprefix("encoder_")
-    with pytest.raises(ValueError, match=plain.removeprefix("enhancer_")):
-        pix2pixhd.tiny(**wrong)
+def test_nets_that_make_no_sense_are_not_built(wrong: dict[str, Any]):
+    ((name, value),) = wrong.items()
+    size = next(iter(value)) if isinstance(value, dict) else name
+    with torch.device("meta"), pytest.raises(ValueError, match=size):
+        pix2pixhd.paper(styles=True, **wrong)
 
 
 def test_every_override_reaches_its_net():
+    sizes = {"halvings": 1, "kernel_size": 3}
     nets = pix2pixhd.tiny(
-        channels=8,
-        encoder_channels=4,
-        enhancer_blocks=0,
-        judge_channels=5,
-        judge_halvings=1,
-        scales=1,
         num_classes=2,
+        global_generator={"channels": 8, "blocks": 1, **sizes},
+        enhancer={"channels": 4, "blocks": 0, "kernel_size": 3},
+        discriminator={"channels": 5, "halvings": 1, "scales": 1},
+        encoder={"channels": 4, **sizes},
     )
     assert nets.generator.front[1].out_channels == 4
     assert len(nets.generator.back) == 3, "the way up alone"

@@ -51,6 +51,7 @@ class Constant(nn.Module):
 def by_hand(groups, shift: float, slope: float, logits: list[float]) -> stargan.StarGAN:
     nets = small(groups, masked=False)
     nets.generator = Constant(shift)
+    nets.generator.num_labels = nets.num_labels
     nets.discriminator = Constant(slope, torch.tensor([logits]))
     return nets
 
@@ -105,6 +106,10 @@ def test_a_label_vector_by_hand() -> None:
     assert small((Group(4),)).vector(torch.ones(1, 4)).tolist() == [[1, 1, 1, 1]], (
         "one group needs no mask"
     )
+    # Its rival: known labels have a sign, so that 0 is free to say unknown.
+    signed = small(masked=False, signed=True)
+    assert signed.vector(first, 0).tolist() == [[1, -1, 1, 0, 0]]
+    assert signed.vector(second.bool(), 1).tolist() == [[0, 0, 0, -1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +250,15 @@ def test_a_round_updates_the_critic_more_often_and_never_by_the_generators_gradi
     assert all(thawed is (name == "D") for name, _, thawed in events)
     assert set(values) == {"tell", "recognise", "penalty", "fool", "become", "return"}
     assert all(v.ndim == 0 for v in values.values())
+
+
+def test_translations_that_are_there_are_not_made_again() -> None:
+    nets, x = small(), images(2)
+    batch = {"images": x, "labels": torch.eye(3)[:2]}
+    targets = batch["labels"].flip(0)
+    expected = stargan.generator_loss(nets, batch, targets)
+    found = stargan.generator_loss(nets, batch, targets, fakes=nets(x, targets))
+    assert found == expected
 
 
 def test_targets_are_a_permutation_of_the_batchs_labels(monkeypatch) -> None:

@@ -7,7 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from papernets_lite.metrics.keypoints import SIGMAS, oks_ap, pck, torso_lengths
+from papernets_lite.metrics.keypoints import (
+    SIGMAS,
+    limb_scores,
+    oks_ap,
+    pck,
+    torso_lengths,
+)
 
 
 def person(x=0.0, y=0.0):
@@ -226,3 +232,44 @@ def test_truth_may_be_numpys_doubles_and_integers(dtype):
     scales = torch.full((1, 1), 8.0)
     visible = truth["visible"]
     assert pck(spots, same["keypoints"], visible, scales) == (1.0, 1.0)
+
+
+def two_arms(swapped: bool, *, missing: bool = False):
+    """Two people with an elbow and a wrist each, detected a pixel off, joined rightly
+    or across; without the second one's wrist, if ``missing``."""
+    keypoints = torch.full((1, 2, 18, 2), math.nan)
+    keypoints[0, 0, 3:5] = torch.tensor([[10.0, 10.0], [10.0, 20.0]])
+    keypoints[0, 1, 3:5] = torch.tensor([[30.0, 10.0], [30.0, 20.0]])
+    there = torch.zeros(1, 2, 18, dtype=torch.bool)
+    there[0, :, 3:5] = True
+    kinds = torch.tensor([3, 3, 4, 4])
+    where = torch.tensor([[11.0, 10.0], [31.0, 10.0], [10.0, 21.0], [30.0, 21.0]])
+    spots = (kinds[:3], where[:3]) if missing else (kinds, where)
+    joints = torch.zeros(2, 18, 2)
+    joints[:, 3] = where[:2]
+    joints[:, 4] = where[2:].flip(0) if swapped else where[2:]
+    found = torch.zeros(2, 18, dtype=torch.bool)
+    found[:, 3:5] = True
+    if missing:
+        found[1, 4] = False
+    people = SimpleNamespace(keypoints=joints, found=found, scores=torch.ones(2))
+    truth = {"keypoints": keypoints, "in_frame": there}
+    return limb_scores(
+        [people], [spots], truth, limbs=((3, 4),), scales=torch.full((1, 2), 6.0)
+    )
+
+
+def test_limbs_that_are_joined_rightly_or_across():
+    assert two_arms(False) == {"recall": 1, "precision": 1, "f1": 1}
+    assert two_arms(True) == {"recall": 0, "precision": 0, "f1": 0}
+    # only limbs with two detected ends are asked for
+    assert two_arms(False, missing=True) == {"recall": 1, "precision": 1, "f1": 1}
+
+
+def test_limbs_want_as_many_images_each():
+    truth = {
+        "keypoints": torch.zeros(1, 1, 18, 2),
+        "in_frame": torch.ones(1, 1, 18, dtype=torch.bool),
+    }
+    with pytest.raises(ValueError, match="as many images each, got 0, 0, 1"):
+        limb_scores([], [], truth, limbs=((0, 1),), scales=torch.ones(1, 1))

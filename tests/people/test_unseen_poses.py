@@ -256,6 +256,35 @@ def test_the_mask_begins_at_the_targets_prior_or_as_the_paper_at_one_half():
     assert paper.paper().start == 0.5
 
 
+def test_a_guided_rival_sees_the_prior_of_both_poses():
+    images, source, target = torch.rand(2, 3, 48, 48), joints(2), joints(2, seed=1)
+    seen = []
+    for net in (paper.tiny_plain(guided=False), paper.tiny_plain()):
+        net.net.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+        assert net(images, source, target).shape == images.shape
+    plain, guided = seen
+    assert torch.equal(plain, 2 * images - 1)
+    priors = [paper.prior(one, (48, 48)) for one in (source, target)]
+    assert torch.equal(guided, torch.cat([plain, *priors], 1))
+
+
+def test_formulas_alone_move_a_person_and_fill_the_room():
+    source = joints(2, seed=1)
+    plain = torch.full((2, 3, 48, 48), 0.3)
+    same = paper.by_formula(plain, source, joints(2, seed=2))
+    torch.testing.assert_close(same, plain, atol=2e-3, rtol=0)
+    # a red person in a blue room steps aside by ten pixels
+    person = 1 - paper.prior(source, (48, 48))[:, :1]
+    colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])[..., None, None]
+    images = person * colours[0] + (1 - person) * colours[1]
+    aside = torch.tensor([10.0, 0.0])
+    answer = paper.by_formula(images, source, source + aside)
+    known = images[..., :-10]
+    assert (answer[..., 10:] - known).abs().mean() < (
+        answer[..., :-10] - known
+    ).abs().mean()
+
+
 def test_the_background_net_never_sees_the_target():
     net = paper.tiny()
     images, source = torch.rand(1, 3, 48, 48), joints(1)

@@ -582,16 +582,18 @@ def test_images_in_another_type_are_refused(wrong):
         openpose.tiny()(wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"stages": 0}, {"hidden": -1}, {"kernel": 4}])
+@pytest.mark.parametrize(
+    "wrong", [{"stages": 0}, {"first": (-1, 4)}, {"later": (4,)}, {"kernel": 4}]
+)
 def test_counts_below_one_and_even_kernels_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         openpose.tiny(**wrong)
 
 
 def test_overrides_reach_the_paper_and_the_tiny_net():
-    small = {"plan": (4, "M"), "features": (4,), "stages": 2, "hidden": 4}
+    small = {"plan": (4, "M"), "features": (4,), "stages": 2}
     for build in (openpose.tiny, openpose.paper):
-        net = build(first_last=4, layers=1, first_layers=1, **small)
+        net = build(first=(4, 4), later=(4, 4), **small)
         assert type(net) is openpose.OpenPose
         assert net.stride == 2
         assert len(net.heat_stages) == 2
@@ -606,3 +608,30 @@ def test_ten_people_are_all_found():
     )
     (found,) = openpose.decode([(heats, fields)], stride=8.0)
     assert len(found.scores) >= 10
+
+
+def test_length_odds_by_hand():
+    keypoints = torch.zeros(1, 2, openpose.NUM_JOINTS, 2)
+    keypoints[0, 0, 3], keypoints[0, 0, 4] = torch.tensor([[0.0, 0], [3, 4]])
+    keypoints[0, 1, 3], keypoints[0, 1, 4] = torch.tensor([[0.0, 0], [0, 25]])
+    present = torch.zeros(1, 2, openpose.NUM_JOINTS).bool()
+    present[0, :, 3:5] = True
+    keypoints[~present] = math.nan
+    odds = openpose.length_odds(keypoints, present, step=2.0, bins=16)
+    forearm = openpose.LIMBS.index((3, 4))
+    # two of four pairs are five pixels apart, one of them within a person
+    assert odds.shape == (NUM_LIMBS, 16)
+    assert odds[forearm, 2].item() == pytest.approx(1 / 2)
+    assert odds[forearm, 12].item() == pytest.approx(1 / 2)
+    assert odds.sum(1).nonzero()[:, 0].tolist() == [forearm]
+    blank = torch.zeros(1, 1, 1)
+    rule = openpose.typical_length(blank, stride=1.0, odds=odds, step=2.0)
+    limb = torch.tensor([forearm, forearm, 0])
+    ends = torch.tensor([[0.0, 5.0], [0.0, 90.0], [0.0, 5.0]])
+    found = rule(limb, torch.zeros(3, 2), ends)
+    assert found.tolist() == [odds[forearm, 2], odds[forearm, 15], 0]
+
+
+def test_the_released_sigma_in_the_papers_form():
+    # exp(-d^2 / 2 sigma^2) with 7, in the paper's form exp(-d^2 / sigma^2)
+    assert pytest.approx(2 * 7**2) == openpose.SIGMA**2

@@ -50,12 +50,12 @@ def ours(theirs: nn.Module) -> faster_rcnn.FasterRCNN:
     """Ours with the same weights: part by part, whose tensors stand in the same
     order."""
     # torchvision reads its patches without the half-pixel correction.
-    net = faster_rcnn.paper(
+    net = faster_rcnn.pyramid(
         pool=partial(roi_align, sampling_ratio=2, aligned=False)
     ).eval()
     pairs = (
-        (net.trunk, theirs.backbone.body),
-        (net.fpn, theirs.backbone.fpn),
+        (net.trunk[0], theirs.backbone.body),
+        (net.trunk[1], theirs.backbone.fpn),
         (net.rpn, theirs.rpn.head),
         (net.head, theirs.roi_heads),
     )
@@ -74,17 +74,19 @@ def images() -> Tensor:
 
 
 @pytest.fixture
-def their_anchors(theirs: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def their_anchors(
+    theirs: nn.Module, ours: faster_rcnn.FasterRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ours with torchvision's anchors: rounded, and centred on the cells' corners."""
 
-    def anchors(shapes: list, strides: list, sides: tuple) -> list[Tensor]:
+    def anchors(shapes: list) -> list[Tensor]:
         maps = [torch.zeros(1, 1, *shape) for shape in shapes]
         whole = theirs.rpn.anchor_generator(
             ImageList(torch.zeros(1, 3, SIZE, SIZE), [(SIZE, SIZE)]), maps
         )[0]
         return list(whole.split([3 * rows * columns for rows, columns in shapes]))
 
-    monkeypatch.setattr(faster_rcnn, "anchors", anchors)
+    monkeypatch.setattr(ours, "grid", anchors)
 
 
 def close(found: Tensor, expected: Tensor) -> None:
@@ -95,7 +97,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 
 def test_parameters(theirs: nn.Module) -> None:
-    assert count(faster_rcnn.paper()) == count(theirs) == 41_808_406
+    assert count(faster_rcnn.pyramid()) == count(theirs) == 41_808_406
 
 
 @pytest.mark.parametrize("sides", [(16,), (16, 64)])
@@ -197,7 +199,7 @@ def test_detections(
         gaps = torch.cdist(mine, other, p=torch.inf)
         assert gaps.amin(0).max() < 0.01
         assert (gaps.diagonal() < 0.01).float().mean() > 0.98
-    logits, codes = outputs.second(expected)
+    logits, codes = outputs.second(outputs.maps, expected)
     patches = theirs.roi_heads.box_roi_pool(maps, expected, sizes)
     scores, boxes = theirs.roi_heads.box_predictor(theirs.roi_heads.box_head(patches))
     close(logits, scores)
@@ -223,9 +225,8 @@ def test_losses(
     everything = _utils.BalancedPositiveNegativeSampler(10**6, 0.5)
     monkeypatch.setattr(theirs.rpn, "fg_bg_sampler", everything)
     monkeypatch.setattr(theirs.roi_heads, "fg_bg_sampler", everything)
-    monkeypatch.setattr(ours, "anchors_each", 10**6)
+    monkeypatch.setattr(ours, "sampled", (10**6, 10**6))
     monkeypatch.setattr(faster_rcnn, "regions", partial(faster_rcnn.regions, share=0.5))
-    monkeypatch.setattr(ours, "regions_each", 10**6)
     truth = {
         "boxes": torch.tensor(
             [[[8.0, 8, 60, 50], [70, 30, 120, 124]], [[20, 20, 90, 90], [0, 0, 0, 0]]]
@@ -246,8 +247,7 @@ def test_losses(
             monkeypatch.setattr(part, "training", True)
         found, first = theirs.rpn(ImageList(images, sizes), maps, targets)
         _, second = theirs.roi_heads(maps, found, sizes, targets)
-        monkeypatch.setattr(ours, "before", (2000, 2000))
-        monkeypatch.setattr(ours, "after", (2000, 2000))
+        monkeypatch.setattr(ours, "kept", ((2000, 2000), (2000, 2000)))
         mine = faster_rcnn.loss(
             ours(images), truth, generator=torch.Generator().manual_seed(0)
         )

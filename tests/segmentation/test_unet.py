@@ -489,3 +489,43 @@ def test_every_override_reaches_the_net():
             assert net.head.out_channels == 7
             assert net.down[0][0].in_channels == 2
             assert (net.depth, net.padding) == (1, 1)
+
+
+def test_without_skips_the_way_up_has_the_coarse_maps_alone():
+    torch.manual_seed(0)
+    net = unet.tiny(skips=False)
+    assert [merge[0].in_channels for merge in net.merge] == [32, 16]
+    assert net(torch.rand(1, 3, 60, 60)).shape == (1, 2, 20, 20)
+    # equal cost: what the fine maps' weights took, as wider layers
+    ratio = count(unet.tiny(widths=(18, 36, 64), skips=False)) / count(unet.tiny())
+    assert 1 < ratio < 1.03
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_cut_skip_carries_nothing(level):
+    torch.manual_seed(0)
+    net = unet.tiny().eval()
+    images = torch.rand(1, 3, 60, 60)
+    with torch.no_grad():
+        before = net(images)
+        less = unet.cut(net, level)
+        found = less(images)
+        assert net(images).equal(before)
+        assert not found.allclose(before)
+        # zeros where the fine map was
+        merge = net.merge[net.depth - 1 - level]
+        width = merge[0].out_channels
+        merge[0].register_forward_pre_hook(
+            lambda layer, maps: torch.cat(
+                [torch.zeros_like(maps[0][:, :width]), maps[0][:, width:]], 1
+            )
+        )
+        torch.testing.assert_close(net(images), found)
+
+
+def test_only_a_skip_that_is_there_can_be_cut():
+    with pytest.raises(ValueError, match="a net with skips"):
+        unet.cut(unet.tiny(skips=False), 0)
+    for level in (-1, 2):
+        with pytest.raises(ValueError, match=f"a level from 0 to 1, got {level}"):
+            unet.cut(unet.tiny(), level)

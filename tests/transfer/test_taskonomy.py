@@ -332,3 +332,12 @@ def test_what_numpy_counts_in_is_taken():
         edges, torch.tensor([2, 1]), budget=1, costs=torch.tensor([1, 1]).int()
     )
     assert (found.chosen, found.value) == ((0,), 2)
+
+
+def test_a_choice_stands_among_those_of_its_size():
+    scores = {(): 0.9, (1,): 0.2, (2,): 0.5, (3,): 0.5, (1, 2): 0.1}
+    assert taskonomy.standing(scores, (1,)) == (3, 3)
+    assert taskonomy.standing(scores, (3,)) == (1, 3), "equal ones share a rank"
+    assert taskonomy.standing(scores, (1, 2)) == (1, 1)
+    with pytest.raises(ValueError, match="one of"):
+        taskonomy.standing(scores, (4,))

@@ -64,36 +64,42 @@ def test_parameters_at_the_papers_scale() -> None:
     with torch.device("meta"):
         net = detect_to_track.paper()
     assert net.classes.out_channels == 1519
-    assert net.boxes.out_channels == net.tracks.out_channels == 392
-    assert net.tracks.in_channels == 392 + 392 + 81 + 289 + 289
+    answer = net.tracks.answer
+    assert net.boxes.out_channels == answer.out_channels == 392
+    assert answer.in_channels == 392 + 392 + 81 + 289 + 289
     assert parameters(net.last) == 512 * (2048 * 9 + 1)
     assert parameters(net.tracks) == 392 * (1443 + 1)
     assert net.last.dilation == net.last.padding == (6, 6)
-    with torch.device("meta"):
-        assert detect_to_track.paper(sees=["boxes"]).tracks.in_channels == 784
-        assert detect_to_track.paper(sees=["correlations"]).tracks.in_channels == 659
+    for seen, channels in (("boxes", 784), ("correlations", 659)):
+        with torch.device("meta"):
+            net = detect_to_track.paper(sees=[seen])
+        assert net.tracks.answer.in_channels == channels
 
 
 def test_a_dilated_stage_keeps_the_size_and_sees_as_far() -> None:
     torch.manual_seed(0)
     plain = resnet.ResNet(blocks=(1, 1), widths=(4, 8)).eval()
-    wide = resnet.ResNet(blocks=(1, 1), widths=(4, 8)).eval()
-    wide.load_state_dict(plain.state_dict())
-    detect_to_track.dilate(wide.units[1])
+    net = resnet.ResNet(blocks=(1, 1), widths=(4, 8)).eval()
+    net.load_state_dict(plain.state_dict())
+    wide = detect_to_track.dilated(resnet.Stages(net, (1, 1)), by=2).stages[-1]
     x = torch.randn(1, 4, 8, 8)
-    coarse, fine = plain.units[1](x), wide.units[1](x)
+    coarse, fine = plain.units[1](x), wide(x)
     assert (coarse.shape[-1], fine.shape[-1]) == (4, 8)
-    assert [
-        m.dilation for m in wide.units[1].modules() if isinstance(m, nn.Conv2d)
-    ] == [(2, 2), (2, 2), (1, 1)]
+    convolutions = [m for m in wide.modules() if isinstance(m, nn.Conv2d)]
+    assert [conv.dilation for conv in convolutions] == [(2, 2), (2, 2), (1, 1)]
 
 
 def test_pairs_are_neighbours_of_one_video() -> None:
-    net = detect_to_track.tiny()
     maps = torch.arange(6.0).reshape(6, 1, 1, 1)  # two videos of three frames
-    assert net.pairs(maps, 3).flatten(1).tolist() == [[0, 1], [1, 2], [3, 4], [4, 5]]
-    # the middle: no displacement
-    assert net.correlate(maps, 3, 1)[:, 40].flatten().tolist() == [0, 2, 12, 20]
+    found = detect_to_track.neighbours(maps, 3)
+    assert found.flatten(1).tolist() == [[0, 1], [1, 2], [3, 4], [4, 5]]
+    net = detect_to_track.TrackMaps(1, reach=2, sees=["correlations"])
+    nn.init.zeros_(net.answer.bias)
+    nn.init.zeros_(net.answer.weight)
+    # conv4's middle: no displacement, and divided by its two channels
+    net.answer.weight.data[:, 9 + 12] = 1
+    found = net(maps, [maps, torch.cat([maps, maps], 1), maps], 3)
+    assert found.flatten().tolist() == [0, 2, 12, 20]
 
 
 @torch.no_grad()
@@ -132,8 +138,8 @@ def test_follow_inverts_the_targets() -> None:
     torch.manual_seed(0)
     net = detect_to_track.tiny()
     start, end = torch.tensor([[10.0, 10, 30, 26]]), torch.tensor([[14.0, 12, 38, 25]])
-    nn.init.zeros_(net.tracks.weight)
-    net.tracks.bias.data = encode(end, start)[0].repeat_interleave(9)
+    nn.init.zeros_(net.tracks.answer.weight)
+    net.tracks.answer.bias.data = encode(end, start)[0].repeat_interleave(9)
     outputs = net(torch.rand(1, 2, 3, 64, 64))
     (found,) = detect_to_track.follow(outputs, [start])
     torch.testing.assert_close(found, end, atol=1e-4, rtol=0)
@@ -171,7 +177,7 @@ def test_losses_add_up_and_stay_finite_without_objects() -> None:
 def test_tracking_loss_by_hand() -> None:
     torch.manual_seed(0)
     net = detect_to_track.tiny().eval()
-    nn.init.zeros_(net.tracks.weight)
+    nn.init.zeros_(net.tracks.answer.weight)
     outputs, known = net(torch.rand(1, 2, 3, 64, 64)), truth()
     # only the object itself is tracked
     outputs = dataclasses.replace(outputs, proposals=[torch.zeros(0, 4)] * 2)
@@ -310,6 +316,24 @@ def test_without_tracklets_nothing_links_unless_paths_may_jump() -> None:
     ]
 
 
+def test_the_nearest_centre_of_a_class_by_hand() -> None:
+    found = detections(
+        [[(0, 0.9, 1), (30, 0.8, 1), (90, 0.5, 0)], [(5, 0.9, 0), (8, 0.1, 1)], []]
+    )
+    first, second, last = detect_to_track.nearest(found, reach=16)
+    # the first to the nearest of its class; the others stay: too far, another class
+    assert first["next"][:, 0].tolist() == [8, 30, 90]
+    assert second["next"][:, 0].tolist() == [5, 8]
+    assert torch.equal(last["boxes"], found[-1]["boxes"])
+    assert found[0]["next"][0, 0] == 20
+    (far, _, _) = detect_to_track.nearest(found, reach=30)
+    assert far["next"][:, 0].tolist() == [8, 8, 90]
+    tubes = [
+        one["tubes"].tolist() for one in detect_to_track.link([first, second, last])
+    ]
+    assert tubes == [[0, 1, 2], [3, 0], []]
+
+
 def test_the_bonus_outweighs_a_surer_box_elsewhere() -> None:
     rows = [[(0, 0.9, 0)], [(20, 0.2, 0), (60, 0.9, 0)]]
     followed = detect_to_track.link(detections(rows), jump=True)
@@ -428,8 +452,8 @@ def test_maps_that_do_not_fit_are_refused() -> None:
     ("settings", "message"),
     [
         ({"reach": 3}, "a reach that is a multiple of 2"),
-        ({"num_classes": 0}, "at least one class, bin and code"),
-        ({"bins": 0}, "at least one class, bin and code"),
+        ({"num_classes": 0}, "num_classes >= 1"),
+        ({"bins": 0}, "bins >= 1"),
         ({"sees": ()}, "'boxes', 'correlations' or both"),
     ],
 )
