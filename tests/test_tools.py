@@ -374,6 +374,9 @@ def test_a_chapter_with_a_long_row_is_measured_when_it_is_there(tree):
     assert chapters.unmeasured(tree, ["one"]) == []
     results.save(tree, "one", {k: v for k, v in kept.items() if k != "long"})
     assert chapters.unmeasured(tree, ["one"]) == ["one"]
+    again = tool(tree, "execute", "--slugs", "one")
+    assert "6 runs, 6 of them there already" in again.stdout, again.stderr
+    assert results.load(tree, "one") == kept
 
 
 def test_the_results_page_counts_the_verdicts():

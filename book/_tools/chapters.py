@@ -60,9 +60,14 @@ class Chapter:
         """Its results were measured by other code, or by too few seeds."""
         if not (self.path.parents[1] / "claims" / f"{self.slug}.yml").exists():
             return False
+        moved = self.results.get("numbers") != self.wants.numbers
+        return moved or not self.has_whole_results
+
+    @property
+    def has_whole_results(self) -> bool:
+        """Its results have all seeds, and the long row where there is one."""
         enough = len(results.seeds(self.results)) >= results.LEAST
-        whole = enough and (not self.has_long_row or "long" in self.results)
-        return self.results.get("numbers") != self.wants.numbers or not whole
+        return enough and (not self.has_long_row or "long" in self.results)
 
     @property
     def has_long_row(self) -> bool:
@@ -287,7 +292,7 @@ def measure(root: Path, chapters: list[Chapter], *, jobs: int, anew: bool) -> in
 def stands(chapter: Chapter) -> bool:
     """Whether the stored notebook measures the numbers that the results belong to."""
     reference = chapter.results.get("reference", {})
-    if len(results.seeds(chapter.results)) < results.LEAST:
+    if not chapter.has_whole_results:
         return False
     if chapter.is_stale or reference.get("machine") != chapter.has.get("machine"):
         return False
