@@ -1,0 +1,12 @@
+"""How the contract test runs it."""
+
+import torch
+from torch import Tensor, nn
+
+from papernets_lite.backbones import dla
+from tests.papers import images
+
+
+def run(model: nn.Module, count: int, seed: int) -> Tensor:
+    labels = torch.arange(count) % 8
+    return dla.loss(model(images(count, 32, seed, model)), {"labels": labels})["loss"]
