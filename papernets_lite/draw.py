@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from papernets_lite.ops.checks import expect
+from papernets_lite.ops.heatmaps import local_maxima
 
 # Oklab's matrix from (a, b) to the cube roots of what the three cones answer.
 _CONES = (
@@ -42,6 +43,7 @@ PAINTS = [tuple(bytes.fromhex(colour[1:])) for colour in COLOURS]
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 # of a joint: radius in pixels, colour
 _DISC, _RING = ((0.62, _INK), (0.38, _PAPER)), ((0.62, _PAPER), (0.4, _INK))
+_PEAK = ((1.1, _INK), (0.75, (0, 255, 255)))
 _SHIFT = 4  # OpenCV's fixed point: 1/16 pixel
 _FAR = 1e5  # enlarged pixels; beyond it OpenCV's integers overflow
 
@@ -158,16 +160,23 @@ def masks(
 
 
 def heatmap(
-    image: Float[Tensor, "c h w"], heat: Float[Tensor, "H W"], *, scale: int = 4
+    image: Float[Tensor, "c h w"],
+    heat: Float[Tensor, "H W"],
+    *,
+    scale: int = 4,
+    threshold: float = 0.15,
+    dots: bool = True,
 ) -> Float[Tensor, "3 A B"]:
-    """A ``heat`` map of any resolution over the greyed image: transparent where it is
-    low.
+    """A ``heat`` map of any resolution over the greyed image, with a dot on each of its
+    ``summits``: so many can be counted.
 
     Args:
         image: the picture.
-        heat: its values; 0 and less show nothing, 1 and more the full colour, through
-            which the picture still shines.
+        heat: its values; up to ``threshold`` they show nothing, from 1 on the full
+            colour, through which the picture still shines.
         scale: enlargement of the picture.
+        threshold: the lowest value that shows.
+        dots: whether the peaks get theirs.
 
     Raises:
         ValueError: for values that are not finite.
@@ -175,7 +184,7 @@ def heatmap(
     bad = int((~heat.isfinite()).sum())
     expect(not bad, f"a finite heat map, got {bad} values that are not")
     # colour is left to the heat
-    base = 0.35 + 0.5 * _tensor(_canvas(image, scale)).mean(0, keepdim=True)
+    base = 0.3 + 0.5 * _tensor(_canvas(image, scale)).mean(0, keepdim=True)
     values = functional.interpolate(
         heat.detach().float().cpu()[None, None],
         size=base.shape[1:],
@@ -185,8 +194,34 @@ def heatmap(
     values = values[0, 0].clamp(0, 1)
     coloured = matplotlib.colormaps["inferno"](values.numpy())[..., :3]
     colour = torch.from_numpy(coloured).permute(2, 0, 1).float()
-    opacity = 0.65 * values.sqrt()
-    return base * (1 - opacity) + colour * opacity
+    # a soft edge at the threshold, which would else be a line
+    shown = ((values - threshold) / (1 - threshold)).clamp(min=0)
+    opacity = 0.75 * shown.sqrt()
+    warm = base * (1 - opacity) + colour * opacity
+    if not dots:
+        return warm
+    canvas = np.ascontiguousarray((255 * warm.permute(1, 2, 0)).round().byte().numpy())
+    stride = image.shape[-1] / heat.shape[-1]
+    for point in stride * summits(heat, threshold):
+        _joint(canvas, point.tolist(), scale, _PEAK)
+    return _tensor(canvas)
+
+
+def summits(
+    heat: Float[Tensor, "h w"], threshold: float = 0.15
+) -> Float[Tensor, "n 2"]:
+    """The peaks of a map that stand apart, as ``heatmap`` marks them.
+
+    Args:
+        heat: Its values.
+        threshold: Half of the lowest peak: what is but a ripple has none.
+
+    Returns:
+        Their places (x, y), in cells of the map; a cell's centre lies at +0.5.
+    """
+    values = heat.detach().float().cpu()
+    found = local_maxima(values[None], 2 * threshold)[0].nonzero()
+    return found.flip(1) + 0.5
 
 
 def skeleton(

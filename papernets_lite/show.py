@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -12,11 +13,15 @@ import numpy as np
 from torch import Tensor, nn
 
 from papernets_lite.display import display
+from papernets_lite.netmap import show as net
 from papernets_lite.ops.checks import expect
 
-__all__ = ["display", "listing", "parameters", "source", "table"]
+__all__ = ["display", "listing", "net", "parameters", "source", "table"]
 
 ROOT = Path(__file__).parent.parent
+# What is said to the type checker is not for readers.
+TO_CHECKER = re.compile(r"  # type: ignore\[[\w-]+\]$", re.M)
+COLUMNS = 88  # of a line of code
 
 
 def source(*objects: Any) -> None:
@@ -43,8 +48,8 @@ def listing(item: Any) -> str:
         item: A function, class or method of the package.
 
     Returns:
-        Markdown: a line that says where it stands, its code without what docstrings say
-        of arguments, results and errors, and these folded below.
+        Markdown: a line that says where it stands, its code with the first paragraph of
+        its docstrings, and the rest of these folded below.
 
     Raises:
         ValueError: As ``source``.
@@ -58,24 +63,26 @@ def listing(item: Any) -> str:
             f"expected functions or classes of papernets_lite, got {item!r}"
         ) from error
     code = textwrap.dedent("".join(lines)).rstrip()
+    code = TO_CHECKER.sub("", code)
     last = first + len(lines) - 1
     caption = f"`papernets_lite/{path.as_posix()}`, lines {first}-{last}"
     code, folded = fold(code)
     text = f"{caption}\n\n```python\n{code}\n```"
     if folded:
-        words = "<summary>Arguments, results, errors</summary>"
+        words = "<summary>Rest of the docstring</summary>"
         text += f"\n\n<details>{words}\n\n```text\n{folded}\n```\n\n</details>"
     return text
 
 
 def fold(code: str) -> tuple[str, str]:
-    """Take the sections on arguments, results and errors out of docstrings.
+    """Cut docstrings after their first paragraph.
 
     Args:
         code: Source of a function or class.
 
     Returns:
-        The code without them, and them alone, under the names of what they describe.
+        The code with what is left of them, and what was cut, under the names of what it
+        describes.
     """
     lines = code.splitlines()
     folded: list[str] = []
@@ -86,33 +93,31 @@ def fold(code: str) -> tuple[str, str]:
             continue
         text = node.body[0]
         first, last = text.lineno - 1, text.end_lineno or text.lineno
-        kept, section = _without_sections(lines[first:last])
+        kept, rest = _cut(lines[first:last])
         lines[first:last] = kept
-        if section:
+        if rest:
             name = [f"{node.name}:"] if len(found) > 1 else []
-            folded[:0] = [*name, *section]
+            folded[:0] = [*name, *rest]
     return "\n".join(lines), "\n".join(folded)
 
 
-def _without_sections(docstring: list[str]) -> tuple[list[str], list[str]]:
-    """A docstring's lines up to its first section, closed; and the sections' lines."""
-    begins = re.compile(r"\s*(Args|Returns|Raises|Yields):$")
-    starts = [i for i, line in enumerate(docstring) if begins.match(line)]
-    if not starts:
+def _cut(docstring: list[str]) -> tuple[list[str], list[str]]:
+    """A docstring's lines up to its first empty one, closed; and those after it."""
+    empty = [i for i, line in enumerate(docstring) if not line.strip()]
+    if not empty:
         return docstring, []
-    section = docstring[starts[0] : -1]
-    kept = [line.rstrip() for line in docstring[: starts[0]]]
-    while not kept[-1]:
-        kept.pop()
-    if len(kept) == 1:
+    kept = docstring[: empty[0]]
+    rest = "\n".join(docstring[empty[0] + 1 : -1])
+    if len(kept) == 1 and len(kept[0]) + 3 <= COLUMNS:
         kept[0] += '"""'
     else:
         kept.append(docstring[-1])
-    return kept, textwrap.dedent("\n".join(section)).rstrip().splitlines()
+    return kept, textwrap.dedent(rest).rstrip().splitlines()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A small table; floats are written with up to four significant digits.
+    """A small table; columns of numbers stand to the right, their fractions with as
+    many decimals as give the largest three digits.
 
     Args:
         columns: Their names.
@@ -121,10 +126,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     Raises:
         ValueError: For a row of another length than ``columns``.
     """
-    lines = [list(columns), ["---"] * len(columns)]
     for row in rows:
         expect(len(row) == len(columns), f"rows of {len(columns)} cells", list(row))
-        lines.append([_cell(cell) for cell in row])
+    marks, written = [], []
+    for cells in zip(*rows, strict=True):
+        values = [_plain(cell) for cell in cells]
+        is_number = all(_is_number(value) for value in values if value != "")
+        marks.append("---:" if is_number else "---")
+        decimals = _decimals([value for value in values if isinstance(value, float)])
+        written.append([_cell(value, decimals) for value in values])
+    lines = [list(columns), marks, *zip(*written, strict=True)]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     display({"text/markdown": text}, raw=True)
 
@@ -134,13 +145,29 @@ def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, (np.generic, Tensor)):
-        value = value.item()
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, (np.generic, Tensor)) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _decimals(fractions: Sequence[float]) -> int:
+    """How many give the largest of a column three digits; fewer where none is lost, one
+    more where that loses none."""
+    finite = [abs(value) for value in fractions if math.isfinite(value)]
+    if not any(finite):
+        return 0
+    wanted = max(0, 2 - math.floor(math.log10(max(finite))))
+    for given in range(wanted + 2):
+        if all(round(value, given) == value for value in finite):
+            return given
+    return wanted
+
+
+def _cell(value: Any, decimals: int) -> str:
+    if _is_number(value):
+        number = f"{value:,.{decimals}f}" if isinstance(value, float) else f"{value:,}"
+        return number.replace("-", "\N{MINUS SIGN}")
     return str(value).replace("|", r"\|")

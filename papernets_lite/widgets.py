@@ -1,5 +1,5 @@
 """Widgets that need no kernel: pictures drawn beforehand, chosen in the browser by
-sliders and buttons.
+sliders and buttons. Below the picture a sentence says what is seen in it.
 
 They work in JupyterLab, in Colab and in the static page alike. They use the browser's
 own controls, because those of ipywidgets have no names for a screen reader, lack
@@ -7,10 +7,13 @@ own controls, because those of ipywidgets have no names for a screen reader, lac
 """
 
 import base64
+import hashlib
 import io
 import itertools
+import json
 import math
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from papernets_lite import plots
+from papernets_lite import panels, plots
 from papernets_lite.ops.checks import expect
 
 Frame = Any  # (c, h, w) tensor, PIL image or matplotlib figure
@@ -68,14 +71,16 @@ class Still(anywidget.AnyWidget):
 class Frames(Still):
     """What ``scrubber`` and ``picker`` return.
 
-    ``chosen`` (one index for each axis) may be linked or set. A frame that looks like
-    an earlier one is stored as that one's number.
+    ``chosen`` (one index for each axis) may be linked or set. Pictures are URLs in
+    ``frames``; one that looks like an earlier one is stored as that one's number.
+    Figures are HTML, packed in ``drawn``.
     """
 
     _esm = _slim("frames.js")
     _css = _slim("frames.css")
     axes: traitlets.List = traitlets.List().tag(sync=True)
     frames: traitlets.List = traitlets.List().tag(sync=True)
+    drawn = traitlets.Unicode().tag(sync=True)
     alts: traitlets.List = traitlets.List().tag(sync=True)
     size: traitlets.List = traitlets.List().tag(sync=True)
     pixelated = traitlets.Bool(False).tag(sync=True)
@@ -103,7 +108,8 @@ def scrubber(
         frames: Pictures or figures of equal size; figures are closed.
         labels: What each shows, written beside the slider.
         name: The slider's.
-        alt: A description, for all frames (each gets its label) or one each.
+        alt: What is seen: a sentence for each frame, written under it; or one
+            description of all, to which each adds its label.
         scale: Screen pixels per picture pixel.
         interval: Milliseconds a frame when playing.
         start: The frame that it opens on, counted from 0.
@@ -115,9 +121,8 @@ def scrubber(
         ValueError: For no frames, another number of labels or descriptions, an empty
             one, frames of unequal size, or a start that is none of them.
     """
-    if isinstance(alt, str) and alt.strip():
-        alts = [f"{alt}: {label}" for label in labels]
-    else:
+    alts = [_described(alt, label) for label in labels]
+    if not isinstance(alt, str):
         alts = list(alt)
     counts = (len(frames), len(labels), len(alts))
     equal = len(frames) and len(set(counts)) == 1
@@ -133,7 +138,7 @@ def picker(
     frames: Mapping[tuple[str, ...], Frame],
     names: Sequence[str],
     *,
-    alt: str,
+    alt: str | Mapping[tuple[str, ...], str],
     scale: float = 1.0,
     start: tuple[str, ...] | None = None,
 ) -> Frames:
@@ -144,7 +149,8 @@ def picker(
         frames: One for each combination of options, keyed by the options in the order
             of ``names``; of equal size.
         names: The axes.
-        alt: A description; each frame's gets its options.
+        alt: What is seen: a sentence for each key, written under its frame; or one
+            description of all, to which each adds its options.
         scale: Screen pixels per picture pixel.
         start: The key of the frame that it opens on; the first when None.
 
@@ -152,9 +158,9 @@ def picker(
         The widget; as a cell's last line it shows itself.
 
     Raises:
-        ValueError: When a combination is missing, a key has another length than
-            ``names``, the description is empty, frames differ in size, or the start is
-            none of them.
+        ValueError: When a combination or its sentence is missing, a key has another
+            length than ``names``, a description is empty, frames differ in size, or
+            the start is none of them.
     """
     fit = all(not isinstance(key, str) and len(key) == len(names) for key in frames)
     some = list(frames)[:3]
@@ -168,7 +174,12 @@ def picker(
     wanted = f"a frame for each combination of options, missing {missing[:3]}"
     expect(not missing, wanted)
     expect(start is None or start in frames, "a start among the frames", start)
-    alts = [f"{alt}: {', '.join(key)}" if alt.strip() else "" for key in keys]
+    if isinstance(alt, str):
+        alts = [_described(alt, ", ".join(key)) for key in keys]
+    else:
+        silent = [key for key in keys if key not in alt]
+        expect(not silent, f"a sentence (alt) for each frame, missing {silent[:3]}")
+        alts = [alt[key] for key in keys]
     axes = []
     opening = []
     for axis, name in enumerate(names):
@@ -176,6 +187,10 @@ def picker(
         opening.append(options[axis].index(start[axis]) if start else 0)
     choice = _frames([frames[key] for key in keys], alts, scale, axes, opening)
     return choice.add_class("pn-picker")
+
+
+def _described(alt: Any, words: str) -> str:
+    return f"{alt}: {words}" if str(alt).strip() else ""
 
 
 def _frames(
@@ -188,28 +203,58 @@ def _frames(
 ) -> Frames:
     described = all(alt.strip() for alt in alts)
     expect(described, "a description of every frame (alt), got none")
+    at = 0
+    for axis, index in zip(axes, opening, strict=True):
+        at = at * len(axis["options"]) + index
+    made = Frames(axes=axes, alts=alts, interval=interval, chosen=opening)
+    made.still_alt = alts[at]
+    if all(isinstance(frame, Figure) for frame in frames):
+        _hold_drawings(made, frames, at)
+    else:
+        _hold_pictures(made, frames, at, scale)
+    made.still_width = made.size[0]
+    return made
+
+
+def _hold_drawings(made: Frames, figures: Sequence[Figure], at: int) -> None:
+    sizes = {tuple(figure.get_size_inches()) for figure in figures}
+    expect(len(sizes) == 1, "figures of one size", sorted(sizes))
+    # as wide as its inches on the screen, as those of plots.finish
+    made.size = [round(plots.INCH * side) for side in figures[0].get_size_inches()]
+    named = zip(figures, made.alts, strict=True)
+    made.drawn = pack([plots.drawing(figure, alt) for figure, alt in named])
+    figures[at].set_layout_engine("none")  # to save one gives it a layout anew
+    made.still = plots.compress(plots.render(figures[at], plots.INCH))
+
+
+def _hold_pictures(
+    made: Frames, frames: Sequence[Frame], at: int, scale: float
+) -> None:
     pictures = [_picture(frame) for frame in frames]
     sizes = {picture.size for picture in pictures}
     expect(len(sizes) == 1, "frames of one size", sorted(sizes))
     width, height = pictures[0].size
-    size = [round(width * scale), round(height * scale)]
-    pixelated = scale > 1 and width <= SMALL
-    made = Frames(
-        axes=axes,
-        frames=_without_repeats([data_url(picture) for picture in pictures]),
-        alts=alts,
-        size=size,
-        pixelated=pixelated,
-        interval=interval,
-        chosen=opening,
-    )
-    at = 0
-    for axis, index in zip(axes, opening, strict=True):
-        at = at * len(axis["options"]) + index
-    made.still = _still(pictures[at], size if pixelated else pictures[at].size)
-    made.still_alt = alts[at]
-    made.still_width = size[0]
-    return made
+    made.size = [round(width * scale), round(height * scale)]
+    is_small = width <= SMALL
+    made.pixelated = scale > 1 and (is_small or float(scale).is_integer())
+    made.frames = _without_repeats([data_url(picture) for picture in pictures])
+    is_sharp = made.pixelated and is_small
+    made.still = _still(pictures[at], made.size if is_sharp else pictures[at].size)
+
+
+def pack(drawings: Sequence[str]) -> str:
+    """Drawings that are shown in turn, as a widget stores them.
+
+    Args:
+        drawings: From ``plots.drawing``, of one size.
+
+    Returns:
+        Base64 of zlib of a JSON list: the HTML of each (``panels.panels``).
+    """
+    name = hashlib.sha256("".join(drawings).encode()).hexdigest()[:4]
+    pages = [panels.panels(one, f"w{name}-") for one in panels.steady(drawings)]
+    packed = zlib.compress(json.dumps(pages).encode(), level=9)
+    return base64.b64encode(packed).decode()
 
 
 def _without_repeats(urls: list[str]) -> list[str | int]:
@@ -230,7 +275,6 @@ def _still(picture: Image.Image, size: Sequence[int]) -> tuple[str, bytes]:
 
 def _picture(frame: Frame) -> Image.Image:
     if isinstance(frame, Figure):
-        # as wide as its inches on the screen, as those of plots.finish
         picture = plots.render(frame, plots.INCH)
         plt.close(frame)
         return picture
@@ -282,6 +326,7 @@ class LineIntegral(Still):
     stride = traitlets.Float().tag(sync=True)
     limbs: traitlets.List = traitlets.List().tag(sync=True)
     limb = traitlets.Int().tag(sync=True)
+    start: traitlets.List = traitlets.List().tag(sync=True)
     points: traitlets.List = traitlets.List().tag(sync=True)
     samples = traitlets.Int(10).tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
@@ -298,6 +343,7 @@ def line_integral(
     points: Sequence[Mapping[str, Any]],
     alt: str,
     limb: int = 0,
+    start: tuple[int, int] = (0, 0),
     samples: int = 10,
 ) -> LineIntegral:
     """Pick two joints, or drag the line's ends, and see the field's line integral
@@ -312,6 +358,7 @@ def line_integral(
             of person 1"}``, pixels.
         alt: A description of the scene.
         limb: Which is shown first.
+        start: Which candidates the line joins first, counted from 0 at either end.
         samples: Points along the line, its ends included.
 
     Returns:
@@ -320,7 +367,7 @@ def line_integral(
     Raises:
         ValueError: When fields and limbs differ in number, the grid does not divide the
             image evenly, a value is not finite, a limb has no candidate at one of its
-            ends, or the description is empty.
+            ends or none with the start's number, or the description is empty.
     """
     count, _, rows, columns = field.shape
     complete = 0 <= limb < count == len(limbs)
@@ -340,6 +387,9 @@ def line_integral(
     lonely = [name for name, ends in limbs.items() if not there.issuperset(ends)]
     wanted = f"candidates for both ends of every limb, got none for {lonely[:3]}"
     expect(not lonely, wanted)
+    for end, first in zip(list(limbs.values())[limb], start, strict=True):
+        choices = sum(point["joint"] == end for point in points)
+        expect(0 <= first < choices, f"a start below {choices}", start)
     levels = (127 * field.detach().cpu().clamp(-1, 1)).round().to(torch.int8)
     scene = _picture(image)
     made = LineIntegral(
@@ -350,6 +400,7 @@ def line_integral(
         stride=stride,
         limbs=[{"name": name, "joints": list(ends)} for name, ends in limbs.items()],
         limb=limb,
+        start=list(start),
         points=[dict(point) for point in points],
         samples=samples,
         alt=alt,

@@ -20,6 +20,7 @@ from papernets_lite.claims import (
 
 WORDS = """
 k:
+  short: s
   text: t
   paper_says: p
   metric: loss
@@ -108,6 +109,20 @@ def test_what_is_measured_carries_the_numbers(book):
     assert bundle["text/html"].count("<tr>") == bundle["text/html"].count("</tr>") == 2
     assert "a &lt; b" in bundle["text/html"], "names are shown as they are"
     json.dumps(bundle)
+
+
+def test_bars_start_at_zero_and_grow_to_either_side():
+    ends = (-0.25, 0.75)
+    assert "#0000 25.0%,red 0 100.0%" in claims.bar(0.75, ends, "red")
+    assert "#0000 0.0%,red 0 25.0%" in claims.bar(-0.25, ends, "red")
+    assert "#0000 25.0%,currentColor" in claims.bar(-0.25, ends, "red"), "zero"
+    assert "currentColor" not in claims.bar(0.5, (0.0, 1.0), "red")
+    assert "red 0 0.0%" in claims.bar(0.0, (0.0, 0.0), "red")
+
+
+def test_the_better_direction_is_said(book):
+    shown = measure("one", 0, {"k": (1.0, 1.5)})._repr_mimebundle_()["text/html"]
+    assert "lower is better" in shown
 
 
 def test_a_numpy_seed_and_a_tensors_number_are_plain_in_what_is_collected(book):

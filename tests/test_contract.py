@@ -134,7 +134,9 @@ def test_no_block_stands_in_two_papers():
 @each
 def test_size_and_imports(path):
     source = path.read_text()
-    lines = code_lines(source)
+    # How the map names the net's blocks is not the paper's.
+    named = re.sub(r"^BLOCKS = \{.*?^\}$", "", source, flags=re.M | re.S)
+    lines = code_lines(named)
     said = f"{path} has {lines} lines of code; 60 to 450 are asked for"
     assert 60 <= lines <= 450, said
     allowed = {

@@ -135,17 +135,33 @@ def test_a_mask_colours_its_pixels_and_no_others() -> None:
     assert torch.equal(shown, GREY)
 
 
-def test_a_heatmap_is_clear_where_low_and_coloured_where_high() -> None:
-    heat = torch.zeros(4, 4)
+def test_a_heatmap_is_grey_where_low_and_coloured_where_high() -> None:
+    heat = torch.full((4, 4), 0.15)  # the threshold
     heat[3, 0] = 1.0
-    shown = draw.heatmap(GREY, heat, scale=2)
-    assert shown.shape == (3, 16, 16)
-    assert torch.allclose(shown[:, 0, 15], torch.full((3,), 0.35 + 0.5 * 128 / 255))
-    saturation = shown.amax(0) - shown.amin(0)
-    assert saturation.argmax() // 16 >= 12
-    assert saturation.argmax() % 16 < 4
+    red = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
+    for picture in (GREY, red):
+        shown = draw.heatmap(picture, heat, scale=2, dots=False)
+        assert shown.shape == (3, 16, 16)
+        saturation = shown.amax(0) - shown.amin(0)
+        assert saturation[:8, 8:].max() < 1e-3
+        assert saturation.argmax() // 16 >= 12
+        assert saturation.argmax() % 16 < 4
     with pytest.raises(ValueError, match="finite heat map, got 1"):
         draw.heatmap(GREY, torch.tensor([[float("nan"), 0.0]]))
+
+
+def test_a_heatmap_has_a_dot_on_each_peak_that_is_counted() -> None:
+    heat = torch.zeros(8, 8)
+    heat[1, 2] = heat[6, 6] = 0.9
+    heat[4, 0] = 0.25  # a ripple
+    assert draw.summits(heat).tolist() == [[2.5, 1.5], [6.5, 6.5]]
+    with_dots = draw.heatmap(GREY, heat, scale=4)
+    changed = (with_dots - draw.heatmap(GREY, heat, scale=4, dots=False)).abs()
+    rows, columns = (changed.amax(0) > 0.1).nonzero().T
+    first = rows < 16
+    for part, x, y in ((first, 10, 6), (~first, 26, 26)):
+        assert columns[part].float().mean() + 0.5 == pytest.approx(x, abs=0.5)
+        assert rows[part].float().mean() + 0.5 == pytest.approx(y, abs=0.5)
 
 
 def test_hues_are_equally_light_and_all_different() -> None:

@@ -20,12 +20,13 @@ import stored  # noqa: E402
 from stored import KEY, VIEW, outputs, states  # noqa: E402
 
 from papernets_lite import claims, show  # noqa: E402
+from papernets_lite.panels import unpack  # noqa: E402
 
 NOTEBOOKS = registry.built(ROOT)
 each = pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
 # Chapters whose claims are new and not yet measured with all five seeds: `make claims`
 # takes them off this list. Until then they say so in the place of a verdict.
-MEASURING = set(NOTEBOOKS) - {"faster_rcnn", "siamese", "taskonomy"}
+MEASURING: set[str] = set()
 REPORTS = "What the paper reports"
 SECTIONS = (
     "Touch it first",
@@ -40,11 +41,17 @@ SECTIONS = (
 BYTES = 300_000
 CELL_LINES, CHAPTER_LINES, COLUMNS = 25, 300, 88
 LISTED, LISTED_IN_A_ROW = 130, 25  # lines of the package's source that it shows
-OPENING = 40  # words before the hero
+EQUATION = re.compile(r"[Ee]quation\s\((\d+)\)")  # the paper's own is an "Eq. 1"
+# Characters of the promise, of the first paragraph and of the hero's own prose: what
+# fits above the hero; and the words that the first paragraph has at least.
+PROMISE, FIRST, TOUCH, OPENING = 90, 300, 95, 35
+NAME = 60  # characters of what a folded cell is called
+SENTENCE = 140  # letters below a widget's picture: two lines of a page
+WIDGETS = ("widgets.scrubber(", "widgets.picker(", "partial(widgets.scrubber")
 TRAINS = re.compile(r"training\.(train|fit|compare)\b")
 # Of CPU time: 90 is the first fourteen's limit on the machine of the budgets; what is
-# stored now was made on one of half its speed.
-SECONDS = 2 * 90
+# stored was made on one that is a quarter to a third slower (see `make bench`).
+SECONDS = 4 / 3 * 90
 
 
 def executed(path):
@@ -106,7 +113,7 @@ def test_size(path, notebook):
     size = path.stat().st_size
     assert size <= BYTES, f"{path.name} has {size} bytes, at most {BYTES}"
     cells = len(notebook.cells)
-    assert 25 <= cells <= 35, f"{path.name} has {cells} cells; 25 to 35 are asked for"
+    assert 25 <= cells <= 36, f"{path.name} has {cells} cells; 25 to 36 are asked for"
 
 
 @each
@@ -115,11 +122,12 @@ def test_code_is_short_enough_to_be_read(path, notebook):
     for number, cell in enumerate(notebook.cells):
         if cell not in own_cells(notebook):
             continue
-        lines = [line for line in cell.source.splitlines() if line.strip()]
+        written = [line.strip() for line in cell.source.splitlines()]
+        lines = [line for line in written if line and not line.startswith("#")]
         total += len(lines)
         where = f"{path.name}, cell {number + 1}"
         assert len(lines) <= CELL_LINES, f"{where}: {len(lines)} lines, split it"
-        widest = max(map(len, lines), default=0)
+        widest = max(map(len, cell.source.splitlines()), default=0)
         assert widest <= COLUMNS, f"{where}: a line of {widest} columns"
     assert total <= CHAPTER_LINES, f"{path.name}: {total} lines of code"
 
@@ -134,8 +142,23 @@ def test_parts_are_there_in_order(path, notebook):
     for words in ("**Differs**", "**Guessed**"):
         assert words in text, f"{path.name}: the honest reading lacks {words}"
     assert text.count("<summary>Solution") == 3, f"{path.name}: three solutions"
-    assert re.search(r"\$\$ \(eq-", text), f"{path.name}: one numbered equation"
     assert "TODO" not in text, f"{path.name} still holds a TODO"
+
+
+@each
+def test_equations_are_numbered_and_those_spoken_of_exist(path, notebook):
+    text = prose(notebook)
+    displayed = [formula.strip() for formula in text.split("$$")[1::2]]
+    tags = [re.search(r"\\tag\{(\d+)\}$", formula) for formula in displayed]
+    numbers = [int(tag[1]) if tag else None for tag in tags]
+    said = f"{path.name}: each displayed formula ends with its \\tag, in order"
+    assert displayed, f"{path.name}: one displayed equation"
+    assert numbers == list(range(1, len(displayed) + 1)), said
+    spoken_of = {int(number) for number in EQUATION.findall(text)}
+    assert spoken_of <= set(numbers), f"{path.name}: an equation that is not there"
+    # in every viewer but the site these would be seen as they stand
+    labels = re.findall(r"\$\$ \(.*?\)|\{eq\}", text)
+    assert not labels, f"{path.name}: labels of MyST"
 
 
 @each
@@ -150,11 +173,45 @@ def test_the_reader_touches_it_before_anything_is_trained(path, notebook):
 
 
 @each
-def test_it_says_what_the_paper_is_about_before_the_hero(path, notebook):
-    before = prose(notebook).partition("## Touch it first")[0]
-    words = max(len(paragraph.split()) for paragraph in before.split("\n\n"))
-    said = f"{path.name}: a paragraph of {OPENING} words before 'Touch it first'"
-    assert words >= OPENING, f"{said}; the longest has {words}"
+def test_the_opening_leaves_room_for_the_hero(path, notebook):
+    cells = notebook.cells
+    title, promise, *rest = cells[0].source.split("\n\n")
+    assert title.startswith("# ")
+    assert len(rest) == 1, f"{path.name}: one paragraph after title and promise"
+    at = next(i for i, cell in enumerate(cells) if cell.source.startswith("## "))
+    kinds = [cell.cell_type for cell in cells[1 : at + 3]]
+    said = f"{path.name}: title, set-up, the hero's heading, the hero, prose on it"
+    assert kinds == ["code"] * (at - 1) + ["markdown", "code", "markdown"], said
+    assert cells[at].source.startswith("## Touch it first"), said
+    touch = cells[at].source.partition("\n\n")[2]
+    told = {"promise": (promise, PROMISE), "first paragraph": (rest[0], FIRST)}
+    told["prose above the hero"] = (touch, TOUCH)
+    for what, (text, most) in told.items():
+        said = f"{path.name}: the {what} has {len(text)} characters, at most {most}"
+        assert len(text) <= most, said
+    words = len(rest[0].split())
+    assert words >= OPENING, f"{path.name}: the first paragraph has {words} words"
+
+
+@each
+def test_folded_cells_have_names(path, notebook):
+    names = []
+    for number, cell in enumerate(notebook.cells):
+        if "hide-input" not in stored.tags(cell):
+            continue
+        where = f"{path.name}, cell {number + 1}"
+        first = cell.source.partition("\n")[0]
+        assert re.match("# [A-Z]", first), f"{where}: its first line says what it does"
+        name = first.removeprefix("# ")
+        assert len(name) <= NAME, f"{where}: a name of {len(name)} characters"
+        assert not name.endswith("."), f"{where}: a name, no sentence"
+        names.append(name)
+    twice = {name for name in names if names.count(name) > 1}
+    assert not twice, f"{path.name}: two cells are called {twice}"
+    for cell in notebook.cells:
+        if "claims.measure(" in cell.source:
+            said = f"{path.name}: the cell that measures the claims is folded"
+            assert "hide-input" in stored.tags(cell), said
 
 
 @each
@@ -167,6 +224,23 @@ def test_what_the_paper_reports_is_a_table(path, notebook):
     for row in rows:
         cells = row.replace(r"\|", "").strip("| ").split("|")
         assert len(cells) == 4, f"{said}: {row}"
+
+
+@each
+def test_a_map_of_the_net_stands_before_its_listing(path, notebook):
+    cells = notebook.cells
+    maps = [i for i, c in enumerate(cells) if "show.net(" in c.source]
+    assert len(maps) == 1, f"{path.name}: one cell calls show.net(...)"
+    module = importlib.import_module(f"papernets_lite.{path.parent.name}.{path.stem}")
+    part = re.search(r'part="(\w+)"', cells[maps[0]].source)
+    net = type(getattr(module.tiny(), part[1]) if part else module.tiny()).__name__
+    listed = rf"show\.source\([^)]*\.{net}(\.|\b)"
+    first = next(i for i, c in enumerate(cells) if re.search(listed, c.source))
+    assert maps[0] < first, f"{path.name}: show.net(...) stands before {net}'s listing"
+    data = [output.get("data", {}) for output in cells[maps[0]].get("outputs", [])]
+    drawn = [found for found in data if "pn-net" in found.get("text/html", "")]
+    assert drawn, f"{executed(path)}: its map is stored"
+    assert "operations" in drawn[0]["text/plain"], "the map in words"
 
 
 @each
@@ -184,7 +258,9 @@ def test_listings_are_short_and_show_the_main_class(path, notebook):
         fenced = [show.listing(item).split("```")[1] for item in found]
         lines = sum(text.count("\n") - 1 for text in fenced)
         said = f"{path.name}: {lines} lines in a row, at most {LISTED_IN_A_ROW}"
-        assert lines <= LISTED_IN_A_ROW, f"{said}: {cell.source}"
+        # what is longer opens by a click, where it stands alone
+        alone = len(found) == 1
+        assert alone or lines <= LISTED_IN_A_ROW, f"{said}: {cell.source}"
         total += lines
     assert total <= LISTED, f"{path.name} lists {total} lines, at most {LISTED}"
     module = importlib.import_module(f"papernets_lite.{path.parent.name}.{path.stem}")
@@ -206,8 +282,9 @@ def test_the_training_call_is_seen(path, notebook):
 def test_claims_name_their_rival_and_their_reservation(path):
     for key, claim in claims.read_claims(path.stem).items():
         where = f"book/claims/{path.stem}.yml, {key}"
-        for name in ("sceptic", "margin_means", "but"):
+        for name in ("short", "sceptic", "margin", "margin_means", "but"):
             assert getattr(claim, name), f"{where}: {name} is missing"
+        assert len(claim.short) <= 36, f"{where}: short has more than 36 characters"
         assert len(claim.but.split()) <= 8, f"{where}: but has more than eight words"
         said = f"{where}: where speed counts, its text says after how many steps"
         assert not claim.speed or "steps" in claim.text, said
@@ -235,10 +312,15 @@ def test_cells_and_tags(path, notebook):
     measures = f'claims.measure(\n    "{slug}"' in code or f'measure("{slug}"' in code
     assert measures, said
     assert "assert " in code, f"{path.name}: nothing is asserted"
-    references = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
-    text = "\n".join(cell.source for cell in notebook.cells)
-    for key in re.findall(r"\{cite:p\}`([^`]+)`", text):
-        assert f"{{{key}," in references, f"book/references.bib lacks {key}"
+
+
+@each
+def test_every_viewer_shows_its_markdown(path, notebook):
+    """Roles and directives are raw text on GitHub, in JupyterLab and in Colab."""
+    raw = re.findall(
+        r"\{[\w:+-]+\}`[^`]*`|^ *(?::{3,}|`{3,}\{).*", prose(notebook), re.M
+    )
+    assert not raw, f"{path.name}: only the site understands {raw}"
 
 
 @each
@@ -284,7 +366,7 @@ def test_outputs_are_clean(path, notebook):
         assert output.output_type != "error", f"{path.name}: a cell failed: {output}"
         warned = f"{path.name}: a cell warns: {output.get('text')}"
         assert output.get("name") != "stderr", warned
-        for kind in ("image/png", "image/jpeg", "image/webp"):
+        for kind in ("image/svg+xml", "image/png", "image/jpeg", "image/webp"):
             if kind in output.get("data", {}):
                 alt = output.metadata.get(kind, {}).get("alt")
                 said = f"{path.name}: a figure without alt text: use plots.finish"
@@ -294,9 +376,41 @@ def test_outputs_are_clean(path, notebook):
     assert shown, f"{executed(path)}: it shows no widget"
     assert set(shown) <= set(state)
     for model in state.values():
-        assert all(len(alt) >= 5 for alt in model["state"].get("alts", []))
         for image in re.findall(r"<img [^>]*>", str(model["state"].get("value", ""))):
             assert re.search(r'alt="[^"]{5,}"', image)
+
+
+@each
+def test_each_state_of_a_widget_says_what_is_seen(path, notebook):
+    for model in states(notebook).values():
+        state = model["state"]
+        frames, alts = state.get("frames", []), state.get("alts", [])
+        sources = [frames[f] if isinstance(f, int) else f for f in frames]
+        if packed := state.get("drawn"):
+            sources = unpack(packed)
+        seen = {}
+        for source, alt in zip(sources, alts, strict=True):
+            said = (
+                f"{path.name}: a whole sentence, of at most {SENTENCE} letters: {alt}"
+            )
+            names = [option for axis in state["axes"] for option in axis["options"]]
+            begins = alt[0].isupper() or alt[0].isdigit() or alt[0] in "'\"<"
+            assert begins or alt.startswith(tuple(names)), said
+            assert alt.endswith("."), said
+            assert len(alt.split()) >= 4, said
+            assert len(alt) <= SENTENCE, said
+            said = f"{path.name}: two pictures share a sentence: {alt}"
+            assert seen.setdefault(alt, source) == source, said
+
+
+@each
+def test_a_widget_opens_where_the_chapter_says(path, notebook):
+    for cell in own_cells(notebook):
+        calls = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Call)]
+        made = [call for call in calls if ast.unparse(call).startswith(WIDGETS)]
+        words = {word.arg for call in made for word in call.keywords}
+        said = f"{path.name}: start=... on the state that surprises:\n{cell.source}"
+        assert not made or "start" in words, said
 
 
 @each

@@ -1,10 +1,11 @@
-import io
+import re
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from papernets_lite import plots, training
@@ -35,30 +36,17 @@ def lines() -> matplotlib.figure.Figure:
     return figure
 
 
-def test_finish_shows_a_small_sharp_drawing_with_its_description_and_closes_it(
+def test_finish_shows_a_drawing_with_its_description_and_closes_it(
     shown: list,
 ) -> None:
     figure = lines()
-    full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=plots.SHARP)
     plots.finish(figure, "a line that rises")
     (data, metadata) = shown[0]
-    picture = Image.open(io.BytesIO(data["image/png"]))
-    assert metadata == {"image/png": {"alt": "a line that rises", "width": 384}}
+    assert metadata == {"image/svg+xml": {"alt": "a line that rises", "width": 384}}
     assert data["text/plain"] == "a line that rises"
-    assert picture.size == (480, 240)  # 1.25 times what is shown, for dense screens
-    assert picture.mode == "P"
-    assert len(data["image/png"]) < 0.6 * len(full.getvalue())
-    before = np.asarray(Image.open(full).convert("RGB"), float)
-    assert np.abs(np.asarray(picture.convert("RGB"), float) - before).mean() < 0.3
+    assert data["image/svg+xml"].startswith("<svg ")
+    assert "a line</text>" in data["image/svg+xml"]
     assert not plt.fignum_exists(figure.number)
-
-
-def test_finish_shows_photographs_as_jpeg(shown: list) -> None:
-    plots.finish(plots.images(torch.rand(4, 3, 96, 96), size=1.5), "noise")
-    data, metadata = shown[0]
-    assert Image.open(io.BytesIO(data["image/jpeg"])).format == "JPEG"
-    assert metadata["image/jpeg"]["alt"] == "noise"
 
 
 @pytest.mark.parametrize("alt", ["", "  \n"])
@@ -71,6 +59,55 @@ def test_a_figure_without_description_is_refused(shown: list, alt: str) -> None:
 def test_few_colours_serve_drawings_only() -> None:
     assert plots.flat(plots.render(lines())) is not None
     assert plots.flat(Image.fromarray(plots.to_array(torch.rand(3, 64, 64)))) is None
+
+
+def test_a_frame_keeps_the_colour_of_every_line_dot_and_entry_of_a_legend() -> None:
+    figure, ax = plots.axes(width=5.0, height=3.0)
+    for number, colour in enumerate(plots.COLOURS):
+        ax.plot([0, 1], [number, number], lw=1, color=colour)
+        ax.plot(0.5, number + 0.4, "o", ms=3, color=colour, label=str(number))
+    ax.legend(ncols=4)
+    picture = plots.render(figure, plots.INCH)
+    reduced = np.asarray(plots.flat(picture).convert("RGB"))
+    before = np.asarray(picture)
+    for colour in plots.COLOURS:
+        exact = tuple(bytes.fromhex(colour[1:]))
+        where = (before == exact).all(-1)
+        assert where.sum() >= plots.MARK
+        assert (reduced[where] == exact).all(), colour
+    assert np.abs(reduced.astype(int) - before).max() < 96  # blends along edges
+
+
+def test_words_are_large_enough_and_minus_signs_are_true(shown: list) -> None:
+    figure, ax = plots.axes()
+    ax.set_title("slope -0.5, a well-known 3-4", fontsize=6)
+    plots.finish(figure, "words")
+    drawn = shown[0][0]["image/svg+xml"]
+    assert "slope \N{MINUS SIGN}0.5, a well-known 3-4" in drawn
+    assert min(map(float, re.findall(r"font-size:([\d.]+)", drawn))) >= plots.LEAST
+
+
+def test_logarithmic_axes_write_their_numbers_out(shown: list) -> None:
+    ax = plots.curves({"run": torch.linspace(0.2, 90, 50)}, log=True, smooth=1)
+    plots.finish(ax.figure, "a curve")
+    drawn = shown[0][0]["image/svg+xml"]
+    for number in ("1", "10"):
+        assert f">{number}</text>" in drawn
+    far = plots.Plain()
+    far.create_dummy_axis()
+    assert far(1e6) == r"$\mathdefault{10^{6}}$"
+
+
+def test_bars_that_do_not_start_at_zero_are_refused(shown: list) -> None:
+    for name, draw in (("ylim", "bar"), ("xlim", "barh")):
+        figure, (whole, cut) = plots.axes(1, 2)
+        for ax in (whole, cut):
+            getattr(ax, draw)([0, 1], [6.0, 7.0])
+        plots.render(figure)
+        cut.set(**{name: (5, 8)})
+        with pytest.raises(ValueError, match="bars that start at zero"):
+            plots.finish(figure, "bars")
+    assert not shown
 
 
 def test_the_style_holds_for_what_a_chapter_adds_later() -> None:
@@ -140,11 +177,24 @@ def test_curves_refuse(values: torch.Tensor, options: dict, message: str) -> Non
         plots.curves({"run": values}, **options)
 
 
-def test_bars_carry_their_values() -> None:
+def test_bars_carry_their_values_and_have_one_colour_unless_they_are_arms() -> None:
     ax = plots.bars({"a": 1.0, "b": 2.5}, ylabel="height")
     assert [bar.get_height() for bar in ax.patches] == [1.0, 2.5]
     assert [text.get_text() for text in ax.texts] == ["1.00", "2.50"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b"]
+    assert len({bar.get_facecolor() for bar in ax.patches}) == 1
+    paint = plots.paints(["b", "a"])
+    arms = plots.bars({"a": 10.0, "b": 25.0}, colours=paint)
+    assert to_hex(arms.patches[0].get_facecolor()) == plots.COLOURS[1]
+    assert [text.get_text() for text in arms.texts] == ["10.0", "25.0"]
+
+
+def test_an_arm_keeps_its_colour_wherever_it_stands() -> None:
+    paint = plots.paints(["treatment", "control"])
+    runs = {"control": torch.ones(5), "treatment": torch.zeros(5)}
+    ax = plots.curves(runs, colours=paint, styles={"control": ":"})
+    assert [line.get_color() for line in ax.lines] == [*plots.COLOURS[1::-1]]
+    assert [line.get_linestyle() for line in ax.lines] == [":", "-"]
 
 
 @pytest.mark.parametrize("values", [{}, {"a": float("inf")}])
@@ -155,9 +205,30 @@ def test_bars_refuse(values: dict) -> None:
 
 def test_images_stand_in_rows_with_titles() -> None:
     figure = plots.images(torch.rand(5, 1, 4, 4), titles=list("abcde"), columns=3)
-    assert len(figure.axes) == 6
-    assert [ax.get_title() for ax in figure.axes] == [*"abcde", ""]
-    assert [len(ax.images) for ax in figure.axes] == [1, 1, 1, 1, 1, 0]
+    assert [ax.get_title() for ax in figure.axes] == list("abcde")
+    places = [ax.get_position() for ax in figure.axes]
+    assert places[0].y0 == places[2].y0 > places[3].y0 == places[4].y0
+    assert places[0].x0 == places[3].x0 < places[1].x0
+
+
+def test_images_say_what_rows_and_columns_are() -> None:
+    figure = plots.images(torch.rand(4, 3, 8, 8), rows=["r", "s"], columns=["c", "d"])
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in figure.texts}
+    first, _, _, last = (ax.get_window_extent() for ax in figure.axes)
+    assert boxes["r"].x1 < first.x0
+    assert boxes["s"].y0 > last.y0
+    assert boxes["s"].y1 < last.y1
+    assert boxes["d"].y0 >= first.y1
+    assert last.x0 < boxes["d"].x0 < boxes["d"].x1 < last.x1
+
+
+def test_images_are_no_wider_than_a_page_unless_columns_mean_something() -> None:
+    figure = plots.images(torch.rand(8, 3, 28, 28))
+    assert figure.get_figwidth() * plots.INCH <= plots.PAGE
+    assert len({ax.get_position().y0 for ax in figure.axes}) == 2  # four and four
+    rows = plots.images(torch.rand(8, 3, 32, 32), rows=["a longer name"])
+    assert len({ax.get_position().y0 for ax in rows.axes}) == 1
 
 
 @pytest.mark.parametrize(
@@ -166,10 +237,11 @@ def test_images_stand_in_rows_with_titles() -> None:
         ([], {}),
         (torch.rand(2, 3, 4, 4), {"titles": ["one"]}),
         (torch.rand(1, 3, 4, 4), {"columns": 0}),
+        (torch.rand(4, 3, 4, 4), {"columns": 2, "rows": ["one"]}),
     ],
 )
 def test_images_refuse(pictures: object, options: dict) -> None:
-    with pytest.raises(ValueError, match="expected pictures"):
+    with pytest.raises(ValueError, match=r"expected (pictures|names of 2 rows)"):
         plots.images(pictures, **options)
 
 
@@ -203,13 +275,27 @@ def test_quiver_puts_arrows_on_the_cells_centres_in_the_images_pixels() -> None:
     ax = plots.quiver(field, torch.rand(3, 8, 8))
     arrows = next(c for c in ax.collections if isinstance(c, matplotlib.quiver.Quiver))
     assert arrows.XY.tolist() == [[5.0, 3.0]]  # column 2.5, row 1.5, two pixels a cell
-    assert (arrows.U.tolist(), arrows.V.tolist()) == ([0.0], [1.0])
+    # 20 pixels of the screen, in inches
+    assert arrows.U.tolist() == [0.0]
+    assert arrows.V.tolist() == pytest.approx([20 / plots.INCH])
     assert ax.get_xlim() == (0, 8)
     assert ax.get_ylim() == (8, 0)  # y down
     assert len(ax.images) == 1
     field[0, 0, 0] = NAN
     with pytest.raises(ValueError, match="field holds 1 values"):
         plots.quiver(field)
+
+
+def test_quiver_draws_arrows_that_can_be_read_however_dense_the_field() -> None:
+    field = 0.3 * torch.randn(2, 64, 64)
+    _, ax = plots.axes(width=1.5, height=1.5)
+    plots.quiver(field, ax=ax)
+    (arrows,) = ax.collections
+    lengths = plots.INCH * np.hypot(arrows.U, arrows.V)
+    assert plots.ARROW[0] <= lengths.min() <= lengths.max() <= plots.ARROW[1] + 0.01
+    assert len(lengths) < 150  # of 4096
+    strong = field.norm(dim=0).flatten().argmax()
+    assert [strong % 64 + 0.5, strong // 64 + 0.5] in arrows.XY.tolist()
 
 
 def test_heat_writes_its_numbers_and_names() -> None:
@@ -300,6 +386,18 @@ def test_attention_weighs_boxes_beside_bars_from_top_to_bottom() -> None:
     assert (star.get_text(), heart.get_text()) == ("star", "heart")
     assert right.yaxis_inverted()
     assert figure.get_suptitle() == "a STAR"
+
+
+def test_a_film_of_attention_does_not_jump_with_the_names_of_its_bars() -> None:
+    frames = []
+    for name in ("a", "a much longer name"):
+        box = torch.tensor([[1.0, 1.0, 4.0, 4.0]])
+        shares = {name: 0.5}
+        picture = torch.rand(3, 8, 8)
+        figure = plots.attention(picture, box, [1.0], shares, xlabel="share")
+        figure.draw_without_rendering()
+        frames.append([ax.get_position().bounds for ax in figure.axes])
+    assert frames[0] == frames[1]
 
 
 def test_attention_refuses_no_bars() -> None:

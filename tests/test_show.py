@@ -1,3 +1,4 @@
+import ast
 import inspect
 import textwrap
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from papernets_lite import draw, plots, show, training, widgets
+from papernets_lite.generative import stargan
 
 
 @pytest.fixture
@@ -73,10 +75,7 @@ class Net(nn.Module):
     """Doubles."""
 
     def forward(self, x):
-        """Twice ``x`` (Eq. 1).
-
-        It is exact.
-        """
+        """Twice ``x`` (Eq. 1)."""
         return 2 * x
 
     def plain(self):
@@ -84,12 +83,16 @@ class Net(nn.Module):
 '''
 
 
-def test_what_docstrings_say_of_arguments_is_folded() -> None:
+def test_docstrings_are_folded_after_their_first_paragraph() -> None:
     code, folded = show.fold(CLASS.strip())
     assert code == FOLDED.strip()
     assert folded == (
-        "Net:\nArgs:\n    dim: Channels.\nforward:\nReturns:\n    As ``x``."
+        "Net:\nArgs:\n    dim: Channels.\n"
+        "forward:\nIt is exact.\n\nReturns:\n    As ``x``."
     )
+    two_lines = '"""One\n    sentence.\n    """'
+    long = 'def f():\n    """One\n    sentence.\n\n    More.\n    """\n    return 1'
+    assert show.fold(long) == (f"def f():\n    {two_lines}\n    return 1", "More.")
     assert show.fold("def f():\n    return 1") == ("def f():\n    return 1", "")
 
 
@@ -110,18 +113,45 @@ def test_a_listing_is_what_source_shows(shown: list[str]) -> None:
     assert shown == [show.listing(draw.resize), show.listing(training.History.last)]
 
 
+def test_a_listing_leaves_out_what_is_said_to_the_type_checker() -> None:
+    shown = show.listing(stargan.turn)
+    assert "**weights)\n" in shown
+    assert "type: ignore" not in shown
+
+
 def test_table_writes_numbers_as_a_reader_wants_them(shown: list[str]) -> None:
     show.table(
-        ["net", "weights", "error"], [("a|b", 1234567, 6.37191), ("c", True, 12.0)]
+        ["net", "weights", "error", "is"],
+        [("a|b", 1234567, 6.37191, True), ("c", 12, -0.5, False), ("", "", "", True)],
     )
     assert shown[0].splitlines() == [
-        "| net | weights | error |",
-        "| --- | --- | --- |",
-        r"| a\|b | 1,234,567 | 6.372 |",
-        "| c | True | 12 |",
+        "| net | weights | error | is |",
+        "| --- | ---: | ---: | --- |",
+        r"| a\|b | 1,234,567 | 6.37 | True |",
+        "| c | 12 | −0.50 | False |",
+        "|  |  |  | True |",
     ]
     with pytest.raises(ValueError, match=r"rows of 2 cells, got \['one'\]"):
         show.table(["a", "b"], [["one"]])
+
+
+@pytest.mark.parametrize(
+    ("column", "written"),
+    [
+        ([0.9328, 0.0417, 1e-5], ["0.933", "0.042", "0.000"]),
+        ([131.7, 19.98], ["132", "20"]),
+        ([22.29, 23.3], ["22.29", "23.30"]),  # a paper's own
+        ([0.0, 1.0], ["0", "1"]),
+        ([0.0625, float("nan")], ["0.0625", "nan"]),
+        ([1234.56, 7], ["1,235", "7"]),
+        ([-0.0001, 0.55561], ["−0.000", "0.556"]),
+    ],
+)
+def test_a_columns_fractions_share_their_decimals(
+    column: list[float], written: list[str], shown: list[str]
+) -> None:
+    show.table(["x"], [[value] for value in column])
+    assert shown[0].splitlines()[2:] == [f"| {number} |" for number in written]
 
 
 def test_parameters_counts_what_is_learned() -> None:
@@ -134,7 +164,7 @@ def test_parameters_counts_what_is_learned() -> None:
 def test_numbers_of_numpy_and_torch_are_written_alike(shown: list[str]) -> None:
     cells = (np.float32(0.123456789), np.int64(12345), torch.tensor(0.5), np.True_)
     show.table(list("abcd"), [cells])
-    assert shown[0].splitlines()[-1] == "| 0.1235 | 12,345 | 0.5 | True |"
+    assert shown[0].splitlines()[-1] == "| 0.123 | 12,345 | 0.5 | True |"
 
 
 def test_a_script_prints_a_caption_and_a_table(
@@ -144,4 +174,12 @@ def test_a_script_prints_a_caption_and_a_table(
     show.table(["a"], [(1,)])
     caption, *table = capsys.readouterr().out.splitlines()
     assert caption.startswith("`papernets_lite/draw.py`, lines ")
-    assert table == ["| a |", "| --- |", "| 1 |"]
+    assert table == ["| a |", "| ---: |", "| 1 |"]
+
+
+def test_a_docstring_that_is_cut_stays_within_the_columns() -> None:
+    words = "x" * 80
+    kept, rest = show.fold(f'def f():\n    """{words}.\n\n    More.\n    """\n')
+    ast.parse(kept)
+    assert max(map(len, kept.splitlines())) == show.COLUMNS
+    assert rest == "More."

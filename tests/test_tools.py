@@ -3,12 +3,14 @@ a new chapter."""
 
 import json
 import os
+import platform
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 import nbformat
@@ -53,6 +55,7 @@ a:
 """
 CLAIMS = """
 k:
+  short: a
   text: a | b
   paper_says: p
   metric: m
@@ -159,7 +162,10 @@ def test_executing_twice_stores_the_same(tree):
         done = tool(tree, "execute", "--slugs", "two", "--force", "--no-claims")
         assert done.returncode == 0, done.stderr
         notebook = nbformat.read(path, 4)
-        del notebook.metadata["papernets"]["seconds"]
+        notes = notebook.metadata["papernets"]
+        assert notes["versions"]["python"] == platform.python_version()
+        assert date.fromisoformat(notes["date"]) <= datetime.now(timezone.utc).date()
+        del notes["seconds"], notes["date"]
         texts.append(nbformat.writes(notebook))
     assert texts[0] == texts[1]
     states = stored.states(notebook)
@@ -195,6 +201,35 @@ def test_words_and_addresses_are_stamped_without_a_run(tree):
     counts = [cell.get("execution_count") for cell in after.cells]
     assert counts == [cell.get("execution_count") for cell in before.cells]
     assert "nothing to stamp" in tool(tree, "stamp").stdout
+
+
+BIBLIOGRAPHY = """
+@article{a, title = {A}, author = {Ada One}, year = 2001, url = {https://a.org/(1)}}
+@article{b, title = {B}, author = {Ada One}, year = 2001, url = {https://b.org}}
+"""
+
+
+def cells_of(*texts: str):
+    cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_citations_are_stamped_with_label_and_address(tree):
+    (tree / "book" / "references.bib").write_text(BIBLIOGRAPHY, encoding="utf-8")
+    found = cells_of(
+        '[[]]( "b"), [[Old\nOne, 1999]](https://old.org "a"). [text](b.md)'
+    )
+    stored.stamp_citations(tree, found)
+    first, second = "https://a.org/(1)", "https://b.org"
+    assert found.cells[0].source == (
+        f'[[One, 2001b]]({second} "b"), [[One, 2001a]]({first} "a"). [text](b.md)'
+    )
+    wrapped = f'[[One,\n2001b]]({second}\n"b")'
+    found = cells_of(wrapped)
+    stored.stamp_citations(tree, found)
+    assert found.cells[0].source == wrapped
+    with pytest.raises(ValueError, match="got 'c'"):
+        stored.stamp_citations(tree, cells_of('[[]]( "c")'))
 
 
 def test_a_widgets_script_is_stamped_without_a_run():
@@ -322,6 +357,8 @@ def test_claims_are_measured_over_seeds_kept_and_stand(tree):
     assert "5 runs, 3 of them there already" in done.stdout, "the damaged one is not"
     kept = results.load(tree, "one")
     assert "torch" in kept["machine"]
+    assert kept["versions"]["python"] == platform.python_version()
+    assert date.fromisoformat(kept["date"]) <= datetime.now(timezone.utc).date()
     assert kept["claims"]["k"]["seeds"] == [10, 11, 12, 13, 14]
     assert kept["claims"]["k"]["treatment"] == [11.0, 12.0, 13.0, 14.0, 15.0]
     assert kept["reference"]["values"] == {"k": [1.0, 0.5]}, "seed 0, the notebook's"
@@ -382,7 +419,8 @@ def test_a_chapter_with_a_long_row_is_measured_when_it_is_there(tree):
 def test_the_results_page_counts_the_verdicts():
     said = results.counted(["SUPPORTED"] * 3 + ["SHOWN"] * 2 + ["INCONCLUSIVE"])
     assert "Of 6 claims: ● 3 SUPPORTED, ○ 0 NOT SUPPORTED, ◐ 1 INCONCLUSIVE" in said
-    assert "one in forty of the 4 that could have failed SUPPORTED: 0.1" in said
+    chance = results.by_chance(["SUPPORTED"] * 3 + ["SHOWN"] * 2 + ["INCONCLUSIVE"])
+    assert "one in forty of the 4 that could have failed SUPPORTED: 0.1" in chance
 
 
 @pytest.mark.parametrize("second", [["b"], [], ["a", "a"]])

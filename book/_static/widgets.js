@@ -1,62 +1,119 @@
-// Widgets without a kernel: loads the vendored html-manager (3.6 MB) only on pages with widgets, and only when one of
-// them comes near the viewport. Until then each shows its opening picture, in the room that it will need.
+// Widgets without a kernel. Each widget's own script (`_esm`) and style travel with its state in the page; the script is
+// handed a small model of that state when its widget comes near the viewport. Until then the opening picture stands
+// there, in the room that the widget will need.
 (() => {
-  const vendor = new URL("../vendor/", document.currentScript.src).href;
   const kind = (name) => `script[type="application/vnd.jupyter.widget-${name}+json"]`;
 
-  const load = (file) => new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = vendor + file;
-    script.onload = resolve;
-    script.onerror = () => reject(new Error(`${file} did not load`));
-    document.head.appendChild(script);
-  });
-
-  async function start() {
-    // ipywidgets calls MathJax 2's queue; with MathJax 3 that would be an error per label.
-    if (window.MathJax) window.MathJax.Hub = { Queue() {} };
-    await load("require.js");
-    window.requirejs.config({ baseUrl: vendor }); // of anywidget, and of the bundle's icon font
-    await load("embed-amd.js");
+  // Bytes are stored beside the state, each with the path at which it belongs.
+  function restored({ state, buffers = [] }) {
+    for (const { data, encoding, path } of buffers) {
+      const bytes = encoding === "hex"
+        ? Uint8Array.from(data.match(/../g) ?? [], (pair) => parseInt(pair, 16))
+        : Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+      const holder = path.slice(0, -1).reduce((part, key) => part[key], state);
+      holder[path.at(-1)] = new DataView(bytes.buffer);
+    }
+    return state;
   }
 
-  // The opening picture of `widgets.scrubber` and `picker`, or the scene of `line_integral`, at the size that it will have.
+  // What a script of anywidget asks of its model; nobody listens behind it.
+  function modelOf(state) {
+    let listeners = [];
+    const tell = (event, ...values) => {
+      for (const [name, listener] of [...listeners]) if (name === event) listener(...values);
+    };
+    const model = {
+      get: (name) => state[name],
+      set(name, value) {
+        if (state[name] === value) return;
+        state[name] = value;
+        tell(`change:${name}`, model, value);
+        tell("change", model);
+      },
+      on: (event, listener) => { listeners.push([event, listener]); },
+      off: (event, listener) => {
+        listeners = listeners.filter(([name, known]) => name !== event || (listener && known !== listener));
+      },
+      save_changes() {},
+      send() {},
+    };
+    return model;
+  }
+
+  const modules = new Map(); // by source: widgets of one class share theirs
+  function moduleOf(source) {
+    if (!modules.has(source)) {
+      const script = new Blob([source], { type: "text/javascript" });
+      modules.set(source, import(URL.createObjectURL(script)));
+    }
+    return modules.get(source);
+  }
+
+  const styles = new Set();
+  function dress(css) {
+    if (!css || styles.has(css)) return;
+    styles.add(css);
+    document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
+  }
+
+  // The opening picture of `widgets.scrubber` and `picker` with its sentence, or the scene of `line_integral`, at the
+  // size that it will have. An opening drawing stands in the page itself.
   function preview({ frames, alts, image, alt, size, axes, chosen }) {
     const picture = new Image();
     const at = frames ? axes.reduce((sum, axis, k) => sum * axis.options.length + (chosen?.[k] ?? 0), 0) : 0;
     const frame = frames && (typeof frames[at] === "number" ? frames[frames[at]] : frames[at]);
-    [picture.src, picture.alt] = frames ? [frame, alts[at]] : [image, alt];
+    [picture.src, picture.alt] = frames ? [frame, ""] : [image, alt];
     [picture.width, picture.height] = frames ? size : [420, (420 * size[1]) / size[0]];
     picture.style.marginTop = `${frames ? 2.5 * axes.length : 2}rem`; // where the controls come
-    return picture;
+    const figure = document.createElement("figure");
+    figure.className = "pn-preview";
+    figure.append(picture);
+    if (frames) figure.append(Object.assign(document.createElement("figcaption"), { textContent: alts[at] }));
+    return figure;
+  }
+
+  async function mount(view, state, model) {
+    const place = view.parentElement;
+    if (!state._esm) throw new Error(`${state._model_name ?? "a widget without state"} brings no script of its own`);
+    const { default: exported } = await moduleOf(state._esm);
+    const widget = typeof exported === "function" ? await exported() : exported;
+    const el = document.createElement("div");
+    el.classList.add(...state._dom_classes);
+    dress(state._css);
+    await widget.initialize?.({ model });
+    view.after(el);
+    await widget.render({ model, el });
+    place.classList.remove("pn-waiting");
+    place.querySelector(":scope > .pn-preview")?.remove();
+  }
+
+  function whenNear(place, then) {
+    const near = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      near.disconnect();
+      then();
+    }, { rootMargin: "400px" });
+    near.observe(place);
   }
 
   document.addEventListener("DOMContentLoaded", () => {
     const views = [...document.querySelectorAll(kind("view"))];
     const states = document.querySelector(kind("state"));
     if (!views.length || !states) return;
-    const models = JSON.parse(states.textContent).state;
+    const stored = JSON.parse(states.textContent).state;
+    const models = {}; // a widget that is shown twice is one model
     for (const view of views) {
       const place = view.parentElement;
-      const { state } = models[JSON.parse(view.textContent).model_id] ?? { state: {} };
+      const id = JSON.parse(view.textContent).model_id;
+      const state = restored(stored[id] ?? { state: {} });
+      models[id] ??= modelOf(state);
       place.classList.add("pn-waiting");
-      if (state.size) place.prepend(preview(state));
-      const watch = new MutationObserver(() => {
-        if (!place.querySelector(".widget-subarea *")) return;
-        watch.disconnect();
-        place.classList.remove("pn-waiting");
-        place.querySelector(":scope > img")?.remove();
-      });
-      watch.observe(place, { childList: true, subtree: true });
-    }
-    const near = new IntersectionObserver((entries) => {
-      if (!entries.some((entry) => entry.isIntersecting)) return;
-      near.disconnect();
-      start().catch((error) => {
-        for (const view of views) view.parentElement.dataset.failed = "The interactive figure did not load.";
+      place.querySelector(":scope > .pn-room")?.remove(); // the preview keeps it from now on
+      if (state.size && !state.drawn) place.prepend(preview(state));
+      whenNear(place, () => mount(view, state, models[id]).catch((error) => {
+        place.dataset.failed = "The interactive figure did not load.";
         console.error(error);
-      });
-    }, { rootMargin: "400px" });
-    for (const view of views) near.observe(view.parentElement);
+      }));
+    }
   });
 })();

@@ -19,7 +19,7 @@ import digests
 import registry
 import results
 from digests import PACKAGE
-from kernels import Run, Task, machine, run_all
+from kernels import Run, Task, circumstances, run_all
 from stored import (
     KEY,
     code,
@@ -237,7 +237,7 @@ def stored_notebook(root: Path, chapter: Chapter) -> Task:
             "page": chapter.wants.page,
             "numbers": chapter.wants.numbers,
             "seconds": round(run.seconds),
-            "machine": machine(),
+            **circumstances(),
             "modules": run.modules,
             "bytes": made,
         }
@@ -324,7 +324,7 @@ def claims_run(chapter: Chapter, parameters: dict[str, int], target: Path) -> Ta
         if wrong := [one["key"] for one in found if one["seed"] != seed]:
             said = f"was run with seed {seed}, but measured {wrong} with another"
             raise RuntimeError(f"{chapter.path} {said}")
-        content = {"seconds": run.seconds, "machine": machine(), "claims": found}
+        content = {"seconds": run.seconds, **circumstances(), "claims": found}
         write_atomically(target, json.dumps(content))
         return f"{run.seconds:.0f} s of CPU time"
 
@@ -431,7 +431,7 @@ def new(root: Path, slug: str) -> None:
     references = root / "book" / "references.bib"
     stub = (
         f"\n@inproceedings{{{slug},\n  title = {{{chapter.title}}},\n"
-        "  author = {TODO},\n  year = {TODO}\n}\n"
+        "  author = {TODO},\n  year = {TODO},\n  url = {TODO}\n}\n"
     )
     known = references.read_text(encoding="utf-8")
     if f"{{{slug}," not in known:

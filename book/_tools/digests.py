@@ -20,7 +20,17 @@ PACKAGE = "papernets_lite"
 # Modules that show: nothing in them can move a number.
 SHOWN = {
     f"{PACKAGE}.{name}"
-    for name in ("claims", "draw", "plots", "widgets", "show", "output")
+    for name in (
+        "claims",
+        "draw",
+        "netmap",
+        "panels",
+        "plots",
+        "vector",
+        "widgets",
+        "show",
+        "output",
+    )
 }
 # What the stamps write anew without a kernel: verdicts and what was measured; listings.
 STAMPED = {f"{PACKAGE}.claims", f"{PACKAGE}.show.source"}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,18 @@ def machine() -> str:
                     name = line.partition(":")[2].strip()
                     break
     return f"{name}, torch {version('torch').split('+')[0]}"
+
+
+def circumstances() -> dict[str, Any]:
+    """What is stored beside a run: processor, versions, day."""
+    return {
+        "machine": machine(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": version("torch").split("+")[0],
+        },
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
 
 
 class Kernels:

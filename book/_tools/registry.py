@@ -39,6 +39,11 @@ class Chapter:
         return f"book/{self.part}/{self.slug}.ipynb"
 
     @property
+    def document(self) -> str:
+        """The notebook as the site names it, without its ending."""
+        return self.notebook.removesuffix(".ipynb")
+
+    @property
     def module(self) -> str:
         """Its paper's file, as a module."""
         return f"{PACKAGE}.{self.part}.{self.slug}"
@@ -84,6 +89,12 @@ def load(root: Path) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def settings(root: Path) -> dict[str, Any]:
+    """What stands in ``_config.yml``."""
+    text = (root / "_config.yml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
 def every(parts: Any) -> Iterator[Chapter]:
     """All chapters in reading order."""
     for part in parts:
@@ -100,15 +111,18 @@ def contents(root: Path) -> str:
     """``_toc.yml``: the parts that have a page, and their written chapters."""
     there = built(root)
     entries = [{"caption": "Start", "chapters": [{"file": "book/notation"}]}]
+    pages = []
     for part in load(root):
         sections = []
         for chapter in part.chapters:
             if chapter.slug in there:
-                file = chapter.notebook.removesuffix(".ipynb")
+                file = chapter.document
                 sections.append({"file": file, "title": chapter.short})
         if sections:
-            page = {"file": f"book/{part.slug}/index", "sections": sections}
-            entries.append({"caption": part.title, "chapters": [page]})
+            page = {"file": f"book/{part.slug}/index", "title": part.title}
+            pages.append(page | {"sections": sections})
+    if pages:
+        entries.append({"caption": "Chapters", "chapters": pages})
     last = [{"file": page} for page in last_pages(root)]
     entries.append({"caption": "Measured", "chapters": last})
     toc = {"format": "jb-book", "root": "book/intro", "parts": entries}
@@ -118,7 +132,8 @@ def contents(root: Path) -> str:
 
 def last_pages(root: Path) -> list[str]:
     """The pages after the chapters, those that are there."""
-    pages = ["book/results", "benchmarks/results", "book/bibliography"]
+    pages = ["book/results", "benchmarks/results", "book/runs"]
+    pages += ["book/glossary", "book/bibliography"]
     return [page for page in pages if (root / f"{page}.md").exists()]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ LEAST = 5  # seeds of a verdict
 LONGER = 4  # times as many steps, where speed of learning is claimed
 MARKS = {"SUPPORTED": "●", "NOT SUPPORTED": "○", "INCONCLUSIVE": "◐", "SHOWN": "◇"}
 SEEDS = (10, 11, 12, 13, 14)  # never those that were looked at while writing
+MEANINGS = {
+    "SUPPORTED": "the whole interval lies at or above the margin, the smallest"
+    " difference that would matter to a reader.",
+    "NOT SUPPORTED": "the whole interval lies below the margin.",
+    "INCONCLUSIVE": "the margin lies inside the interval.",
+    "SHOWN": "the interval lies above the margin, but the control could not have won: a"
+    " demonstration, not evidence.",
+}
 INTRODUCTION = """# Results
 
 What the papers claim, measured at this book's scale. Each line compares two runs that
@@ -19,13 +28,6 @@ share their seed, data and order of batches; the control is the rival that a sce
 would name. Seeds 10 to 14 judge; seed 0 is the one that the chapters were written with.
 ± is the standard deviation over seeds; the difference is paired and signed so that
 positive numbers support the claim, with its 95 % interval.
-
-- ● SUPPORTED: the whole interval lies at or above the margin, the smallest difference
-  that would matter to a reader.
-- ○ NOT SUPPORTED: the whole interval lies below the margin.
-- ◐ INCONCLUSIVE: the margin lies inside the interval.
-- ◇ SHOWN: the interval lies above the margin, but the control could not have won: it
-  lacks the information, or has learnt nothing. A demonstration, not evidence.
 """
 
 
@@ -81,36 +83,55 @@ def collect(runs: list[dict[str, Any]]) -> dict[str, Any]:
     for key in keys[0]:
         records = [r for run in runs for r in run["claims"] if r["key"] == key]
         claims[key] = arms(records)
+    versions = [run["versions"] for run in runs]
     return {
         "seconds": round(sum(run["seconds"] for run in runs) / len(runs)),
-        "machine": "; ".join(dict.fromkeys(run["machine"] for run in runs)),
+        "machine": each_once(run["machine"] for run in runs),
+        "versions": {n: each_once(v[n] for v in versions) for n in versions[0]},
+        "date": max(run["date"] for run in runs),
         "claims": claims,
     }
 
 
+def each_once(words: Iterable[str]) -> str:
+    """Words without those that were there before."""
+    return "; ".join(dict.fromkeys(words))
+
+
 def page(root: Path) -> str:
-    """``results.md``: the verdicts counted; then every claim with the paper's number,
-    ours with its spread, and the verdict."""
+    """``results.md``: the verdicts counted; then, part by part, every claim with the
+    paper's number, ours with its spread, and the verdict."""
     sections, verdicts = [], []
-    for chapter in registry.every(registry.load(root)):
-        content = load(root, chapter.slug)
-        if content:
-            lines, found = section(root, chapter, content)
-            sections += lines
-            verdicts += found
+    for part in registry.load(root):
+        lines = []
+        for chapter in part.chapters:
+            content = load(root, chapter.slug)
+            if content:
+                told, found = section(root, chapter, content)
+                lines += told
+                verdicts += found
+        if lines:
+            sections += [f"## {part.title}", "", *lines]
     if not verdicts:
         return f"{INTRODUCTION}\nNothing has been measured yet.\n"
-    return "\n".join([INTRODUCTION, counted(verdicts), "", *sections])
+    meanings = [f"- {MARKS[word]} {word}: {said}" for word, said in MEANINGS.items()]
+    top = [INTRODUCTION, *meanings, "", counted(verdicts), "", by_chance(verdicts), ""]
+    return "\n".join([*top, *sections])
 
 
 def counted(verdicts: list[str]) -> str:
-    """How many verdicts of each kind, and how many chance alone would give."""
+    """How many verdicts of each kind."""
     counts = ", ".join(f"{m} {verdicts.count(w)} {w}" for w, m in MARKS.items())
+    return f"Of {len(verdicts)} claims: {counts}."
+
+
+def by_chance(verdicts: list[str]) -> str:
+    """How many verdicts chance alone would give."""
     tested = len(verdicts) - verdicts.count("SHOWN")
     return (
-        f"Of {len(verdicts)} claims: {counts}. Were every true effect just at its"
-        f" margin, chance would still make one in forty of the {tested} that could have"
-        f" failed SUPPORTED: {tested / 40:.1f}. `make execute` writes this page."
+        "Were every true effect just at its margin, chance would still make one in"
+        f" forty of the {tested} that could have failed SUPPORTED: {tested / 40:.1f}."
+        " `make execute` writes this page."
     )
 
 
@@ -123,7 +144,7 @@ def section(
     from papernets_lite import claims
 
     head = ["Claim", "The paper says", "Measured here", "Difference", "But", "Verdict"]
-    lines = [f"## [{chapter.title}]({chapter.part}/{chapter.slug}.ipynb)", ""]
+    lines = [f"### [{chapter.title}]({chapter.part}/{chapter.slug}.ipynb)", ""]
     lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     with inside(root):
         words = claims.read_claims(chapter.slug)
@@ -148,9 +169,8 @@ def row(claim: Any, arms: dict[str, Any], long: dict[str, Any] | None) -> list[s
     treatment, control = arms["treatment"], arms["control"]
     found = claim.effect(treatment, control)
     low, high = claims.number(found.low), claims.number(found.high)
-    word = "higher" if claim.higher_is_better else "lower"
     measured = [
-        f"{claim.metric} ({word} is better)",
+        f"{claim.metric} ({claim.direction} is better)",
         f"{claim.treatment}: {claims.spread(treatment)}",
         f"{claim.control}: {claims.spread(control)}",
     ]

@@ -16,6 +16,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import chapters
 import registry
@@ -24,6 +25,7 @@ ROOT = chapters.ROOT
 SENTINELS = ("resnet", "openpose", "cyclegan")
 CLAIM = "application/vnd.papernets.claim+json"
 PICTURES = ("image/png", "image/jpeg")
+SVG = "image/svg+xml"
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 STYLE = """
 body { font: 16px/1.5 sans-serif; max-width: 75rem; margin: auto; padding: 1rem; }
@@ -148,6 +150,10 @@ def version(text: str) -> Version:
         made.cells.append("".join(cell["source"]))
         for output in cell.get("outputs", []):
             data = output.get("data", {})
+            if SVG in data:
+                figure += 1
+                drawn = quote("".join(data[SVG]))
+                made.pictures[f"figure {figure}"] = f"data:{SVG},{drawn}"
             for kind in PICTURES:
                 if kind in data:
                     figure += 1
@@ -164,7 +170,8 @@ def version(text: str) -> Version:
                     made.numbers[f"printed: {label}"] = line
     states = notebook["metadata"].get("widgets", {}).get(WIDGETS, {}).get("state", {})
     for number, model in enumerate(states.values()):
-        for place, frame in enumerate(model["state"].get("frames", [])):
+        state = model["state"]
+        for place, frame in enumerate(state.get("frames", [])):
             made.pictures[f"widget {number + 1}, frame {place + 1}"] = frame
     return made
 

@@ -1,7 +1,8 @@
 """Stored notebooks: read and written whole, put into one form, and stamped.
 
 What no training decides is stamped into a notebook without a kernel: its install cell,
-its widgets' scripts, the package's listings, its claims' words and verdicts.
+its citations, its widgets' scripts, the package's listings, its claims' words and
+verdicts.
 """
 
 import ast
@@ -15,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bibliography
 import nbformat
-import yaml
+import registry
 from digests import PACKAGE, python
 
 KEY = "papernets"  # of the notebook's metadata
@@ -107,6 +109,7 @@ def stamp(root: Path, path: Path, notebook: Any) -> bool:
     """
     before = text_of(notebook)
     stamp_install(root, notebook)
+    stamp_citations(root, notebook)
     stamp_scripts(notebook)
     stamp_listings(notebook)
     stamp_claims(root, path.stem, notebook)
@@ -115,17 +118,16 @@ def stamp(root: Path, path: Path, notebook: Any) -> bool:
 
 def address(root: Path) -> str:
     """What pip installs on Colab: the repository that ``_config.yml`` names."""
-    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    return f"git+{config['repository']['url']}"
+    return f"git+{registry.settings(root)['repository']['url']}"
 
 
 def install_cell(root: Path) -> str:
     """The source of every chapter's install cell."""
     return (
+        "# Install the package where it is missing, as on Colab\n"
         "import importlib.util\n\n"
-        "# On Colab; elsewhere the book's environment has it.\n"
         f'if importlib.util.find_spec("{PACKAGE}") is None:\n'
-        f'    %pip install -q "papernets-lite @ {address(root)}"'
+        f"    %pip install -q {address(root)}"
     )
 
 
@@ -134,6 +136,13 @@ def stamp_install(root: Path, notebook: Any) -> None:
     for cell in notebook.cells:
         if "install" in tags(cell):
             cell.source = install_cell(root)
+
+
+def stamp_citations(root: Path, notebook: Any) -> None:
+    """The cited works' labels and addresses, from ``book/references.bib``."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and bibliography.CITATION.search(cell.source):
+            cell.source = bibliography.cited(cell.source, bibliography.works(root))
 
 
 def scripts() -> dict[str, dict[str, str]]:
@@ -248,10 +257,12 @@ class inside:
 def normalise(notebook: Any, slug: str) -> None:
     """Take out what differs from run to run or serves nobody: random names of widgets,
     widgets that no cell shows (progress bars), empty style settings, the editors' and
-    runners' notes."""
+    runners' notes, what torch says of this machine's CUDA."""
     for cell in notebook.cells:
         for note in NOTES:
             cell.metadata.pop(note, None)
+        if cell.cell_type == "code":
+            cell.outputs = [one for one in cell.outputs if not _is_of_machine(one)]
     models = states(notebook)
     notebook.metadata = {
         "kernelspec": {
@@ -294,6 +305,12 @@ def normalise(notebook: Any, slug: str) -> None:
             model["state"] = {key: value for key, value in state if value is not None}
     held = {"state": kept, "version_major": 2, "version_minor": 0}
     notebook.metadata["widgets"] = {STATE: held}
+
+
+def _is_of_machine(output: Any) -> bool:
+    """Whether an output is torch's note on where it looked for CUDA."""
+    is_error = output.get("name") == "stderr"
+    return is_error and "No CUDA runtime is found" in output.get("text", "")
 
 
 def shown_models(views: list[Any], models: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import (
         canvas,
         cells,
+        coasts,
         digits,
         faces,
         motion,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "canvas",
     "cells",
+    "coasts",
     "digits",
     "faces",
     "load",

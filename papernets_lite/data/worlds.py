@@ -59,13 +59,14 @@ class World(Protocol[S]):
         """
 
 
-NAMES = ("cells", "faces", "motion", "people", "rooms", "shapes", "streets")
+NAMES = ("cells", "coasts", "faces", "motion", "people", "rooms", "shapes", "streets")
 
 if TYPE_CHECKING:
     # mypy compares each world with the protocol
-    from . import cells, faces, motion, people, rooms, shapes, streets
+    from . import cells, coasts, faces, motion, people, rooms, shapes, streets
 
     _CELLS: World[cells.Scene] = cells
+    _COASTS: World[coasts.Scene] = coasts
     _FACES: World[faces.Scene] = faces
     _MOTION: World[motion.Film] = motion
     _PEOPLE: World[Any] = people

@@ -669,6 +669,16 @@ def paper(**overrides: object) -> FasterRCNN:
     return FasterRCNN(**(settings | overrides))
 
 
+# How the map of the net calls its parts.
+BLOCKS = {
+    "trunk": "trunk",
+    "rpn.conv": "RPN",
+    "rpn.score rpn.code": "proposals",
+    "head.layers": "head",
+    "head.score head.code": "boxes",
+}
+
+
 def tiny(**overrides: object) -> FasterRCNN:
     """The book's scale: images of 64x64, one map of stride 4, nine anchors a place."""
     blocks = (1, 2)

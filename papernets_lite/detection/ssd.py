@@ -786,6 +786,14 @@ def zoom_out(
     return images, boxes
 
 
+# How the map of the net calls its parts.
+BLOCKS = {
+    "stages.*": "stage *",
+    "norm class_heads.0 code_heads.0": "heads 0",
+    "class_heads.* code_heads.*": "heads *",
+}
+
+
 def tiny(**overrides: object) -> SSD:
     """The book's scale: three maps of 64x64 images, of 16, 8 and 4 cells a side."""
     settings: dict = {

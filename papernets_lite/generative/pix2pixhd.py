@@ -865,6 +865,16 @@ def stage_step(
     return adversarial_step(players, pair, **plan | weights)
 
 
+# How the map of the net calls its parts.
+BLOCKS = {
+    "front": "G2 in",
+    "coarse.0": "G1 in",
+    "coarse.1.*": "",
+    "back.*": "",
+    "head": "head",
+}
+
+
 def tiny(**overrides: Any) -> Pix2PixHD:
     """The book's scale, for 64x64 images.
 

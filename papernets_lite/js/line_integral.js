@@ -81,7 +81,7 @@ function render({ model, el }) {
   const current = () => limbs[+select.value];
   const under = (end) => points.find((p) => p.joint === current().joints[end] && Math.hypot(p.x - ends[end][0], p.y - ends[end][1]) < 1e-6);
 
-  function drawLimb() {
+  function drawLimb(first = [0, 0]) {
     let path = "";
     for (let r = 0; r < shape[2]; r++) {
       for (let c = 0; c < shape[3]; c++) {
@@ -94,7 +94,7 @@ function render({ model, el }) {
     candidates.replaceChildren();
     for (const end of [0, 1]) {
       const choices = points.filter((p) => p.joint === current().joints[end]);
-      ends[end] = [choices[0].x, choices[0].y];
+      ends[end] = [choices[first[end]].x, choices[first[end]].y];
       for (const point of choices) {
         const mark = make("g", { tabindex: 0, role: "button", class: `pn-li-candidate pn-li-end${end}`,
           "aria-label": `${end ? "end" : "start"} at the ${point.label}` }, candidates);
@@ -188,9 +188,9 @@ function render({ model, el }) {
       move(ends[end][0] + step[0], ends[end][1] + step[1]);
     });
   });
-  select.addEventListener("change", drawLimb);
+  select.addEventListener("change", () => drawLimb());
   select.value = get("limb");
-  drawLimb();
+  drawLimb(get("start"));
 }
 
 export default { render };

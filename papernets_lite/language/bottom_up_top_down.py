@@ -815,6 +815,16 @@ class UpDown(nn.Module):
         )
 
 
+# How the map of the net calls its parts.
+BLOCKS = {
+    "embedding": "words",
+    "first": "LSTM 1",
+    "key query score": "attention",
+    "second": "LSTM 2",
+    "word": "next word",
+}
+
+
 def tiny(**overrides: object) -> UpDown:
     """The book's scale: pictures of 48x48, a map of 24x24, six shapes and six colours.
 

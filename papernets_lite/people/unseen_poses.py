@@ -723,6 +723,14 @@ class Discriminator(nn.Module):
         return self.head(x)
 
 
+# How the map of the net calls its parts.
+BLOCKS = {
+    "segment": "cut",
+    "foreground": "mend",
+    "background": "fill",
+}
+
+
 def tiny(**overrides: Any) -> PoseWarp:
     """The book's scale, for images of 48x48: three halvings and narrow layers.
 

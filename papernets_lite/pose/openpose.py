@@ -830,6 +830,14 @@ class Assembly:
         self.people.remove(theirs)
 
 
+# How the map of the net calls its parts.
+BLOCKS = {
+    "trunk": "trunk",
+    "field_stages.*": "fields *",
+    "heat_stages.*": "joints *",
+}
+
+
 def tiny(**overrides: object) -> OpenPose:
     """The book's scale: 64x64 images, maps at stride 4, three narrow stages with batch
     normalisation.

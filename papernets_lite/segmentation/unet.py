@@ -558,6 +558,14 @@ def _stride(net: UNet, images: Tensor, tile: int) -> int:
     return stride
 
 
+# How the map of the net calls its parts.
+BLOCKS = {
+    "down.*": "down *",
+    "up.* merge.*": "up *",
+    "head": "head",
+}
+
+
 def tiny(**overrides: Any) -> UNet:
     """The book's scale: two halvings, a quarter of the width, colour images, no
     dropout.

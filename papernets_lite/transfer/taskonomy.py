@@ -13,8 +13,8 @@ Differs:
        encoder has it in the last.
     4. An upsampling convolution pads at the right and below, where the released one
        pads at the left and above.
-    5. A transfer is two convolutions; the released template has three fully connected
-       layers and a residual link.
+    5. A transfer is two convolutions, as the paper says; the released template has
+       three fully connected layers and a residual link.
     6. Transfers of higher order go through every combination of the best few sources,
        for any order.
 

@@ -20,13 +20,16 @@ Differs:
        left; ``jump=True`` does the former.
     5. The tracklets that count are those of the detections, each read from its own box,
        not those of all proposals.
+    6. A region's tracking target is the code from the *region* to the object's next
+       box, which the released code can do; the paper writes it from the object's box,
+       and the released training script does so.
+    7. The released test keeps 25 boxes of a class in a frame and averages them by
+       voting.
 
 Guessed:
-    A region's tracking target is the code from the *region* to the object's next box,
-    as in the released code; the paper writes it from the object's box. These codes have
-    deviations of 1 (motions are large), those of the detector Faster R-CNN's; smooth L1
-    has its beta. Correlations are divided by the number of channels, as by FlowNet's
-    layer.
+    The codes of tracking have deviations of 1 (motions are large), those of the
+    detector Faster R-CNN's; smooth L1 has its beta. Correlations are divided by the
+    number of channels, as by FlowNet's layer. The anchors at the paper's size.
 
 Example:
     >>> outputs = tiny()(torch.rand(1, 2, 3, 64, 64))
@@ -658,6 +661,18 @@ def _links(
     phi = joined(a["boxes"][i], b["boxes"][j], a["boxes"], a["next"])
     both = a["scores"][i][:, None] + b["scores"][j] + bonus * phi
     return both if jump else both.masked_fill(~phi, -math.inf)
+
+
+# How the map of the net calls its parts.
+BLOCKS = {
+    "trunk.stem": "stem",
+    "trunk.stages.*": "stage *",
+    "rpn": "RPN",
+    "last": "last layer",
+    "classes": "classes",
+    "boxes": "boxes",
+    "tracks": "tracks",
+}
 
 
 def tiny(**overrides: object) -> DetectAndTrack:

@@ -42,10 +42,8 @@ new PerformanceObserver((list) => list.getEntries().forEach((shift) => {
     moved.push([shift.value, ...shift.sources.slice(0, 3).map(place)]);
 })).observe({ type: "layout-shift", buffered: true });
 """
-# Formulas are set before anybody has scrolled to them. A busy machine may draw no frame
-# for a while.
+# A busy machine may draw no frame for a while.
 SETTLE = """
-await window.MathJax?.startup?.promise;
 for (let y = 0; y < document.documentElement.scrollHeight; y += innerHeight / 2) {
     scrollTo(0, y);
     await new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 200); });

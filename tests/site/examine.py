@@ -2,13 +2,16 @@
 empty list is a pass."""
 
 import gzip
+import re
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from playwright.sync_api import Locator
 
-from .conftest import HTML, ROOT, WIDGETS, Visit
+from .conftest import HTML, PAGES, ROOT, Visit
 
+BUDGET = 700_000  # bytes of a page and all that it loads, gzipped
+BUDGETS = {PAGES[0]: 500_000}
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 Check = Callable[[Visit], list[str]]
 Open = Callable[..., Visit]
@@ -35,17 +38,101 @@ def nothing_cut(width: int) -> Check:
     return check
 
 
+FORMULAS = """
+const columnOf = (formula) => {
+    let box = formula.closest("table") ?? formula;
+    do box = box.parentElement; while (getComputedStyle(box).display === "inline");
+    return box;
+};
+const closed = [...document.querySelectorAll("details:not([open])")];
+closed.forEach((box) => { box.open = true; });
+const wide = [...document.querySelectorAll("math")].flatMap((formula) => {
+    const column = columnOf(formula), style = getComputedStyle(column);
+    const room = column.clientWidth
+        - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    const width = formula.getBoundingClientRect().width;
+    const said = `${formula.textContent}: ${width} px, room for ${room}`;
+    return width > room + 0.5 ? [said] : [];
+});
+closed.forEach((box) => { box.open = false; });
+return wide;
+"""
+
+
+def formulas_fit(seen: Visit) -> list[str]:
+    """No formula is wider than the column that it stands in: none is cut, none has to
+    be scrolled."""
+    return list(seen.run(FORMULAS))
+
+
+CODE = """
+const closed = [...document.querySelectorAll("details:not([open])")];
+closed.forEach((box) => { box.open = true; });
+const found = [...document.querySelectorAll(".bd-article pre")].flatMap((block) => {
+    if (block.closest(".stream, .text_plain")) return [];
+    const isCode = !block.closest(".highlight-bibtex");
+    const lines = isCode ? block.textContent.split("\\n") : [];
+    const long = lines.filter((line) => line.length > 88);
+    const cut = block.scrollWidth > block.clientWidth + 1;
+    return [...long, ...(cut ? [`scrolls: ${block.textContent.slice(0, 90)}`] : [])];
+});
+closed.forEach((box) => { box.open = false; });
+return found;
+"""
+
+
+def code_fits(seen: Visit) -> list[str]:
+    """No line of code has more than 88 columns, and no block of it has to be scrolled
+    sideways."""
+    return list(seen.run(CODE))
+
+
+STOPS = """
+const ours = "a, button, input, select, summary, [role=slider], [role=button]";
+return [...document.querySelectorAll("[tabindex]")].filter((node) => {
+    if (node.tabIndex < 0 || !node.checkVisibility()) return false;
+    const style = getComputedStyle(node);
+    const moves = (way) => ["auto", "scroll"].includes(style[`overflow${way}`]);
+    return node.tabIndex > 0 || !(node.matches(ours)
+        || (moves("X") && node.scrollWidth > node.clientWidth)
+        || (moves("Y") && node.scrollHeight > node.clientHeight));
+}).map((node) => node.outerHTML.slice(0, 120));
+"""
+
+
+def tab_stops(seen: Visit) -> list[str]:
+    """The tabulator stops at what can be used or scrolled, nowhere else, in the order
+    of the page."""
+    # the theme looks for what scrolls once the window has kept its size a while
+    seen.page.wait_for_timeout(500)
+    return list(seen.run(STOPS))
+
+
+def skip_link(seen: Visit) -> list[str]:
+    """The first stop is a link that is seen, and leads past the navigation."""
+    at = "document.activeElement"
+    if seen.page.evaluate(f"{at}.matches('input')"):
+        return []  # the page of search begins in its field
+    seen.page.keyboard.press("Tab")
+    said = seen.page.evaluate(f"{at}.textContent.trim()")
+    if said != "Skip to main content":
+        return [f"the first stop is {said!r}"]
+    seen.page.wait_for_timeout(300)  # it slides in
+    if seen.page.evaluate(f"{at}.getBoundingClientRect().top") < 0:
+        return ["the skip link stays above the window"]
+    seen.page.keyboard.press("Enter")
+    seen.page.keyboard.press("Tab")
+    if not seen.page.evaluate(f"!!{at}.closest('main')"):
+        return [f"after it comes {seen.page.evaluate(f'{at}.outerHTML')[:120]}"]
+    return []
+
+
 def accessible(seen: Visit) -> list[str]:
     """What axe-core calls serious or critical, with the elements."""
     # the theme makes what scrolls focusable once the window has kept its size a while
     seen.page.wait_for_timeout(500)
     if not seen.page.evaluate("!!window.axe"):
-        # Not as a script tag: where RequireJS is loaded, axe would register with it
-        # instead of with the window.
-        source = AXE.read_text(encoding="utf-8")
-        seen.page.evaluate(
-            f"() => {{ const define = undefined, module = undefined; {source} }}"
-        )
+        seen.page.evaluate(f"() => {{ {AXE.read_text(encoding='utf-8')} }}")
     options = "{ resultTypes: ['violations'], preload: false }"
     found = seen.run(f"return axe.run({options})")["violations"]
     wrong = []
@@ -56,27 +143,32 @@ def accessible(seen: Visit) -> list[str]:
     return wrong
 
 
-def light(seen: Visit) -> list[str]:
-    """At most 1.5 MB gzipped, without the widgets' bundle, which comes late or not at
-    all."""
-    lazy = f"{seen.base}vendor/"
-    asked = any(response.url.startswith(lazy) for response in seen.responses)
-    wrong = []
-    if asked != (seen.page.locator(WIDGETS).count() > 0):
-        wrong.append(f"the widgets' bundle was {'' if asked else 'not '}asked for")
-    # Weighed from the disk: asking the browser for the body of a response that it no
-    # longer keeps may never end.
-    sent = {}
-    for response in seen.responses:
-        ours = response.url.startswith(seen.base)
-        if response.ok and ours and not response.url.startswith(lazy):
-            file = HTML / unquote(urlsplit(response.url).path).lstrip("/")
-            sent[response.url] = len(gzip.compress(file.read_bytes()))
-    total = sum(sent.values())
-    if total > 1.5e6:
+def light(path: str) -> Check:
+    """A page that was scrolled through weighs at most 700 KB gzipped, the first one
+    500 KB."""
+
+    def check(seen: Visit) -> list[str]:
+        # Weighed from the disk: asking the browser for the body of a response that it
+        # no longer keeps may never end.
+        sent = {}
+        for response in seen.responses:
+            if response.ok and response.url.startswith(seen.base):
+                file = HTML / unquote(urlsplit(response.url).path).lstrip("/")
+                sent[response.url] = len(gzip.compress(file.read_bytes()))
+        total = sum(sent.values())
+        if total <= BUDGETS.get(path, BUDGET):
+            return []
         largest = sorted(sent.items(), key=lambda item: -item[1])[:5]
-        wrong.append(f"{total / 1e6:.2f} MB gzipped; the largest: {largest}")
-    return wrong
+        return [f"{total / 1000:.0f} KB gzipped; the largest: {largest}"]
+
+    return check
+
+
+def own(seen: Visit) -> list[str]:
+    """Nothing is asked for that draws the widgets of Jupyter's own front ends or sets
+    formulas: both need megabytes."""
+    urls = [response.url for response in seen.responses]
+    return [url for url in urls if re.search("html-manager|embed|require|mathjax", url)]
 
 
 def still(open_again: Callable[[], Visit]) -> Check:
@@ -99,9 +191,13 @@ def still(open_again: Callable[[], Visit]) -> Check:
 
 
 def shown(widget: Locator) -> tuple[str | None, str | None]:
-    """Source and description of the picture that a widget shows now."""
-    image = widget.locator("img:visible").first
-    return image.get_attribute("src"), image.get_attribute("alt")
+    """Source of the picture that a widget shows now, and the sentence below it."""
+    drawing = widget.locator(".pn-drawn")
+    if drawing.count():
+        source: str | None = drawing.inner_html()
+    else:
+        source = widget.locator("img:visible").first.get_attribute("src")
+    return source, widget.locator("figcaption").inner_text()
 
 
 def changed(
@@ -120,7 +216,7 @@ def changed(
 
 
 def scrubbers(seen: Visit) -> list[str]:
-    """Films move by keyboard, every frame has a description of its own, and Play
+    """Films move by keyboard, every frame has a sentence of its own, and Play
     plays."""
     for scrubber in seen.page.locator(".pn-scrubber").all():
         handle = scrubber.locator("input[type=range]")
@@ -132,7 +228,7 @@ def scrubbers(seen: Visit) -> list[str]:
             seen.page.keyboard.press("ArrowRight")
             pictures.append(changed(scrubber, pictures[-1], "ArrowRight"))
         sources, descriptions = zip(*pictures, strict=True)
-        assert len(set(descriptions)) == last + 1, "two frames share a description"
+        assert len(set(descriptions)) == last + 1, "two frames share a sentence"
         assert len(set(sources)) > 1
         seen.page.keyboard.press("Home")
         first = changed(scrubber, pictures[-1], "Home")
@@ -163,6 +259,26 @@ def pickers(seen: Visit) -> list[str]:
     return []
 
 
+def captions(seen: Visit) -> list[str]:
+    """Each widget's picture has the sentence below it for a name, which a screen reader
+    gets once, and room for its longest one."""
+    wrong = []
+    for widget in seen.page.locator(".pn-frames").all():
+        caption = widget.locator("figcaption")
+        words = caption.inner_text()
+        if not widget.get_by_role("figure", name=words, exact=True).count():
+            wrong.append(f"the picture's name is not: {words}")
+        image = widget.locator("img")
+        if image.count() and image.get_attribute("alt"):
+            wrong.append(f"read twice: {words}")
+        room = caption.bounding_box()["height"]
+        widget.locator("input[type=range], input:not(:checked)").last.press("Space")
+        widget.locator("input[type=range], input:not(:checked)").last.press("End")
+        if caption.bounding_box()["height"] != room:
+            wrong.append(f"the page moves when this sentence goes: {words}")
+    return wrong
+
+
 def line_integrals(seen: Visit) -> list[str]:
     """The ends of a segment, its candidates and the choice of limbs answer the
     keyboard."""
@@ -185,6 +301,19 @@ def line_integrals(seen: Visit) -> list[str]:
             "the arrows stayed"
         )
     return []
+
+
+def guesses(seen: Visit) -> list[str]:
+    """Of a question's choices the keyboard opens each, and its reply alone is shown."""
+    wrong = []
+    for guess in seen.page.locator(".pn-guess").all():
+        for choice in guess.locator("details").all():
+            choice.locator("summary").press("Enter")
+            opened = guess.locator("details[open]")
+            alone = opened.count() == 1 and choice.get_attribute("open") is not None
+            if not alone:
+                wrong.append(f"not opened alone: {choice.inner_text()}")
+    return wrong
 
 
 def quiet(seen: Visit) -> list[str]:
@@ -221,11 +350,18 @@ def on_a_desk(visit: Open, path: str) -> dict[str, list[str]]:
     checks = {
         "theme, light": theme("light"),
         "jumps": still(lambda: visit(path)),
-        "weight": light,
+        "skip link": skip_link,
+        "weight": light(path),
+        "its own scripts": own,
         "cut at 1280, light": nothing_cut(1280),
+        "formulas at 1280": formulas_fit,
+        "code at 1280": code_fits,
+        "tab stops at 1280": tab_stops,
         "axe at 1280, light": accessible,
         "scrubbers": scrubbers,
         "pickers": pickers,
+        "captions": captions,
+        "guesses": guesses,
         "line integrals": line_integrals,
         "cut at 390, light": nothing_cut(390),
         "problems, light": quiet,
@@ -238,7 +374,9 @@ def on_a_phone(visit: Open, path: str) -> dict[str, list[str]]:
     checks = {
         "theme, dark": theme("dark"),
         "cut at 390, dark": nothing_cut(390),
+        "formulas at 390": formulas_fit,
         "axe at 390, dark": accessible,
+        "tab stops at 390": tab_stops,
         "cut at 1280, dark": nothing_cut(1280),
         "problems, dark": quiet,
     }

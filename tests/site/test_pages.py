@@ -1,8 +1,10 @@
 """What the files of the built site promise: links, addresses, descriptions, weight. No
 browser."""
 
+import html
 import json
 import re
+import sys
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,11 +12,19 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from fontTools.ttLib import TTFont
+from PIL import Image
 
 from .conftest import CHAPTERS, HTML, PAGES, ROOT, WIDGETS
 
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import figures
+
 pytestmark = pytest.mark.site
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+CLASS = re.compile('class="([^"]*)"')
+# marks of Temml for what needs no rule, or only in WebKit
+UNSTYLED = {"tml-display", "mathcal", "wbk-sml", "wbk-med", "wbk-lrg"}
 REPOSITORY = CONFIG["repository"]["url"]
 
 
@@ -95,7 +105,10 @@ def test_figures_carry_the_descriptions_stored_with_them(name: str) -> None:
         for description in output.get("metadata", {}).values()
         if isinstance(description, dict) and "alt" in description
     ]
+    page = (HTML / name).read_text(encoding="utf-8")
     shown = {image.get("alt") for image in read(HTML / name).all("img")}
+    shown |= {alt for alt in stored if figures.caption(alt) in page}
+    shown |= {alt for alt in stored if html.escape(alt, quote=False) in page}
     assert stored
     assert not set(stored) - shown
 
@@ -138,10 +151,34 @@ def test_pages_describe_themselves_to_others() -> None:
         assert cards["og:title"], page
         assert cards["og:description"], page
         assert cards["og:url"] == base + page
+        assert cards["og:site_name"] == CONFIG["title"]
         assert (HTML / cards["og:image"].removeprefix(base)).exists(), cards["og:image"]
     assert any(
         "icon" in (link.get("rel") or "") for link in read(HTML / PAGES[0]).all("link")
     )
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_has_a_card_of_its_own(name: str) -> None:
+    metas = read(HTML / name).all("meta")
+    told = {meta.get("property"): meta.get("content") or "" for meta in metas}
+    card = HTML / "_images" / f"card-{Path(name).stem}.png"
+    assert told["og:image"].endswith(f"/_images/{card.name}")
+    assert told["og:image:alt"].startswith(told["og:title"])
+    with Image.open(card) as picture:
+        assert picture.size == (1200, 630)
+    assert card.stat().st_size < 150_000
+
+
+def test_two_works_never_share_a_label() -> None:
+    page = (HTML / "book/bibliography.html").read_text(encoding="utf-8")
+    labels = re.findall(
+        r'class="label"><span class="fn-bracket">.</span>([^<]+)<span', page
+    )
+    assert len(labels) > 30
+    assert len(set(labels)) == len(labels)
+    for label in labels:
+        assert re.fullmatch(r"[^{}\\]+, \d{4}[a-z]?", label), label
 
 
 def test_the_map_shows_every_chapter_and_links_the_built_ones() -> None:
@@ -167,25 +204,98 @@ def test_the_map_shows_every_chapter_and_links_the_built_ones() -> None:
     } == {c.removeprefix("book/") for c in CHAPTERS}
 
 
-def test_covers_weigh_little() -> None:
+def test_covers_are_small_squares() -> None:
     """The first page shows one of every chapter: fifty-six must not make it slow."""
-    sizes = {
-        path.stem.removeprefix("cover-"): path.stat().st_size
-        for path in (HTML / "_images").glob("cover-*.webp")
-    }
-    assert set(sizes) == {Path(chapter).stem for chapter in CHAPTERS}
-    heavy = {slug: size for slug, size in sizes.items() if size > 8000}
-    assert not heavy, f"covers of more than 8,000 bytes: {heavy}"
+    covers = {p.stem: p for p in (HTML / "_images").glob("cover-*.webp")}
+    assert set(covers) == {f"cover-{Path(chapter).stem}" for chapter in CHAPTERS}
+    for name, path in covers.items():
+        assert path.stat().st_size <= 3000, f"{name} has more than 3,000 bytes"
+        with Image.open(path) as picture:
+            assert picture.width == picture.height
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_side_bar_has_short_names_and_folds_other_parts(name: str) -> None:
+    page = (HTML / name).read_text(encoding="utf-8")
+    bar = page[page.index("bd-docs-nav") : page.index("</nav>")]
+    links = re.findall(
+        r'<a class="[^"]*reference internal" href="[^"]*">(.*?)</a>', bar
+    )
+    assert max(map(len, links)) <= 34, links
+    open_parts = re.findall(r"index.html\">[^<]*</a><details open", bar)
+    assert len(open_parts) == 1
+    assert re.search(r'class="toctree-l2 current active"><a class="current', bar)
+    around = re.findall(r'prev-next-title">(.*?)</p>', page)
+    assert around
+    assert all(len(title) <= 34 for title in around), around
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_each_widget_has_a_picture_where_no_script_runs(name: str) -> None:
     page = (HTML / name).read_text(encoding="utf-8")
-    stills = re.findall(r"<noscript><img ([^>]*)></noscript><script type=", page)
+    still = r'<noscript><img ([^>]*)></noscript><div class="pn-room"[^>]*></div><script'
+    stills = re.findall(f"{still} type=", page)
+    drawn = re.findall(
+        r'<figure class="pn-preview".*?<figcaption>(.+?)</figcaption></figure><script',
+        page,
+    )
+    stills += [f'alt="{words}"' for words in drawn]
     views = page.count('<script type="application/vnd.jupyter.widget-view+json">')
     assert views, f"{name} shows no widget"
     assert len(stills) == views, f"{name}: {len(stills)} stills for {views} widgets"
     assert all(re.search(r'alt="[^"]{5,}"', still) for still in stills)
+
+
+@pytest.mark.parametrize("name", [*CHAPTERS, "book/notation.html"])
+def test_formulas_are_set_in_the_page(name: str) -> None:
+    page = (HTML / name).read_text(encoding="utf-8")
+    formulas = re.findall(r"<math.*?</math>", page)
+    assert formulas
+    assert page.count('class="math"') == len(formulas)
+    assert "data-tex" not in page
+    # a class without a rule would draw nothing, as an overline
+    classes = {
+        c for one in formulas for names in CLASS.findall(one) for c in names.split()
+    }
+    style = (HTML / "_static" / "book.css").read_text(encoding="utf-8")
+    unknown = {c for c in classes - UNSTYLED if not re.search(rf"\.{c}\b", style)}
+    assert not unknown, f"{name}: Temml's classes without a rule in book.css: {unknown}"
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_equations_can_be_linked_to_and_are(name: str) -> None:
+    page = (HTML / name).read_text(encoding="utf-8")
+    anchors = re.findall(r'<div class="math" id="equation-(\d+)"', page)
+    assert anchors == [str(n + 1) for n in range(page.count('<div class="math"'))]
+    shown = re.findall(r'class="eqno" href="#equation-(\d+)"[^>]*>\((\d+)\)', page)
+    assert shown == [(number, number) for number in anchors]
+    text = re.sub(r"<pre.*?</pre>", "", page, flags=re.DOTALL)
+    spoken_of = re.findall(r"[Ee]quation\s\(\d+\)", text)
+    links = re.findall(r'href="#equation-(\d+)">[Ee]quation\s\(\1\)</a>', text)
+    assert len(links) == len(spoken_of)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_sign_of_the_formulas_is_in_their_font(name: str) -> None:
+    page = (HTML / name).read_text(encoding="utf-8")
+    formulas = re.findall(r"<math.*?</math>", page)
+    text = html.unescape(re.sub("<[^>]*>", "", "".join(formulas)))
+    font = TTFont(HTML / "fonts" / "stix-two-math.woff")
+    assert "MATH" in font
+    assert {ord(sign) for sign in text if sign.isprintable()} <= set(font.getBestCmap())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_fonts_are_fetched_with_the_styles(name: str) -> None:
+    links = read(HTML / name).all("link")
+    fonts = {
+        Path(a["href"]).name
+        for a in links
+        if a.get("rel") == "preload" and a["as"] == "font"
+    }
+    text = {f"source-sans-3-latin-wght-{face}.woff2" for face in ("normal", "italic")}
+    has_formulas = "<math" in (HTML / name).read_text(encoding="utf-8")
+    assert fonts == text | ({"stix-two-math.woff"} if has_formulas else set())
 
 
 def test_every_kind_of_widget_is_in_the_book() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
-from papernets_lite import widgets
+from papernets_lite import plots, widgets
 
 pytestmark = pytest.mark.site
 Draw = Callable[[object], Page]
@@ -29,7 +29,7 @@ SETUP = """async ([source, style, state]) => {
         save_changes: () => {},
     };
     const el = document.querySelector("main");
-    window.remove = widget.render({ model: window.model, el });
+    window.remove = await widget.render({ model: window.model, el });
     window.listeners = listeners;
 }"""
 
@@ -55,25 +55,28 @@ def draw(browser: Browser) -> Iterator[Draw]:
     context.close()
 
 
-def alt(page: Page) -> str:
-    return page.locator("img").get_attribute("alt")
+def said(page: Page) -> str:
+    """The sentence below the picture, which is the picture's name too."""
+    words = page.locator("figcaption").inner_text()
+    assert page.get_by_role("figure", name=words, exact=True).count() == 1
+    return words
 
 
 def test_a_picker_shows_the_chosen_combination(draw: Draw) -> None:
     frames = {(a, str(b)): torch.rand(3, 8, 8) for a in "xyz" for b in range(7)}
     page = draw(widgets.picker(frames, ["letter", "digit"], alt="pair"))
-    assert alt(page) == "pair: x, 0"
+    assert said(page) == "pair: x, 0"
     page.get_by_role("radiogroup", name="letter").get_by_role("radio", name="z").click()
-    assert alt(page) == "pair: z, 0"
+    assert said(page) == "pair: z, 0"
     # seven options are too many for buttons
     slider = page.get_by_role("slider", name="digit")
     slider.press("End")
-    assert alt(page) == "pair: z, 6"
+    assert said(page) == "pair: z, 6"
     assert slider.get_attribute("aria-valuetext") == "6"
     page.get_by_role("radio").nth(2).press("ArrowLeft")
-    assert alt(page) == "pair: y, 6"
+    assert said(page) == "pair: y, 6"
     page.evaluate("model.set('chosen', [0, 3])")  # as a link from another widget does
-    assert alt(page) == "pair: x, 3"
+    assert said(page) == "pair: x, 3"
     assert page.get_by_role("radio").first.is_checked()
     page.evaluate("remove()")
     assert page.evaluate("listeners.length") == 0
@@ -89,20 +92,28 @@ def test_a_film_plays_to_its_end_stops_and_begins_again(draw: Draw) -> None:
         )
     )
     page.get_by_role("button", name="Play").press("Enter")
-    page.wait_for_function("document.querySelector('img').alt === 'film: d'")
+    page.wait_for_function(
+        "document.querySelector('figcaption').innerText === 'film: d'"
+    )
     page.get_by_role("button", name="Play").wait_for()
     # A busy machine may look again only when the film is over: the page keeps a record.
     page.evaluate(
         """() => {
-            const image = document.querySelector("img");
+            const sentence = document.querySelector("figcaption span");
             window.shown = [];
-            new MutationObserver(() => shown.push(image.alt))
-                .observe(image, { attributes: true, attributeFilter: ["alt"] });
+            window.spoken = [];
+            new MutationObserver(() => {
+                shown.push(sentence.textContent);
+                spoken.push(sentence.getAttribute("aria-live"));
+            }).observe(sentence, { childList: true });
         }"""
     )
     page.get_by_role("button", name="Play").click()
     page.wait_for_function("shown.at(-1) === 'film: d'")
     assert page.evaluate("shown[0]") == "film: a"
+    assert page.evaluate("spoken[1]") == "off", "nobody can listen to a film"
+    page.get_by_role("button", name="Play").wait_for()
+    assert page.locator("figcaption span").get_attribute("aria-live") == "polite"
 
 
 def test_moving_the_slider_or_pressing_again_stops_a_film(draw: Draw) -> None:
@@ -121,9 +132,9 @@ def test_moving_the_slider_or_pressing_again_stops_a_film(draw: Draw) -> None:
         page.get_by_role("button", name="Play").click()
         page.wait_for_function("model.get('chosen')[0] > 1")
         stop()
-        before = alt(page)
+        before = said(page)
         page.wait_for_timeout(200)
-        assert alt(page) == before
+        assert said(page) == before
         assert page.get_by_role("button").get_attribute("aria-label") == "Play"
 
 
@@ -138,6 +149,41 @@ def test_a_picture_is_never_wider_than_the_page(draw: Draw) -> None:
         page.locator("img").evaluate("i => getComputedStyle(i).imageRendering")
         == "pixelated"
     )
+
+
+def test_the_page_keeps_room_for_the_longest_sentence(draw: Draw) -> None:
+    cards = {(letter,): torch.rand(3, 8, 8) for letter in "ab"}
+    words = {("a",): "A card.", ("b",): "A card that has a good deal to say. " * 4}
+    page = draw(widgets.picker(cards, ["card"], alt=words))
+    before = page.locator("main").bounding_box()
+    page.get_by_role("radio", name="b").click()
+    assert said(page) == words["b",].strip()
+    assert page.locator("main").bounding_box() == before
+
+
+def test_drawings_are_drawn_in_the_pages_ink_and_their_panels_stack(draw: Draw) -> None:
+    figures = []
+    for height in (1.0, 2.0):
+        figure, axes = plots.axes(1, 2, width=6.0, height=2.0)
+        for ax in axes:
+            ax.plot([0, height])
+            ax.set_title(f"as high as {height}")
+        figures.append(figure)
+    page = draw(widgets.scrubber(figures, ["a", "b"], alt="lines"))
+    panels = page.locator(".pn-drawn svg")
+    assert panels.count() == 2
+    assert "as high as 1.0" in panels.first.text_content()
+    left, right = (panels.nth(k).bounding_box() for k in (0, 1))
+    assert left["y"] + left["height"] <= right["y"], "a phone is too narrow for both"
+    assert left["x"] + left["width"] <= 390
+    page.get_by_role("slider").press("End")
+    assert "as high as 2.0" in panels.first.text_content()
+    assert page.get_by_role("img", name="lines: b").count() == 1
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.evaluate("document.documentElement.style.setProperty('--pn-c0', 'lime')")
+    stroke = """[...document.querySelectorAll('.pn-drawn path')].map(
+        path => getComputedStyle(path).stroke)"""
+    assert "rgb(0, 255, 0)" in page.evaluate(stroke)
 
 
 @pytest.fixture
@@ -188,6 +234,25 @@ def test_right_pairs_belong_together_and_wrong_ones_do_not(scene: Page) -> None:
         )
         == "false"
     )
+
+
+def test_a_line_opens_on_the_chosen_pair(draw: Draw) -> None:
+    points = [
+        {"joint": j, "x": 4.0 * j + 9 * n, "y": 5.0, "label": f"joint {j} of {n}"}
+        for j in (0, 1)
+        for n in (0, 1)
+    ]
+    page = draw(
+        widgets.line_integral(
+            torch.rand(3, 32, 32),
+            torch.zeros(1, 2, 16, 16),
+            limbs={"limb": (0, 1)},
+            points=points,
+            alt="two limbs",
+            start=(1, 0),
+        )
+    )
+    assert "joint 0 of 1 → joint 1 of 0" in page.locator(".pn-li-words").inner_text()
 
 
 def test_the_ends_move_by_keyboard_and_by_dragging_and_stay_in_the_picture(

@@ -74,7 +74,7 @@ widgets.scrubber([torch.zeros(3, 8, 8)], ["black"], alt="a card")
     assert capsys.readouterr().out.splitlines() == [
         "an empty figure",
         "| a |",
-        "| --- |",
+        "| ---: |",
         "| 1 |",
         "shown",
         "interactive figure, 1 step; at first, a card: black",
