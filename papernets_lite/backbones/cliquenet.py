@@ -24,7 +24,7 @@ Example:
     torch.Size([2, 10])
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -35,6 +35,7 @@ from torch.nn import functional
 from papernets_lite.backbones import resnet, senet
 from papernets_lite.layers.init import he_init_
 from papernets_lite.ops.checks import at_least, check_images, expect
+from papernets_lite.ops.losses import classification
 
 STAGES = ("I+I", "I+II", "II+II")  # of the block's feature, and of what goes on
 REDUCTION = 2  # of the gates in an attentional transition
@@ -387,26 +388,7 @@ def in_use(net: CliqueNet) -> int:
     return sum(p.numel() for p in net.parameters()) - idle
 
 
-def loss(
-    outputs: Float[Tensor, "b k"],
-    batch: Mapping[str, Tensor],
-    *,
-    generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
-    """Cross-entropy, and the share of correct answers: ResNet's.
-
-    Args:
-        outputs: logits.
-        batch: ``labels`` (b,), the true classes.
-        generator: nothing is drawn.
-
-    Returns:
-        ``loss`` and ``accuracy``.
-
-    Raises:
-        ValueError: as ``resnet.loss``.
-    """
-    return resnet.loss(outputs, batch)
+loss = classification
 
 
 # How the map of the net calls its parts.

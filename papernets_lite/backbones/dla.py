@@ -43,10 +43,9 @@ from papernets_lite.layers.init import he_init_
 from papernets_lite.ops.checks import (
     at_least,
     check_images,
-    check_keys,
-    check_labels,
     expect,
 )
+from papernets_lite.ops.losses import classification
 
 # Released nets: depth of each level, channels of each level, block. The first two
 # levels are convolutions, the others trees.
@@ -520,31 +519,7 @@ class Dense(nn.Module):
         return functional.interpolate(self.head(merged), size=size, mode="bilinear")
 
 
-def loss(
-    outputs: Float[Tensor, "b k *s"],
-    batch: Mapping[str, Tensor],
-    *,
-    generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
-    """Cross-entropy, and the share of correct answers.
-
-    Args:
-        outputs: logits, of pictures or of pixels.
-        batch: ``labels`` (b, *s), the true classes, from 0 to k - 1.
-        generator: nothing is drawn.
-
-    Returns:
-        ``loss`` and ``accuracy``.
-
-    Raises:
-        ValueError: for no labels, labels of another shape, or one that is no class.
-    """
-    count, num_classes, *places = outputs.shape
-    check_keys(batch, "labels")
-    labels = check_labels(batch["labels"], num_classes, shape=(count, *places))
-    missed = functional.cross_entropy(outputs, labels)
-    right = outputs.detach().argmax(1) == labels
-    return {"loss": missed, "accuracy": right.to(missed.dtype).mean()}
+loss = classification
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ Example:
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -42,11 +42,9 @@ from papernets_lite.layers.conv import conv_norm_act
 from papernets_lite.ops.checks import (
     at_least,
     check_images,
-    check_keys,
-    check_labels,
     expect,
 )
-from papernets_lite.ops.labels import cross_entropy
+from papernets_lite.ops.losses import classification
 
 # Output channels and stride of each block (Table 1).
 BODY = (
@@ -258,30 +256,7 @@ class MobileNet(nn.Module):
         return self.head(features.mean((2, 3)))
 
 
-def loss(
-    outputs: Float[Tensor, "b k"],
-    batch: Mapping[str, Tensor],
-    *,
-    generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
-    """Cross-entropy, and the share of correct answers.
-
-    Args:
-        outputs: logits.
-        batch: ``labels`` (b,), the true classes, from 0 to k - 1.
-        generator: nothing is drawn.
-
-    Returns:
-        ``loss`` and ``accuracy``.
-
-    Raises:
-        ValueError: for no labels, another number of them, or one that is no class.
-    """
-    count, num_classes = outputs.shape
-    check_keys(batch, "labels")
-    labels = check_labels(batch["labels"], num_classes, shape=(count,))
-    right = outputs.detach().argmax(-1) == labels
-    return {"loss": cross_entropy(outputs, labels), "accuracy": right.float().mean()}
+loss = classification
 
 
 def decay_groups(

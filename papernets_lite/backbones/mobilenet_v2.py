@@ -31,7 +31,7 @@ Example:
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple, cast
 
@@ -39,10 +39,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from papernets_lite.backbones import mobilenet_v1, resnet
+from papernets_lite.backbones import mobilenet_v1
 from papernets_lite.backbones.mobilenet_v1 import Depthwise, full, init_
 from papernets_lite.detection import ssd
 from papernets_lite.ops.checks import at_least, check_images, expect
+from papernets_lite.ops.losses import classification
 
 STEM, LAST = 32, 1280  # channels of the first and of the last convolution, Table 2
 DIVISOR = 8  # of all channel counts, as released
@@ -308,26 +309,7 @@ def in_rows(
     return out, channels
 
 
-def loss(
-    outputs: Float[Tensor, "b k"],
-    batch: Mapping[str, Tensor],
-    *,
-    generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
-    """Cross-entropy, and the share of correct answers: ResNet's.
-
-    Args:
-        outputs: logits.
-        batch: ``labels`` (b,), the true classes, from 0 to k - 1.
-        generator: nothing is drawn.
-
-    Returns:
-        ``loss`` and ``accuracy``.
-
-    Raises:
-        ValueError: as ``resnet.loss``.
-    """
-    return resnet.loss(outputs, batch, generator=generator)
+loss = classification
 
 
 def separate_(net: ssd.SSD) -> ssd.SSD:

@@ -26,7 +26,7 @@ Example:
     torch.Size([2, 10])
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, cast
@@ -38,7 +38,8 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from papernets_lite.layers.init import he_init_
-from papernets_lite.ops.checks import check_images, check_keys, check_labels, expect
+from papernets_lite.ops.checks import check_images, expect
+from papernets_lite.ops.losses import classification
 
 # Blocks per stage (Table 1 of the first paper), and which block.
 IMAGENET = {
@@ -418,29 +419,7 @@ class Stages(nn.Module):
         return maps[self.skip :]
 
 
-def loss(
-    outputs: Float[Tensor, "b k"],
-    batch: Mapping[str, Tensor],
-    *,
-    generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
-    """Cross-entropy, and the share of correct answers.
-
-    Args:
-        outputs: logits.
-        batch: ``labels`` (b,), the true classes, from 0 to k - 1.
-        generator: nothing is drawn.
-
-    Returns:
-        ``loss`` and ``accuracy``.
-
-    Raises:
-        ValueError: for no labels, another number of them, or one that is no class.
-    """
-    check_keys(batch, "labels")
-    labels = check_labels(batch["labels"], outputs.shape[1], shape=(len(outputs),))
-    accuracy = (outputs.detach().argmax(1) == labels).float().mean()
-    return {"loss": functional.cross_entropy(outputs, labels), "accuracy": accuracy}
+loss = classification
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,40 @@
 """Loss terms that several papers share and that are easy to get wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
-from papernets_lite.ops.checks import check_same, expect
+from papernets_lite.ops.checks import check_keys, check_labels, check_same, expect
+
+
+def classification(
+    outputs: Float[Tensor, "b k *s"],
+    batch: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Cross-entropy, and the share of correct answers.
+
+    Args:
+        outputs: logits, of pictures or of pixels.
+        batch: ``labels`` (b, *s), the true classes, from 0 to k - 1.
+        generator: nothing is drawn.
+
+    Returns:
+        ``loss`` and ``accuracy``.
+
+    Raises:
+        ValueError: for no labels, labels of another shape, or one that is no class.
+    """
+    count, num_classes, *places = outputs.shape
+    check_keys(batch, "labels")
+    labels = check_labels(batch["labels"], num_classes, shape=(count, *places))
+    missed = functional.cross_entropy(outputs, labels)
+    right = outputs.detach().argmax(1) == labels
+    return {"loss": missed, "accuracy": right.to(missed.dtype).mean()}
 
 
 def gradient_penalty(

@@ -281,14 +281,6 @@ def four(net: dla.Dense) -> list[Tensor]:
     return maps
 
 
-def test_loss_by_hand() -> None:
-    outputs = torch.zeros(1, 2, 1, 2)
-    outputs[0, 1, 0, 0] = 9.0
-    found = dla.loss(outputs, {"labels": torch.tensor([[[1, 1]]])})
-    assert found["loss"].item() == pytest.approx((1.234e-4 + 0.6931) / 2, rel=1e-3)
-    assert found["accuracy"].item() == 0.5
-
-
 def test_a_few_steps_fit_a_few_images() -> None:
     torch.manual_seed(0)
     net = dla.tiny_dense(num_classes=2)

@@ -1,7 +1,6 @@
 """The five orderings against their formulas, shortcuts and trunk statistics against
 hand-computed cases."""
 
-import math
 from collections.abc import Callable
 
 import pytest
@@ -233,14 +232,6 @@ def test_a_layer_behind_the_last_unit_is_not_dropped_silently() -> None:
         resnet.Stages(net, (1, 1, 1))
 
 
-def test_loss_of_undecided_scores_is_the_logarithm_of_the_classes() -> None:
-    outputs = torch.zeros(4, 8)
-    outputs[0, 3] = 1e-4
-    found = resnet.loss(outputs, {"labels": torch.tensor([3, 1, 2, 3])})
-    assert found["loss"].item() == pytest.approx(math.log(8), abs=1e-4)
-    assert found["accuracy"].item() == 0.25
-
-
 def test_trunk_statistics_by_hand() -> None:
     torch.manual_seed(0)
     net = resnet.tiny(depth=8, ordering="relu before addition")
@@ -303,31 +294,6 @@ def test_a_few_steps_fit_a_few_images(ordering: str) -> None:
 def test_wrong_settings_are_refused(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()
-
-
-@pytest.mark.parametrize("kind", [torch.uint8, torch.int32])
-def test_labels_as_numpy_delivers_them(kind: torch.dtype) -> None:
-    outputs = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([3, 1, 7])
-    found = resnet.loss(outputs, {"labels": labels.to(kind)})
-    expected = resnet.loss(outputs, {"labels": labels})
-    assert found["loss"].equal(expected["loss"])
-    assert found["accuracy"].equal(expected["accuracy"])
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ([0, 255], "labels from 0 to 7, got 0, 255"),
-        ([-1, 3], "labels from 0 to 7, got -1, 3"),
-        ([3], r"labels \(2,\), got \(1,\)"),
-        ([[3, 3]], r"labels \(2,\), got \(1, 2\)"),
-        ([3.0, 3.0], "labels of an integer type"),
-    ],
-)
-def test_labels_that_are_no_class_are_refused(labels: list, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        resnet.loss(torch.rand(2, 8), {"labels": torch.tensor(labels)})
 
 
 @pytest.mark.parametrize(

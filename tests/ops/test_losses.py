@@ -1,10 +1,17 @@
-"""The gradient penalty of critics whose gradient is known; least squares by hand."""
+"""The gradient penalty of critics whose gradient is known; the others by hand."""
+
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from papernets_lite.ops.losses import gradient_penalty, l1, lsgan
+from papernets_lite.ops.losses import (
+    classification,
+    gradient_penalty,
+    l1,
+    lsgan,
+)
 
 
 def test_a_linear_critic_by_hand() -> None:
@@ -83,3 +90,51 @@ def test_l1_is_a_mean_and_repeats_nothing() -> None:
     assert l1(torch.tensor([[1.0, 4.0]]), torch.tensor([[2.0, 2.0]])).item() == 1.5
     with pytest.raises(ValueError, match="images of the same shape"):
         l1(torch.zeros(2, 3, 4, 4), torch.zeros(1, 3, 4, 4))
+
+
+def test_classification_by_hand() -> None:
+    outputs = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+    found = classification(outputs, {"labels": torch.tensor([0, 1])})
+    right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    assert found["loss"].item() == pytest.approx((right + wrong) / 2)
+    assert found["accuracy"].item() == 0.5
+
+
+def test_undecided_scores_lose_the_logarithm_of_the_classes() -> None:
+    found = classification(torch.zeros(4, 8), {"labels": torch.tensor([3, 1, 2, 0])})
+    assert found["loss"].item() == pytest.approx(math.log(8))
+
+
+def test_classification_of_pixels_by_hand() -> None:
+    outputs = torch.zeros(1, 2, 1, 2)
+    outputs[0, 1, 0, 0] = 9.0
+    found = classification(outputs, {"labels": torch.tensor([[[1, 1]]])})
+    right = math.log(1 + math.exp(-9))
+    assert found["loss"].item() == pytest.approx((right + math.log(2)) / 2)
+    assert found["accuracy"].item() == 0.5
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32])
+def test_labels_as_numpy_delivers_them(kind: torch.dtype) -> None:
+    outputs = torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([3, 1, 7])
+    found = classification(outputs, {"labels": labels.to(kind)})
+    expected = classification(outputs, {"labels": labels})
+    assert found["loss"].equal(expected["loss"])
+    assert found["accuracy"].equal(expected["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 255], "labels from 0 to 7, got 0, 255"),
+        ([-1, 3], "labels from 0 to 7, got -1, 3"),
+        ([0, -100], "labels from 0 to 7, got -100, 0"),
+        ([3], r"labels \(2,\), got \(1,\)"),
+        ([[3, 3]], r"labels \(2,\), got \(1, 2\)"),
+        ([3.0, 3.0], "labels of an integer type"),
+    ],
+)
+def test_labels_that_are_no_class_are_refused(labels: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        classification(torch.rand(2, 8), {"labels": torch.tensor(labels)})
