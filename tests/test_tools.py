@@ -394,6 +394,22 @@ def test_claims_are_measured_over_seeds_kept_and_stand(tree):
 
 
 @pytest.mark.slow
+def test_results_of_another_machine_stand_where_this_one_was_asked_before(tree):
+    (tree / "book" / "a" / "allowed").touch()
+    assert tool(tree, "execute", "--slugs", "one").returncode == 0
+    here = results.load(tree, "one")
+    elsewhere = {"machine": "another", "values": {"k": [1.0, 0.25]}}
+    results.save(tree, "one", here | {"reference": elsewhere})
+    before = (tree / "book" / "a" / "one.ipynb").read_bytes()
+
+    referred = tool(tree, "reference", "--slugs", "one")
+    assert referred.returncode == 0, referred.stderr
+    assert (tree / "book" / "a" / "one.ipynb").read_bytes() == before
+    assert results.load(tree, "one") == here
+    assert "lack a reference" in tool(tree, "reference", "--slugs", "one").stdout
+
+
+@pytest.mark.slow
 def test_a_chapter_with_a_long_row_is_measured_when_it_is_there(tree):
     path = tree / "book" / "a" / "one.ipynb"
     notebook = nbformat.read(path, 4)

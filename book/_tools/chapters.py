@@ -19,7 +19,7 @@ import digests
 import registry
 import results
 from digests import PACKAGE
-from kernels import Run, Task, circumstances, run_all
+from kernels import Run, Task, circumstances, machine, run_all
 from stored import (
     KEY,
     code,
@@ -299,6 +299,32 @@ def stands(chapter: Chapter) -> bool:
     return reference["values"] == values(records(chapter.notebook))
 
 
+def refer(root: Path, slugs: list[str] | None, *, jobs: int) -> int:
+    """Measure seed 0 of the results that are up to date on this kind of machine, before
+    code is changed: another machine rounds otherwise, and only where seed 0 measures
+    the very same afterwards do they stand. Returns how many runs failed."""
+    tasks = {}
+    for chapter in look(root, slugs):
+        there = chapter.results.get("reference", {}).get("machine")
+        if chapter.results and not chapter.is_unmeasured and there != machine():
+            tasks[chapter.slug] = reference_run(root, chapter)
+    if not tasks:
+        print("no results that are up to date lack a reference from this machine")
+    return len(run_all(tasks, jobs=jobs)[1])
+
+
+def reference_run(root: Path, chapter: Chapter) -> Task:
+    """The run of seed 0 that is kept as a reference alone; the stored notebook and the
+    other seeds stay as they are."""
+
+    def store(run: Run) -> str:
+        reference = {"machine": machine(), "values": values(records(run.notebook))}
+        results.save(root, chapter.slug, chapter.results | {"reference": reference})
+        return f"{run.seconds:.0f} s of CPU time"
+
+    return Task(chapter.path, chapter.notebook, store)
+
+
 def finished_run(target: Path) -> dict[str, Any] | None:
     """A run's measurements; None where there are none, or a file that is damaged."""
     try:
@@ -463,6 +489,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         running.add_argument("--seeds", nargs="*", type=int, help="measure with these")
         running.add_argument("--no-claims", action="store_true")
+    referring = commands.add_parser(
+        "reference", help="measure seed 0 on this kind of machine, before a change"
+    )
+    referring.add_argument("--slugs", nargs="*")
+    referring.add_argument("--jobs", type=int, default=2)
     commands.add_parser("stale", help="list the chapters whose notebook would be run")
     stamping = commands.add_parser("stamp", help="stamp what needs no kernel")
     stamping.add_argument("--slugs", nargs="*")
@@ -483,6 +514,9 @@ def main(arguments: list[str] | None = None) -> int:
                 dry=options.command == "plan",
             )
         return min(failed, 1)
+    if options.command == "reference":
+        with alone(root):
+            return min(refer(root, options.slugs, jobs=options.jobs), 1)
     if options.command == "stale":
         print("\n".join(stale(root)) or "every chapter's outputs are up to date")
     elif options.command == "stamp":
