@@ -196,40 +196,38 @@ def draw_icons(folder: Path, pages: dict[Path, str]) -> str | None:
     return r'<script defer src="([^"]*_static/)scripts/fontawesome.js[^"]*"></script>'
 
 
-def room(picture: Picture) -> str:
-    """What keeps a widget's room from the first paint on, until widgets.js comes."""
-    width, height = Image.open(io.BytesIO(picture.data)).size
-    shown = picture.width or width
-    high = round(height * shown / width)
-    return f'<div class="pn-room" style="--wide:{shown};--high:{high}"></div>'
+def preview(state: dict[str, Any], picture: str, words: str = "") -> str:
+    """A widget's opening picture with its sentence, if any: it stands in the page until
+    the widget's script takes over, or for good where none runs."""
+    rows = 2.5 * len(state["axes"]) if "axes" in state else 2  # of controls above it
+    said = (
+        f"<figcaption>{html.escape(words, quote=False)}</figcaption>" if words else ""
+    )
+    style = f"margin-top:{rows}rem"
+    return f'<figure class="pn-preview" style="{style}">{picture}{said}</figure>'
 
 
-def drawn_preview(state: dict[str, Any]) -> str:
-    """A widget's opening drawing with its sentence, in the page until its script takes
-    over."""
+def opening_state(state: dict[str, Any]) -> int:
+    """The number of the state that a widget of frames opens on."""
     at = 0
     for axis, index in zip(state["axes"], state["chosen"], strict=True):
         at = at * len(axis["options"]) + index
-    drawings = unpack(state["drawn"])
-    words = html.escape(state["alts"][at], quote=False)
-    controls = f"margin-top:{2.5 * len(state['axes'])}rem"
-    return (
-        f'<figure class="pn-preview" style="{controls}"><div class="pn-scroll">'
-        f"{drawings[at]}</div><figcaption>{words}</figcaption></figure>"
-    )
+    return at
 
 
 def still_of(folder: Path, chapter: registry.Chapter) -> Iterator[str]:
-    """What a page without JavaScript shows in place of each widget, in their order: the
-    opening frame; a picture is written beside the other pictures."""
+    """What stands in place of each widget until its script comes, in their order: the
+    opening frame; what is no drawing is written beside the other pictures."""
     notebook = opening.notebook(chapter)
     outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
     views = [output for output in outputs if VIEW in output.get("data", {})]
     states = notebook["metadata"].get("widgets", {}).get(STATE, {}).get("state", {})
     for number, output in enumerate(views):
         model = states.get(output["data"][VIEW]["model_id"], {}).get("state", {})
+        words = model["alts"][opening_state(model)] if "alts" in model else ""
         if model.get("drawn"):
-            yield drawn_preview(model)
+            drawing = unpack(model["drawn"])[opening_state(model)]
+            yield preview(model, f'<div class="pn-scroll">{drawing}</div>', words)
             continue
         picture = next(pictures([output]), None)
         if picture is None:
@@ -238,9 +236,11 @@ def still_of(folder: Path, chapter: registry.Chapter) -> Iterator[str]:
         name = f"still-{chapter.slug}-{number}.{picture.kind}"
         (folder / "_images" / name).write_bytes(picture.data)
         alt = html.escape(picture.alt, quote=True)
-        size = f' width="{picture.width}"' if picture.width else ""
-        image = f'<img src="../../_images/{name}" alt="{alt}"{size}>'
-        yield f"<noscript>{image}</noscript>{room(picture)}"
+        width, height = Image.open(io.BytesIO(picture.data)).size
+        shown = picture.width or width
+        size = f'width="{shown}" height="{round(height * shown / width)}"'
+        image = f'<img src="../../_images/{name}" alt="{alt}" {size}>'
+        yield preview(model, image, words)
 
 
 def with_stills(folder: Path, path: Path, page: str) -> str:

@@ -1,6 +1,6 @@
 // Widgets without a kernel. Each widget's own script (`_esm`) and style travel with its state in the page; the script is
-// handed a small model of that state when its widget comes near the viewport. Until then the opening picture stands
-// there, in the room that the widget will need.
+// handed a small model of that state when its widget comes near the viewport. Until then the page's opening picture
+// stands there, in the room that the widget will need.
 (() => {
   const kind = (name) => `script[type="application/vnd.jupyter.widget-${name}+json"]`;
 
@@ -56,22 +56,6 @@
     document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
   }
 
-  // The opening picture of `widgets.scrubber` and `picker` with its sentence, or the scene of `line_integral`, at the
-  // size that it will have. An opening drawing stands in the page itself.
-  function preview({ frames, alts, image, alt, size, axes, chosen }) {
-    const picture = new Image();
-    const at = frames ? axes.reduce((sum, axis, k) => sum * axis.options.length + (chosen?.[k] ?? 0), 0) : 0;
-    const frame = frames && (typeof frames[at] === "number" ? frames[frames[at]] : frames[at]);
-    [picture.src, picture.alt] = frames ? [frame, ""] : [image, alt];
-    [picture.width, picture.height] = frames ? size : [420, (420 * size[1]) / size[0]];
-    picture.style.marginTop = `${frames ? 2.5 * axes.length : 2}rem`; // where the controls come
-    const figure = document.createElement("figure");
-    figure.className = "pn-preview";
-    figure.append(picture);
-    if (frames) figure.append(Object.assign(document.createElement("figcaption"), { textContent: alts[at] }));
-    return figure;
-  }
-
   async function mount(view, state, model) {
     const place = view.parentElement;
     if (!state._esm) throw new Error(`${state._model_name ?? "a widget without state"} brings no script of its own`);
@@ -108,8 +92,6 @@
       const state = restored(stored[id] ?? { state: {} });
       models[id] ??= modelOf(state);
       place.classList.add("pn-waiting");
-      place.querySelector(":scope > .pn-room")?.remove(); // the preview keeps it from now on
-      if (state.size && !state.drawn) place.prepend(preview(state));
       whenNear(place, () => mount(view, state, models[id]).catch((error) => {
         place.dataset.failed = "The interactive figure did not load.";
         console.error(error);

@@ -23,7 +23,7 @@ NAME = "papernets-lite.pdf"
 PAGE = "pdf.html"  # while it is printed
 PLACE = re.compile("<!-- pdf -->(?:.*?<!-- /pdf -->)?", re.S)  # of the link to it
 REFERRING = ("for", "aria-labelledby", "aria-describedby", "aria-controls", "name")
-UNPRINTED = "script, style[media], button, .headerlink, .toctree-wrapper, .pn-room"
+UNPRINTED = "script, style[media], button, .headerlink, .toctree-wrapper"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
@@ -80,7 +80,6 @@ def article(site: Path, page: str, pages: set[str], address: str) -> Tag:
     """
     text = (site / page).read_text(encoding="utf-8")
     text = re.search('<article class="bd-article.*?</article>', text, re.S)[0]
-    text = re.sub("</?noscript>", "", text)  # no script will run
     found = BeautifulSoup(text, "html.parser").article
     for part in found.select(UNPRINTED):
         part.decompose()
