@@ -31,8 +31,7 @@ Example:
 """
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -42,7 +41,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.backbones import resnet
-from papernets_lite.layers.init import he_init_
 from papernets_lite.ops.checks import at_least, check_images, expect
 from papernets_lite.ops.losses import classification
 
@@ -119,8 +117,7 @@ def average(
     Returns:
         The averages, and the weights, which add up to 1 in each window.
     """
-    earned = reward(pixels - reference, exponent, asymmetric=asymmetric)
-    weights = alpha + earned
+    weights = alpha + reward(pixels - reference, exponent, asymmetric=asymmetric)
     weights = weights / weights.sum(0)
     return (weights * pixels).sum(0), weights
 
@@ -399,49 +396,44 @@ class Reader(nn.Module):
         return self.head(self.layers(self.pools(images)).mean((2, 3)))
 
 
-class PooledResNet(nn.Module):
-    """A ResNet in which nothing strides behind the stem: where a stage used to begin
-    with a stride of 2, its first unit keeps the size, and a pool follows its last ReLU.
+def unstride_(unit: nn.Module) -> bool:
+    """Set all strides of a unit to 1, in place.
 
     Args:
-        blocks: units per stage.
-        widths: channels inside the units of each stage.
+        unit: of a ResNet.
+
+    Returns:
+        Whether there was another one.
+    """
+    kinds = (nn.Conv2d, resnet.PadShortcut)
+    layers = [layer for layer in unit.modules() if isinstance(layer, kinds)]
+    strided = any(layer.stride not in (1, (1, 1)) for layer in layers)
+    for layer in layers:
+        layer.stride = (1, 1) if isinstance(layer, nn.Conv2d) else 1
+    return strided
+
+
+class PooledResNet(nn.Module):
+    """A ResNet in which nothing strides behind the stem: where a unit did, it keeps the
+    size, and a pool follows its last ReLU.
+
+    Args:
         pool: makes a pool from its channels; its maps must stay as many.
-        stem: see ``resnet.ResNet``, and so are the others.
-        stem_stride: of the CIFAR stem.
-        num_classes: outputs.
-        settings: of each ``resnet.Unit``.
+        settings: of ``resnet.ResNet``, in its original ordering.
 
     Raises:
-        ValueError: as ``resnet.ResNet``.
+        ValueError: for another ordering, and as ``resnet.ResNet``.
     """
 
-    def __init__(
-        self,
-        *,
-        blocks: Sequence[int],
-        widths: Sequence[int],
-        pool: Pool = DPP,
-        stem: str = "cifar",
-        stem_stride: int = 1,
-        num_classes: int = 10,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, *, pool: Pool = DPP, **settings: Any) -> None:
         super().__init__()
-        resnet.check_net(stem, stem_stride, num_classes, widths, blocks)
-        self.stem = resnet.first_layers(stem, widths[0], stem_stride)
-        units, channels = resnet.units_in_a_row(
-            blocks, widths, [1] * len(widths), **settings
-        )
-        self.head = nn.Linear(channels, num_classes)
-        he_init_(self.stem)
-        he_init_(units)
-        # Pools are drawn last: nets that differ in them alone start with like weights.
-        firsts = set(accumulate(blocks[:-1]))
+        net = resnet.ResNet(**settings)
+        expect(not net.last, "an ordering that ends with a ReLU", settings)
+        self.stem, self.head = net.stem, net.head
         self.layers = nn.Sequential()
-        for index, unit in enumerate(units):
+        for unit in net.units:
             self.layers.append(unit)
-            if index in firsts:
+            if unstride_(unit):
                 self.layers.append(pool(cast("resnet.Unit", unit).out_channels))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
