@@ -1,0 +1,11 @@
+"""blockqnn: TODO counts at the paper's scale, cases computed by hand, bad input."""
+
+import torch
+
+from papernets_lite.backbones import blockqnn
+
+
+def test_parameters_equal_the_papers():
+    with torch.device("meta"):
+        net = blockqnn.paper()
+    assert sum(p.numel() for p in net.parameters()) == "TODO, from its Table TODO"
