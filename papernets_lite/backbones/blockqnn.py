@@ -76,15 +76,15 @@ SCHEDULE = (
 class Layer(NamedTuple):
     """One layer's network structure code: five numbers (Table 1)."""
 
-    index: int  # from 1 on; 0 is the block's input
+    place: int  # from 1 on; 0 is the block's input
     kind: int  # CONV ... TERMINAL
     kernel: int = 0
-    pred1: int = 0  # the index of what it reads
+    pred1: int = 0  # the place of what it reads
     pred2: int = 0  # of the other, in an addition or a concatenation
 
     @property
     def sources(self) -> tuple[int, ...]:
-        """The indices of what it reads."""
+        """The places of what it reads."""
         if self.kind == TERMINAL:
             return ()
         both = self.kind in JOINS
@@ -178,27 +178,25 @@ def checked(rows: Sequence[Sequence[int]]) -> Codes:
             not stand before it.
     """
     expect(len(rows) > 1, "a layer and a terminal", rows)
-    codes = []
-    for place, row in enumerate(rows, start=1):
+    for row in rows:
         expect(len(row) == 5, "five numbers for a layer", row)
-        layer = Layer(*row)
-        is_last = place == len(rows)
-        allowed = Layer(place, TERMINAL) if is_last else layer
-        known = not is_last and layer in set(choices(place)) - {Layer(place, TERMINAL)}
-        wanted = "a terminal" if is_last else "a layer that reads earlier ones"
-        expect(known or is_last and layer == allowed, f"{wanted} at {place}", row)
-        codes.append(layer)
-    return tuple(codes)
+    codes = tuple(Layer(*row) for row in rows)
+    for place, layer in enumerate(codes[:-1], start=1):
+        known = layer.kind != TERMINAL and layer in choices(place)
+        expect(known, f"a layer that reads earlier ones at {place}", tuple(layer))
+    last = Layer(len(codes), TERMINAL)
+    expect(codes[-1] == last, "a terminal at the end", tuple(codes[-1]))
+    return codes
 
 
 def loose(codes: Codes) -> list[int]:
-    """The indices of layers that no other reads; together they are the block's output.
+    """The places of layers that no other reads; together they are the block's output.
 
     Args:
         codes: of a block.
     """
     read = {source for layer in codes for source in layer.sources}
-    return [layer.index for layer in codes[:-1] if layer.index not in read]
+    return [layer.place for layer in codes[:-1] if layer.place not in read]
 
 
 def graph(codes: Codes) -> tuple[str, ...]:
@@ -361,7 +359,7 @@ def codes_of(block: Block) -> Codes:
         Sum: ADD,
         Join: CONCAT,
     }
-    codes = []
+    codes: list[Layer] = []
     for module, sources in zip(block.layers, block.sources, strict=True):
         inner = module[1] if isinstance(module, PCC) else module
         kernel = getattr(inner, "kernel_size", 0)
@@ -485,7 +483,7 @@ class Agent:
     def values(self, state: Layer) -> dict[Layer, float]:
         """Q of every layer that may come next. The state is the last layer alone."""
         if state not in self.table:
-            index = state.index + 1
+            index = state.place + 1
             full = index > self.most
             after = [Layer(index, TERMINAL)] if full else choices(index, self.space)
             self.table[state] = dict.fromkeys(after, self.initial)
