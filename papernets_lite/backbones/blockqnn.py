@@ -224,6 +224,25 @@ def density(codes: Codes) -> float:
     return edges / len(codes)
 
 
+def sketch(codes: Codes) -> tuple[dict[str, bool], list[tuple[str, str, float]]]:
+    """What to draw of a block, as ``plots.graph`` wants it.
+
+    Args:
+        codes: of a block.
+
+    Returns:
+        Each node's name and whether it is part of the output; arrows between nodes,
+        with their thickness.
+    """
+    names = ["0 input", *[f"{layer.place} {layer.words}" for layer in codes[:-1]]]
+    ends = loose(codes)
+    nodes = {name: place in ends for place, name in enumerate(names)}
+    arrows = []
+    for layer in codes[:-1]:
+        arrows += [(names[source], names[layer.place], 1.6) for source in layer.sources]
+    return nodes, arrows
+
+
 def multiply_adds(codes: Codes, *, width: int, side: int) -> int:
     """What one block costs for one picture: its convolutions, and the 1x1 ones behind
     concatenations.
@@ -247,6 +266,33 @@ def multiply_adds(codes: Codes, *, width: int, side: int) -> int:
     if ends > 1:
         matrices += ends
     return matrices * (width * side) ** 2
+
+
+def net_multiply_adds(
+    codes: Codes, *, widths: Sequence[int], side: int, repeats: int
+) -> int:
+    """What the convolutions of a whole net cost for one picture: the first one, each
+    stage's blocks, and the 1x1 ones where the width changes.
+
+    Args:
+        codes: of the block.
+        widths: channels of each stage.
+        side: of the picture; each stage halves it.
+        repeats: blocks in a stage.
+
+    Raises:
+        ValueError: for no stages, and as ``multiply_adds``.
+    """
+    at_least(1, stages=len(widths), repeats=repeats)
+    total = 27 * widths[0] * side**2
+    before = widths[0]
+    for stage, width in enumerate(widths):
+        now = side // 2**stage
+        total += repeats * multiply_adds(codes, width=width, side=now)
+        if stage:
+            total += before * width * now**2
+        before = width
+    return total
 
 
 class PCC(nn.Sequential):

@@ -129,6 +129,23 @@ def test_density_and_work_of_three_blocks_by_hand() -> None:
     assert work == [9 * 4900, 18 * 4900, (38 + 4) * 4900]
 
 
+@pytest.mark.parametrize("codes", [RESIDUAL, INCEPTION])
+def test_the_work_of_a_net_is_torchs_own_count(codes) -> None:
+    sizes = {"widths": (8, 12, 16), "repeats": 2}
+    with torch.device("meta"), FlopCounterMode(display=False) as counted:
+        net = blockqnn.tiny(codes=codes, num_classes=5, **sizes).eval()
+        net(torch.rand(1, 3, 16, 16))
+    found = blockqnn.net_multiply_adds(codes, side=16, **sizes)
+    assert 2 * (found + 16 * 5) == counted.get_total_flops(), "and the linear layer"
+
+
+def test_what_is_drawn_of_a_fork() -> None:
+    nodes, arrows = blockqnn.sketch(blockqnn.checked(FORK))
+    assert nodes == {"0 input": False, "1 conv 3": True, "2 max 3": True}
+    ways = [(start, end) for start, end, _ in arrows]
+    assert ways == [("0 input", "1 conv 3"), ("0 input", "2 max 3")]
+
+
 def test_a_graph_is_the_same_however_it_is_written() -> None:
     swapped = ((1, MAX, 3, 0, 0), (2, CONV, 3, 0, 0), (3, TERMINAL, 0, 0, 0))
     first, second = (blockqnn.graph(blockqnn.checked(c)) for c in (FORK, swapped))
