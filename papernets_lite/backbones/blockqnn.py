@@ -19,10 +19,10 @@ Differs:
 Guessed:
     A concatenation is followed by a 1x1 convolution back to the stage's width, as in
     the port; without it a block's channels would double and double. Density counts the
-    block's input and its layers as nodes, and the arrows between them as edges. Half of
-    what an agent builds is forgotten by nobody: it replays 64 of all blocks seen, as
-    many as it builds. A ReLU stands before the last average, since blocks end with a
-    normalisation.
+    block's input and its layers as nodes, and the arrows between them as edges. After
+    the 64 blocks of an iteration, 64 of all that were seen are replayed; the schedule
+    is the port's. A normalisation follows the first convolution, and a ReLU stands
+    before the last average.
 
 Example:
     >>> from papernets_lite.backbones import blockqnn
@@ -58,7 +58,7 @@ KERNELS: Mapping[int, tuple[int, ...]] = {
 }
 # A corner of that space, small enough to train every block in it.
 SMALL: Mapping[int, tuple[int, ...]] = {CONV: (3,), MAX: (3,), ADD: (0,)}
-# Iterations at each epsilon, 178 in all.
+# Epsilon, and for how many iterations: 178 in all, as in the port.
 SCHEDULE = (
     (1.0, 95),
     (0.9, 7),
@@ -480,8 +480,8 @@ def early_reward(
         accuracy: after the short training, in percent.
         multiply_adds: of the net.
         density: of the block.
-        mu: what ten times e-fold more work costs, in points of accuracy per e-fold.
-        rho: the same for density.
+        mu: points of accuracy that e times as much work costs.
+        rho: points that e times as much density costs.
 
     Raises:
         ValueError: for no work or no density.

@@ -9,6 +9,7 @@ from torch import nn
 
 from papernets_lite import data, training
 from papernets_lite.backbones import (
+    blockqnn,
     cliquenet,
     dla,
     mobilenet_v1,
@@ -24,6 +25,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v2": mobilenet_v2.tiny,
     "dla": dla.tiny,
     "cliquenet": cliquenet.tiny,
+    "blockqnn": blockqnn.tiny,
 }
 SHAPE = (1, 3, 32, 32)
 COLUMN = "accuracy"
