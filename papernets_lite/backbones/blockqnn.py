@@ -95,6 +95,12 @@ class Layer(NamedTuple):
         """What it does, as in ``conv 3``."""
         return f"{NAMES[self.kind]} {self.kernel or ''}".strip()
 
+    @property
+    def title(self) -> str:
+        """What it does and what it reads, as in ``conv 3 of 1``."""
+        reads = " and ".join(map(str, self.sources))
+        return f"{self.words} of {reads}" if reads else self.words
+
 
 Codes = tuple[Layer, ...]  # a block: its layers in order, the last a TERMINAL
 START = Layer(0, 0)  # the state before the first layer

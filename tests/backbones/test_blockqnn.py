@@ -142,6 +142,8 @@ def test_the_work_of_a_net_is_torchs_own_count(codes) -> None:
 def test_what_is_drawn_of_a_fork() -> None:
     nodes, arrows = blockqnn.sketch(blockqnn.checked(FORK))
     assert nodes == {"0 input": False, "1 conv 3": True, "2 max 3": True}
+    titles = [layer.title for layer in RESIDUAL]
+    assert titles == ["conv 3 of 0", "conv 3 of 1", "add of 0 and 2", "end"]
     ways = [(start, end) for start, end, _ in arrows]
     assert ways == [("0 input", "1 conv 3"), ("0 input", "2 max 3")]
 
