@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import (
+        blocks,
         canvas,
         cells,
         coasts,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .public import load
 
 __all__ = [
+    "blocks",
     "canvas",
     "cells",
     "coasts",

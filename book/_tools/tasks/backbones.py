@@ -9,6 +9,7 @@ from torch import nn
 
 from papernets_lite import data, training
 from papernets_lite.backbones import (
+    blockqnn,
     cliquenet,
     dla,
     dpp,
@@ -26,6 +27,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "dla": dla.tiny,
     "cliquenet": cliquenet.tiny,
     "dpp": partial(dpp.tiny, depth=20),
+    "blockqnn": blockqnn.tiny,
 }
 SHAPE = (1, 3, 32, 32)
 COLUMN = "accuracy"
