@@ -11,6 +11,7 @@ from papernets_lite import data, training
 from papernets_lite.backbones import (
     cliquenet,
     dla,
+    interpretable_cnn,
     mobilenet_v1,
     mobilenet_v2,
     resnet,
@@ -24,6 +25,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v2": mobilenet_v2.tiny,
     "dla": dla.tiny,
     "cliquenet": cliquenet.tiny,
+    "interpretable_cnn": partial(interpretable_cnn.tiny, side=32, num_classes=8),
 }
 SHAPE = (1, 3, 32, 32)
 COLUMN = "accuracy"
