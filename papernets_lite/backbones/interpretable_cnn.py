@@ -538,7 +538,6 @@ def deviations(
 BLOCKS = {
     "trunk.*": "stage *",
     "added": "added",
-    "masks.*": "mask *",
     "head": "head",
 }
 
