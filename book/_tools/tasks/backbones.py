@@ -13,6 +13,7 @@ from papernets_lite.backbones import (
     cliquenet,
     dla,
     dpp,
+    interpretable_cnn,
     mobilenet_v1,
     mobilenet_v2,
     resnet,
@@ -28,6 +29,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "cliquenet": cliquenet.tiny,
     "dpp": partial(dpp.tiny, depth=20),
     "blockqnn": blockqnn.tiny,
+    "interpretable_cnn": partial(interpretable_cnn.tiny, side=32, num_classes=8),
 }
 SHAPE = (1, 3, 32, 32)
 COLUMN = "accuracy"
