@@ -165,6 +165,36 @@ def mask_ious(
     return both / (mine | true).flatten(1).sum(1)
 
 
+def amodal_scores(
+    found: Shaped[Tensor, "n h w"],
+    visible: Shaped[Tensor, "n h w"],
+    full: Shaped[Tensor, "n h w"],
+) -> dict[str, Tensor]:
+    """How well the masks of whole objects are completed from what is seen of them.
+
+    Args:
+        found: the completed masks; visible pixels count as found.
+        visible: what is seen of each object.
+        full: the true masks of the whole objects.
+
+    Returns:
+        One number an object: ``full``, the IoU of whole masks; ``hidden``, that of
+        their hidden parts, nan where nothing is hidden and nothing was added; ``false``,
+        how many pixels were added that are not the object's.
+
+    Raises:
+        ValueError: for unequal sizes, or other numbers than 0 and 1.
+    """
+    check_same(found, visible, "masks")
+    check_same(found, full, "masks")
+    guess, seen, whole = check_mask(found), check_mask(visible), check_mask(full)
+    return {
+        "full": mask_ious(guess | seen, whole),
+        "hidden": mask_ious(guess & ~seen, whole & ~seen),
+        "false": (guess & ~whole & ~seen).flatten(1).sum(1).float(),
+    }
+
+
 def convex_hulls(masks: Shaped[Tensor, "n h w"]) -> Bool[Tensor, "n h w"]:
     """The convex hull of each mask: the pixels whose centres lie in the smallest convex
     polygon around the centres of the mask's pixels.

@@ -150,6 +150,20 @@ def enclosing(masks: Masks, enlarge: float = ENLARGE) -> Float[Tensor, "b 4"]:
     return torch.stack([left, top, right, bottom], 1)
 
 
+def boxed(masks: Masks, enlarge: float = ENLARGE) -> Masks:
+    """The pixels whose centres lie in each mask's enlarged box.
+
+    Args:
+        masks: see ``enclosing``.
+        enlarge: see ``enclosing``.
+    """
+    left, top, right, bottom = enclosing(masks, enlarge).T[..., None]
+    rows, columns = (torch.arange(side) + 0.5 for side in masks.shape[1:])
+    down = (rows > top) & (rows < bottom)
+    across = (columns > left) & (columns < right)
+    return down[:, :, None] & across[:, None]
+
+
 def lay(
     maps: Float[Tensor, "b 1 s s"], boxes: Float[Tensor, "b 4"], size: Sequence[int]
 ) -> Float[Tensor, "b 1 h w"]:

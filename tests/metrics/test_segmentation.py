@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from papernets_lite.metrics.segmentation import (
+    amodal_scores,
     class_scores,
     components,
     convex_hulls,
@@ -203,3 +204,17 @@ def test_a_hull_fills_the_bay_and_adds_nothing_to_a_square():
     assert not hulls[2].any()
     with unchecked(), pytest.raises(ValueError, match="expected"):
         convex_hulls(bay)
+
+
+def test_a_completed_mask_by_hand():
+    visible = rows("1100", "0000")[None] > 0
+    full = rows("1110", "1000")[None] > 0
+    found = rows("0011", "0000")[None] > 0
+    scores = amodal_scores(found, visible, full)
+    assert scores["full"].item() == pytest.approx(3 / 5)
+    assert scores["hidden"].item() == pytest.approx(1 / 3)
+    assert scores["false"].item() == 1
+    idle = amodal_scores(visible, visible, visible)
+    assert math.isnan(idle["hidden"])
+    with unchecked(), pytest.raises(ValueError, match="expected"):
+        amodal_scores(found, visible, full[:, :1])

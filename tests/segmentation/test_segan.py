@@ -79,6 +79,14 @@ def test_boxes_around_masks() -> None:
     assert plain.tolist() == [[3, 2, 8, 6], [11, 7, 12, 8], [0, 0, 12, 8]]
     grown = segan.enclosing(masks, 0.2)
     torch.testing.assert_close(grown[0], torch.tensor([2.5, 1.6, 8.5, 6.4]))
+    inside = segan.boxed(masks, 0.0)
+    assert inside[0].equal(masks[0])
+    assert inside[1].equal(masks[1])
+    assert inside[2].all()
+    # a column more on the right of 3 to 8 pixels takes half a pixel beyond its centre
+    wider = segan.boxed(masks, 0.5)[0].nonzero()
+    assert wider.amin(0).tolist() == [1, 2]
+    assert wider.amax(0).tolist() == [6, 8]
 
 
 def test_a_map_is_laid_over_its_box() -> None:
