@@ -179,8 +179,8 @@ def amodal_scores(
 
     Returns:
         One number an object: ``full``, the IoU of whole masks; ``hidden``, that of
-        their hidden parts, nan where nothing is hidden and nothing was added; ``false``,
-        how many pixels were added that are not the object's.
+        their hidden parts, nan where nothing is hidden and nothing was added; and
+        ``false``, how many pixels were added that are not the object's.
 
     Raises:
         ValueError: for unequal sizes, or other numbers than 0 and 1.
