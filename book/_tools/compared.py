@@ -25,6 +25,8 @@ from stored import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 NETS = "NETS"
+# Chapters that answer another question than their part's task; the part's page says so.
+APART = {"segan"}
 BEGIN, END = "<!-- compared: written by `make compare` -->\n", "<!-- end -->"
 TIMED = 20  # how often a net is timed; the median counts
 IMAGES = 16  # at a time
@@ -77,8 +79,8 @@ def load(root: Path, part: str) -> dict[str, Any]:
 
 
 def chapters(root: Path, part: str) -> list[registry.Chapter]:
-    """A part's written chapters, in reading order."""
-    built = registry.built(root)
+    """A part's written chapters, in reading order, without those that stand apart."""
+    built = registry.built(root).keys() - APART
     found = next(one for one in registry.load(root) if one.slug == part)
     return [chapter for chapter in found.chapters if chapter.slug in built]
 

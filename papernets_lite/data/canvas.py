@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from papernets_lite.ops.checks import expect
@@ -304,6 +304,30 @@ def stamp(
     for corners, ink in zip(polygons, colours, strict=True):
         cv2.fillConvexPoly(inks, corners, ink, cv2.LINE_8, SHIFT)
     return inks
+
+
+def windows(
+    maps: Shaped[Tensor, "n *c h w"], corners: Int[Tensor, "n 2"], side: int
+) -> Shaped[Tensor, "n *c side side"]:
+    """A square window of each image.
+
+    Args:
+        maps: pictures or masks.
+        corners: row and column of each window's first pixel.
+        side: of the windows, in pixels.
+
+    Raises:
+        ValueError: for corners of another shape, or a window beyond an image.
+    """
+    expect(corners.shape == (len(maps), 2), f"corners ({len(maps)}, 2)", corners.shape)
+    ends = corners + side
+    limits = torch.tensor(maps.shape[-2:])
+    inside = (corners >= 0).all() and (ends <= limits).all() and side >= 1
+    expect(inside, f"windows of {side} within {tuple(limits.tolist())}")
+    cut = []
+    for one, (top, left) in zip(maps, corners.tolist(), strict=True):
+        cut.append(one[..., top : top + side, left : left + side])
+    return torch.stack(cut)
 
 
 def blank(size: int) -> UInt8[np.ndarray, "fine fine"]:

@@ -28,6 +28,8 @@ CLASSES = ("circle", "square", "triangle", "star", "hexagon", "cross", "ring", "
 COLOURS = tuple(PALETTE)
 TEXTURES = PATTERNS
 GROUNDS = ("photo", "plain")
+# factors that each object has
+OF_OBJECTS = ("labels", "colours", "textures", "centres", "radii", "angles", "valid")
 TRIES = 24  # places drawn for an object that shall not overlap others
 
 
@@ -138,6 +140,29 @@ def sample(
         way = room[:, :, None] * draws.uniform(0, 1, most, TRIES, 2)
         scene = replace(scene, centres=_spread(radii[..., None, None] + way, radii))
     return scene
+
+
+def alone(scene: Scene, which: Int[Tensor, " n"]) -> Scene:
+    """Each image with one of its objects and nothing before it: what an occluded object
+    looks like.
+
+    Args:
+        scene: of n images.
+        which: the object of each image.
+
+    Raises:
+        ValueError: for another number of objects, or one that an image does not have.
+    """
+    expect(which.shape == (len(scene),), f"{len(scene)} objects", which.shape)
+    most = scene.valid.shape[1]
+    inside = (which >= 0) & (which < most)
+    expect(inside.all(), f"objects from 0 to {most - 1}", which.tolist()[:5])
+    image = torch.arange(len(scene))
+    expect(scene.valid[image, which].all(), "objects that are there")
+    kept = {}
+    for name in OF_OBJECTS:
+        kept[name] = getattr(scene, name)[image, which][:, None]
+    return replace(scene, **kept)
 
 
 def _pairs(

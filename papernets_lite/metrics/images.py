@@ -92,6 +92,34 @@ def detail_correlation(
     return float(torch.corrcoef(fine)[0, 1])
 
 
+def contrast(
+    pictures: Float[Tensor, "b c h w"], masks: Shaped[Tensor, "b h w"]
+) -> float:
+    """How much neighbours differ: the mean absolute difference between pixels that lie
+    side by side or one above the other, both inside the mask; over all pictures.
+
+    Args:
+        pictures: of any channels.
+        masks: where: bool, or numbers that are all 0 or 1.
+
+    Returns:
+        0 for flat colour; nan where no two neighbours are inside.
+
+    Raises:
+        ValueError: for masks of another size, or pictures that are not finite.
+    """
+    inside = _check_pair(pictures, pictures, masks)
+    total = pairs = 0.0
+    for axis in (1, 2):
+        steps = pictures.diff(dim=axis + 1).abs().mean(1)
+        length = inside.shape[axis] - 1
+        first, second = inside.narrow(axis, 0, length), inside.narrow(axis, 1, length)
+        both = first & second
+        total += float(steps[both].sum())
+        pairs += float(both.sum())
+    return total / pairs if pairs else math.nan
+
+
 def _detail(pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
     """Grey pictures minus their mean over 5x5."""
     grey = pictures.mean(1, keepdim=True)

@@ -1,11 +1,13 @@
-"""Objects in segmentations: which were found, and which were melted into one."""
+"""Objects in segmentations: which were found, which were melted into one, and how well
+their masks agree."""
 
 from collections import Counter
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Int, Integer, Shaped
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from scipy import ndimage
 from torch import Tensor
 
@@ -139,6 +141,79 @@ def class_scores(
     right = (answers == true).float().mean()
     ious = hits[there] / either[there]
     return {"accuracy": right.item(), "iou": ious.mean().item()}
+
+
+def mask_ious(
+    found: Shaped[Tensor, "n h w"], truth: Shaped[Tensor, "n h w"]
+) -> Float[Tensor, " n"]:
+    """Intersection over union of each pair of masks.
+
+    Args:
+        found: bool, or numbers that are all 0 or 1.
+        truth: the true ones, of the same size.
+
+    Returns:
+        One number a pair, nan where both are empty: there is nothing to find, and
+        ``nanmean`` leaves it out.
+
+    Raises:
+        ValueError: for unequal sizes, or other numbers.
+    """
+    check_same(found, truth, "masks")
+    mine, true = check_mask(found), check_mask(truth)
+    both = (mine & true).flatten(1).sum(1)
+    return both / (mine | true).flatten(1).sum(1)
+
+
+def amodal_scores(
+    found: Shaped[Tensor, "n h w"],
+    visible: Shaped[Tensor, "n h w"],
+    full: Shaped[Tensor, "n h w"],
+) -> dict[str, Tensor]:
+    """How well the masks of whole objects are completed from what is seen of them.
+
+    Args:
+        found: the completed masks; visible pixels count as found.
+        visible: what is seen of each object.
+        full: the true masks of the whole objects.
+
+    Returns:
+        One number an object: ``full``, the IoU of whole masks; ``hidden``, that of
+        their hidden parts, nan where nothing is hidden and nothing was added; and
+        ``false``, how many pixels were added that are not the object's.
+
+    Raises:
+        ValueError: for unequal sizes, or other numbers than 0 and 1.
+    """
+    check_same(found, visible, "masks")
+    check_same(found, full, "masks")
+    guess, seen, whole = check_mask(found), check_mask(visible), check_mask(full)
+    return {
+        "full": mask_ious(guess | seen, whole),
+        "hidden": mask_ious(guess & ~seen, whole & ~seen),
+        "false": (guess & ~whole & ~seen).flatten(1).sum(1).float(),
+    }
+
+
+def convex_hulls(masks: Shaped[Tensor, "n h w"]) -> Bool[Tensor, "n h w"]:
+    """The convex hull of each mask: the pixels whose centres lie in the smallest convex
+    polygon around the centres of the mask's pixels.
+
+    Args:
+        masks: bool, or numbers that are all 0 or 1; an empty one stays empty.
+
+    Raises:
+        ValueError: for other dimensions or numbers.
+    """
+    expect(masks.ndim == 3, "masks (n, h, w)", masks.shape)
+    inside = check_mask(masks).detach().cpu().numpy()
+    hulls = np.zeros(inside.shape, np.uint8)
+    for mask, hull in zip(inside, hulls, strict=True):
+        rows, columns = mask.nonzero()
+        if len(rows):
+            points = np.stack([columns, rows], 1).astype(np.int32)
+            cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    return torch.from_numpy(hulls > 0)
 
 
 def share(part: int, whole: int) -> float:

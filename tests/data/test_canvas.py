@@ -5,6 +5,7 @@ import torch
 
 from papernets_lite.data import canvas
 from papernets_lite.data.canvas import Draws
+from tests.unchecked import unchecked
 
 
 def disc(x: float, y: float, radius: float, size: int) -> np.ndarray:
@@ -143,3 +144,14 @@ def test_strokes_are_laid_out_in_double_precision():
     hulls = canvas.hulls(64 * ends, np.full(ends.shape[:-1], 64 * 0.012))
     drawn = canvas.strokes(draws, 0.03, 0.05, 0.012, 64)
     assert (drawn == canvas.fixed(hulls)).all()
+
+
+def test_windows_of_images_begin_at_their_corners():
+    maps = torch.arange(2 * 5 * 6).reshape(2, 1, 5, 6)
+    corners = torch.tensor([[0, 3], [3, 1]])
+    found = canvas.windows(maps, corners, 2)
+    assert found[:, 0].tolist() == [[[3, 4], [9, 10]], [[49, 50], [55, 56]]]
+    assert canvas.windows(maps[:, 0] > 9, corners, 2).shape == (2, 2, 2)
+    for wrong in (corners + 2, corners - 1, corners[:1]):
+        with unchecked(), pytest.raises(ValueError, match="expected"):
+            canvas.windows(maps, wrong, 2)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from papernets_lite.data import shapes
+from tests.unchecked import unchecked
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -147,3 +148,23 @@ def test_plain_ground_is_plain_and_without_objects_on_it_noise_is_all():
 def test_bad_requests_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         shapes.sample(**{"n": 2, "generator": seeded(), **wrong})
+
+
+def test_an_object_alone_is_what_it_looks_like_unhidden():
+    scene = shapes.sample(6, seeded(), objects=(3, 3), noise=0, clutter=0)
+    which = torch.tensor([0, 1, 2, 0, 1, 2])
+    single_scene = shapes.alone(scene, which)
+    truth, kept = shapes.annotate(scene, 64), shapes.annotate(single_scene, 64)
+    image = torch.arange(6)
+    whole = truth["amodal_masks"][image, which]
+    assert kept["masks"][:, 0].equal(whole)
+    # inside what is seen of it, the picture is the same but for edges
+    crowd, only = shapes.render(scene, 64), shapes.render(single_scene, 64)
+    change = (crowd - only).abs().mean(1)
+    seen = truth["masks"][image, which]
+    hidden = whole & ~seen
+    assert change[seen].median() < 1e-6
+    assert change[hidden].mean() > 0.1
+    for wrong in (which[:5], which + 1):
+        with unchecked(), pytest.raises(ValueError, match="expected"):
+            shapes.alone(scene, wrong)

@@ -1,9 +1,12 @@
 """Differences, details, the nearest answer and information, by hand."""
 
+import math
+
 import pytest
 import torch
 
 from papernets_lite.metrics.images import (
+    contrast,
     detail_correlation,
     masked_l1,
     mutual_information,
@@ -135,3 +138,14 @@ def test_labels_out_of_range_tell_nothing(first, second, message) -> None:
         mutual_information(torch.tensor(first), torch.tensor(second), 2)
     one = torch.tensor([0, 1], dtype=torch.uint8)
     assert mutual_information(one, one.int(), 2) == pytest.approx(1)
+
+
+def test_contrast_by_hand() -> None:
+    picture = torch.tensor([[0.0, 1.0, 1.0], [0.5, 1.0, 9.0]])[None, None]
+    mask = torch.tensor([[[1, 1, 1], [1, 1, 0]]])
+    # across 1, 0 and 0.5; down 0.5 and 0; what touches the 9 lies outside
+    assert contrast(picture, mask) == pytest.approx((1 + 0 + 0.5 + 0.5 + 0) / 5)
+    assert contrast(torch.ones(1, 3, 4, 4), torch.ones(1, 4, 4)) == 0
+    assert math.isnan(contrast(picture, torch.tensor([[[1, 0, 1], [0, 1, 0]]])))
+    with unchecked(), pytest.raises(ValueError, match="expected"):
+        contrast(picture, mask[:, :1])

@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from papernets_lite.metrics.segmentation import (
+    amodal_scores,
     class_scores,
     components,
+    convex_hulls,
+    mask_ious,
     object_scores,
     overlaps,
 )
@@ -179,3 +182,39 @@ def test_classes_are_scored_by_hand():
 def test_classes_that_cannot_be_scored_are_refused(found, message):
     with unchecked(), pytest.raises(ValueError, match=message):
         class_scores(found, rows("01")[None], 2)
+
+
+def test_ious_of_masks_by_hand():
+    found = torch.stack([rows("0110"), rows("0000"), rows("1111"), rows("0000")]) > 0
+    truth = torch.stack([rows("0011"), rows("0110"), rows("1111"), rows("0000")]) > 0
+    scores = mask_ious(found, truth)
+    assert scores[:3].tolist() == pytest.approx([1 / 3, 0, 1])
+    assert math.isnan(scores[3]), "nothing to find"
+    with unchecked(), pytest.raises(ValueError, match="expected"):
+        mask_ious(found, truth[:2])
+
+
+def test_a_hull_fills_the_bay_and_adds_nothing_to_a_square():
+    bay = rows("10001", "10001", "11111", "00000") > 0
+    square = rows("00000", "01110", "01110", "00000") > 0
+    empty = torch.zeros(4, 5)
+    hulls = convex_hulls(torch.stack([bay, square, empty > 0]))
+    assert hulls[0].equal(rows("11111", "11111", "11111", "00000") > 0)
+    assert hulls[1].equal(square)
+    assert not hulls[2].any()
+    with unchecked(), pytest.raises(ValueError, match="expected"):
+        convex_hulls(bay)
+
+
+def test_a_completed_mask_by_hand():
+    visible = rows("1100", "0000")[None] > 0
+    full = rows("1110", "1000")[None] > 0
+    found = rows("0011", "0000")[None] > 0
+    scores = amodal_scores(found, visible, full)
+    assert scores["full"].item() == pytest.approx(3 / 5)
+    assert scores["hidden"].item() == pytest.approx(1 / 3)
+    assert scores["false"].item() == 1
+    idle = amodal_scores(visible, visible, visible)
+    assert math.isnan(idle["hidden"])
+    with unchecked(), pytest.raises(ValueError, match="expected"):
+        amodal_scores(found, visible, full[:, :1])
