@@ -102,7 +102,7 @@ def test_parameters_by_hand() -> None:
     mini = maml.mini_imagenet()
     assert mini.head.in_features == 800
     # the released code's normalisation has a shift and no scale
-    scales = [m.weight for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    scales = [m.weight for m in net.modules() if isinstance(m, maml.BatchNorm)]
     assert count(net) - sum(w.numel() for w in scales) == 112_005
 
 
@@ -295,6 +295,17 @@ def test_evaluation_mode_normalises_by_the_batch_as_well() -> None:
     assert not list(net.buffers())
 
 
+def test_normalisation_is_torchs_without_running_averages() -> None:
+    x = torch.randn(4, 3, 5, 6, generator=draws(), dtype=torch.float64)
+    ours = maml.BatchNorm(3).double()
+    theirs = nn.BatchNorm2d(3, track_running_stats=False).double()
+    with torch.no_grad():
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            a.copy_(torch.tensor([0.5, -1.0, 2.0]))
+            b.copy_(a)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
 def test_errors_by_hand() -> None:
     heights = torch.tensor([[[[1.0], [3.0]]]])
     found = maml.errors(heights, torch.tensor([[[0.0], [1.0]]]))
@@ -365,6 +376,13 @@ def test_a_new_head_is_zero_and_the_body_a_copy() -> None:
         ready.body[0][0].weight.zero_()
     assert net.body[0][0].weight.abs().sum() > 0
     assert net(x).shape == (4, 5)
+
+
+def test_the_nearest_example_gives_its_name() -> None:
+    net, batch = small(), pictures()
+    same = {**batch, "query": batch["support"].flip(1)}
+    expected = batch["support_targets"].flip(1)
+    assert torch.equal(maml.nearest(net, same), expected)
 
 
 def test_fine_tuning_finds_the_best_and_passes_over_what_diverges() -> None:
