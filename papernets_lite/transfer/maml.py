@@ -672,6 +672,10 @@ class Episodes(Iterator[Tensors]):
         }
 
 
+# How the map names the net's parts.
+BLOCKS = {"body.*": "block *", "head": "head"}
+
+
 def regressor(**overrides: object) -> Regressor:
     """The paper's net for sinusoids, 1,761 weights; it is the book's, too.
 
