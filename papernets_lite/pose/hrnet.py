@@ -275,7 +275,7 @@ class Trunk(nn.Module):
         fusions: str = "every module",
     ) -> None:
         super().__init__()
-        check_trunk(widths, modules, (units, stem, bottlenecks, *strides), mode)
+        _check_trunk(widths, modules, (units, stem, bottlenecks, *strides), mode)
         self.front, channels = front(stem, strides, bottlenecks)
         self.stride = strides[0] * strides[1]
         self.stages = nn.ModuleList()
@@ -292,7 +292,7 @@ class Trunk(nn.Module):
             self.stages.append(stage)
             have = want
 
-    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Maps:
+    def forward(self, images: Float[Tensor, "b c H W"]) -> Maps:
         """The streams, the finest first.
 
         Raises:
@@ -307,7 +307,7 @@ class Trunk(nn.Module):
         return streams
 
 
-def check_trunk(
+def _check_trunk(
     widths: Sequence[int], modules: Sequence[int], counts: Sequence[int], mode: str
 ) -> None:
     """Raise ``ValueError`` for what ``Trunk`` cannot be built from."""
@@ -462,7 +462,7 @@ class HRNet(nn.Module):
         self.head = made
         self.stride = self.trunk.stride
 
-    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Any:
+    def forward(self, images: Float[Tensor, "b c H W"]) -> Any:
         """What the head makes of the streams.
 
         Raises:
@@ -543,7 +543,7 @@ class Hourglass(nn.Module):
         self.head = Keypoints(widths, num_joints)
         self.coarsest = strides[0] * strides[1] * 2 ** (len(widths) - 1)
 
-    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b k h w"]:
+    def forward(self, images: Float[Tensor, "b c H W"]) -> Float[Tensor, "b k h w"]:
         """The joints' maps.
 
         Raises:
@@ -601,7 +601,7 @@ class Deconvolution(nn.Module):
         self.head = Keypoints([have], num_joints)
         self.coarsest = strides[0] * strides[1] * 2 ** (len(widths) - 1)
 
-    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b k h w"]:
+    def forward(self, images: Float[Tensor, "b c H W"]) -> Float[Tensor, "b k h w"]:
         """The joints' maps.
 
         Raises:
