@@ -62,7 +62,7 @@ FACTORS = (1, 2, 4, 8)  # a stream's width in units of the finest one's
 MODULES, UNITS = (1, 4, 3), 4
 BOTTLENECKS = (32, 64, 128, 256)  # inside the classifier's units, a fourth of its maps
 FUSIONS = ("every module", "every stage", "last")  # the three nets of the first paper
-SIGMA = 2.0  # of a target's Gaussian, in cells
+SIGMA = 2.0  # of a target's Gaussian, in cells; the first paper says 1
 SHIFT = 0.25  # cells, towards the higher neighbour
 
 Maps = list[Tensor]
