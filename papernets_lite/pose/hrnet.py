@@ -20,10 +20,10 @@ Differs:
        same units as the net; the paper compares with published nets.
 
 Guessed:
-    Nothing of the pose net: what the paper leaves open is taken from the released code,
-    such as nearest neighbours for going up, where the later paper says bilinear. Of
-    HRNetV2p the paper gives average pooling alone; the 3x3 convolution behind each
-    level is the released detector's.
+    Nothing of the pose net: the released code says what the paper leaves open. Going
+    up, the first paper has nearest neighbours, the later one says bilinear. Of HRNetV2p
+    it says downsampling; average pooling, and the 3x3 convolution behind each level,
+    are the released detector's.
 
 Contract:
     ``decode`` takes, beside the maps, their ``stride``.
