@@ -601,18 +601,6 @@ def hides(
     return (under >= least) & (under > under.T)
 
 
-# How the map of the net calls its parts.
-BLOCKS = {
-    "segmentor.trunk.stem": "stem",
-    "segmentor.trunk.stages.*": "stage *",
-    "segmentor.down.*": "down *",
-    "segmentor.up.* segmentor.merge.*": "up *",
-    "segmentor.head": "mask",
-    "painter.down.*": "paint down *",
-    "painter.up.*": "paint up *",
-}
-
-
 def tiny(
     *, widths: Sequence[int] = (16, 32, 64), channels: int = 24, halvings: int = 3
 ) -> SeGAN:
