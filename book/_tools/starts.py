@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from papernets_lite import training  # noqa: E402
-from papernets_lite.transfer import maml  # noqa: E402
+from papernets_lite import training
+from papernets_lite.transfer import maml
 
 STEPS, RATE = 12_000, 0.003
 
