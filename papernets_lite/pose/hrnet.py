@@ -403,8 +403,8 @@ class Classes(nn.Module):
     Args:
         widths: of the streams.
         num_classes: of a picture.
-        bottlenecks: widths inside the units that widen the streams fourfold and more.
         features: channels that are averaged over the map.
+        bottlenecks: widths inside the units that widen the streams fourfold and more.
     """
 
     streams: int | None = None
@@ -413,8 +413,8 @@ class Classes(nn.Module):
         self,
         widths: Sequence[int],
         num_classes: int,
-        bottlenecks: Sequence[int] = BOTTLENECKS,
         features: int = 2048,
+        bottlenecks: Sequence[int] = BOTTLENECKS,
     ) -> None:
         super().__init__()
         self.widen = nn.ModuleList()
