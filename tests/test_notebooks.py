@@ -233,10 +233,12 @@ def test_a_map_of_the_net_stands_before_its_listing(path, notebook):
     assert len(maps) == 1, f"{path.name}: one cell calls show.net(...)"
     module = importlib.import_module(f"papernets_lite.{path.parent.name}.{path.stem}")
     part = re.search(r'part="(\w+)"', cells[maps[0]].source)
-    net = type(getattr(module.tiny(), part[1]) if part else module.tiny()).__name__
-    listed = rf"show\.source\([^)]*\.{net}(\.|\b)"
+    whole = module.tiny()
+    nets = [whole, *([getattr(whole, part[1])] if part else [])]
+    names = "|".join(type(net).__name__ for net in nets)
+    listed = rf"show\.source\([^)]*\.({names})\b"
     first = next(i for i, c in enumerate(cells) if re.search(listed, c.source))
-    assert maps[0] < first, f"{path.name}: show.net(...) stands before {net}'s listing"
+    assert maps[0] < first, f"{path.name}: show.net stands before {names}'s listing"
     data = [output.get("data", {}) for output in cells[maps[0]].get("outputs", [])]
     drawn = [found for found in data if "pn-net" in found.get("text/html", "")]
     assert drawn, f"{executed(path)}: its map is stored"

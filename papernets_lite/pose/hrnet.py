@@ -65,6 +65,7 @@ FUSIONS = ("every module", "every stage", "last")  # the three nets of the first
 SIGMA = 2.0  # of a target's Gaussian, in cells; the first paper says 1
 SHIFT = 0.25  # cells, towards the higher neighbour
 
+Widths = Sequence[int]  # channels of each stream, the finest first
 Maps = list[Tensor]
 Head = Callable[[Sequence[int]], nn.Module]
 
@@ -96,7 +97,7 @@ def up(in_channels: int, out_channels: int, times: int, mode: str) -> nn.Sequent
     return layers.append(nn.Upsample(scale_factor=2**times, mode=mode))
 
 
-def path(widths: Sequence[int], source: int, target: int, mode: str) -> nn.Module:
+def path(widths: Widths, source: int, target: int, mode: str) -> nn.Module:
     """What an exchange does on the way from one stream to another.
 
     Args:
@@ -123,7 +124,7 @@ class Exchange(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int], outputs: int | None = None, mode: str = "nearest"
+        self, widths: Widths, outputs: int | None = None, mode: str = "nearest"
     ) -> None:
         super().__init__()
         self.paths = nn.ModuleList()
@@ -156,7 +157,7 @@ class Module(nn.Module):
 
     def __init__(
         self,
-        widths: Sequence[int],
+        widths: Widths,
         units: int,
         *,
         outputs: int | None = None,
@@ -264,7 +265,7 @@ class Trunk(nn.Module):
     def __init__(
         self,
         *,
-        widths: Sequence[int],
+        widths: Widths,
         modules: Sequence[int] = MODULES,
         units: int = UNITS,
         stem: int = STEM,
@@ -308,7 +309,7 @@ class Trunk(nn.Module):
 
 
 def _check_trunk(
-    widths: Sequence[int], modules: Sequence[int], counts: Sequence[int], mode: str
+    widths: Widths, modules: Sequence[int], counts: Sequence[int], mode: str
 ) -> None:
     """Raise ``ValueError`` for what ``Trunk`` cannot be built from."""
     fits = len(widths) == len(modules) + 1 >= 2
@@ -335,7 +336,7 @@ class Keypoints(nn.Module):
 
     streams: int | None = 1  # that it reads
 
-    def __init__(self, widths: Sequence[int], num_joints: int) -> None:
+    def __init__(self, widths: Widths, num_joints: int) -> None:
         super().__init__()
         self.score = nn.Conv2d(widths[0], num_joints, 1)
 
@@ -355,7 +356,7 @@ class Labels(nn.Module):
 
     streams: int | None = None  # all
 
-    def __init__(self, widths: Sequence[int], num_classes: int) -> None:
+    def __init__(self, widths: Widths, num_classes: int) -> None:
         super().__init__()
         total = sum(widths)
         self.mix = nn.Sequential(
@@ -379,9 +380,7 @@ class Pyramid(nn.Module):
 
     streams: int | None = None
 
-    def __init__(
-        self, widths: Sequence[int], channels: int = 256, levels: int = 5
-    ) -> None:
+    def __init__(self, widths: Widths, channels: int = 256, levels: int = 5) -> None:
         super().__init__()
         self.mix = nn.Conv2d(sum(widths), channels, 1)
         self.levels = nn.ModuleList(
@@ -403,18 +402,18 @@ class Classes(nn.Module):
     Args:
         widths: of the streams.
         num_classes: of a picture.
-        features: channels that are averaged over the map.
         bottlenecks: widths inside the units that widen the streams fourfold and more.
+        features: channels that are averaged over the map.
     """
 
     streams: int | None = None
 
     def __init__(
         self,
-        widths: Sequence[int],
+        widths: Widths,
         num_classes: int,
-        features: int = 2048,
         bottlenecks: Sequence[int] = BOTTLENECKS,
+        features: int = 2048,
     ) -> None:
         super().__init__()
         self.widen = nn.ModuleList()
@@ -453,7 +452,7 @@ class HRNet(nn.Module):
         ValueError: what ``Trunk`` refuses.
     """
 
-    def __init__(self, *, widths: Sequence[int], head: Head, **settings: Any) -> None:
+    def __init__(self, *, widths: Widths, head: Head, **settings: Any) -> None:
         super().__init__()
         expect(len(widths) and min(widths) > 0, "positive widths", widths)
         made = head(widths)
@@ -520,7 +519,7 @@ class Hourglass(nn.Module):
     def __init__(
         self,
         *,
-        widths: Sequence[int],
+        widths: Widths,
         num_joints: int,
         down_units: Sequence[int],
         up_units: Sequence[int],
@@ -578,7 +577,7 @@ class Deconvolution(nn.Module):
     def __init__(
         self,
         *,
-        widths: Sequence[int],
+        widths: Widths,
         num_joints: int,
         units: Sequence[int],
         channels: int,

@@ -76,7 +76,7 @@ SLOPE = 0.2  # of LeakyReLU below zero
 WIDEST = 8  # times the first layer's channels
 
 Images = Float[Tensor, "b 3 h w"]
-Masks = Bool[Tensor, "b h w"]
+Masks = Shaped[Tensor, "b h w"]  # bool, or 0 and 1
 Batch = Mapping[str, Tensor]
 
 
@@ -599,6 +599,10 @@ def hides(
     seen = (region == VISIBLE).flatten(1).double()
     under = seen @ hidden.T  # pixels of j's hidden part under visible i
     return (under >= least) & (under > under.T)
+
+
+# How the map of the painter calls its parts.
+BLOCKS = {"down.*": "down *", "up.*": "up *"}
 
 
 def tiny(
