@@ -23,7 +23,9 @@ def name_cells(table: nodes.table) -> None:
     names = [entry.astext() for entry in table.next_node(nodes.thead)[0]]
     for row in table.next_node(nodes.tbody):
         for name, entry in list(zip(names, row, strict=True))[1:]:
-            if name and entry.children:
+            if not (entry.astext().strip() or entry.next_node(nodes.image)):
+                entry["classes"].append("pn-empty")  # a card says nothing of it
+            elif name:
                 entry[0].insert(0, nodes.inline("", name, classes=["pn-label"]))
 
 
