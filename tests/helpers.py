@@ -1,6 +1,24 @@
-"""What tests of several modules need: batch norms whose every number matters."""
+"""What tests of several modules need: batch norms whose every number matters, and a few
+steps of training."""
 
-from torch import nn
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def fit(
+    loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer, steps: int
+) -> list[float]:
+    """Lower a loss for some steps; returns its value before each of them."""
+    values = []
+    for _ in range(steps):
+        value = loss()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    return values
 
 
 def randomise_(

@@ -224,9 +224,10 @@ def still_of(folder: Path, chapter: registry.Chapter) -> Iterator[str]:
     states = notebook["metadata"].get("widgets", {}).get(STATE, {}).get("state", {})
     for number, output in enumerate(views):
         model = states.get(output["data"][VIEW]["model_id"], {}).get("state", {})
-        words = model["alts"][opening_state(model)] if "alts" in model else ""
+        at = opening_state(model) if "axes" in model else 0
+        words = model["alts"][at] if "axes" in model else ""
         if model.get("drawn"):
-            drawing = unpack(model["drawn"])[opening_state(model)]
+            drawing = unpack(model["drawn"])[at]
             yield preview(model, f'<div class="pn-scroll">{drawing}</div>', words)
             continue
         picture = next(pictures([output]), None)

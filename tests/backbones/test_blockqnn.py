@@ -32,6 +32,7 @@ from papernets_lite.backbones.blockqnn import (
     Layer,
 )
 from papernets_lite.data import blocks
+from tests.helpers import fit
 
 ROOT = Path(__file__).resolve().parents[2]
 # One convolution, and the two halves of what a block may be: a chain, and a fork whose
@@ -297,13 +298,9 @@ def test_a_few_steps_fit_a_few_images() -> None:
     net = blockqnn.tiny(codes=FORK)
     images, labels = torch.rand(16, 3, 16, 16), torch.arange(16) % 8
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
-    losses = []
-    for _ in range(40):
-        value = blockqnn.loss(net(images), {"labels": labels})["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    losses = fit(
+        lambda: blockqnn.loss(net(images), {"labels": labels})["loss"], optimizer, 40
+    )
     assert losses[-1] < 0.3 * losses[0]
 
 

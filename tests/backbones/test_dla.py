@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from papernets_lite.backbones import dla
-from tests.helpers import randomise_
+from tests.helpers import fit, randomise_
 
 # Of the released nets, as timm and pytorchcv count them too.
 PARAMETERS = {
@@ -289,13 +289,9 @@ def test_a_few_steps_fit_a_few_images() -> None:
     labels = nn.functional.max_pool2d(labels.float(), 5, 1, 2).long()
     labels[:, :, :16] = 0
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    losses = []
-    for _ in range(30):
-        value = dla.loss(net(images), {"labels": labels})["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    losses = fit(
+        lambda: dla.loss(net(images), {"labels": labels})["loss"], optimizer, 30
+    )
     assert losses[-1] < 0.5 * losses[0]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from papernets_lite.backbones import interpretable_cnn
+from tests.helpers import fit
 from tests.papers import images
 
 
@@ -265,15 +266,13 @@ def test_a_few_steps_fit_a_few_images() -> None:
     batch = {"images": torch.rand(8, 3, 48, 48)}
     batch["labels"] = torch.rand(8, 4) < 0.5
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.003)
-    losses = []
-    for _ in range(40):
-        value = interpretable_cnn.loss(interpretable_cnn.observe(net, batch), batch)[
+    losses = fit(
+        lambda: interpretable_cnn.loss(interpretable_cnn.observe(net, batch), batch)[
             "loss"
-        ]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+        ],
+        optimizer,
+        40,
+    )
     assert losses[-1] < 0.3 * losses[0]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from papernets_lite.backbones import mobilenet_v1
+from tests.helpers import fit
 
 
 def count(module: nn.Module) -> int:
@@ -214,13 +215,11 @@ def test_a_few_steps_fit_a_few_images() -> None:
     net = mobilenet_v1.tiny()
     images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 8
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    losses = []
-    for _ in range(40):
-        value = mobilenet_v1.loss(net(images), {"labels": labels})["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    losses = fit(
+        lambda: mobilenet_v1.loss(net(images), {"labels": labels})["loss"],
+        optimizer,
+        40,
+    )
     assert losses[-1] < 0.3 * losses[0]
 
 

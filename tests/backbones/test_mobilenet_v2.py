@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from papernets_lite.backbones import mobilenet_v2 as v2
 from papernets_lite.detection import ssd
-from tests.helpers import randomise_
+from tests.helpers import fit, randomise_
 
 
 def count(module: nn.Module) -> int:
@@ -253,13 +253,9 @@ def test_a_few_steps_fit_a_few_images() -> None:
     net = v2.tiny()
     images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 8
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
-    losses = []
-    for _ in range(40):
-        value = v2.loss(net(images), {"labels": labels})["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    losses = fit(
+        lambda: v2.loss(net(images), {"labels": labels})["loss"], optimizer, 40
+    )
     assert losses[-1] < 0.5 * losses[0]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from papernets_lite.backbones import resnet
-from tests.helpers import randomise_
+from tests.helpers import fit, randomise_
 
 PREACTIVATED = ("relu-only pre-activation", "full pre-activation")
 # conv1, conv2, bn1, bn2 (in the order in which the branch, then the trunk, uses them)
@@ -267,13 +267,9 @@ def test_a_few_steps_fit_a_few_images(ordering: str) -> None:
     net = resnet.tiny(depth=8, ordering=ordering)
     images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 8
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    losses = []
-    for _ in range(40):
-        value = resnet.loss(net(images), {"labels": labels})["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    losses = fit(
+        lambda: resnet.loss(net(images), {"labels": labels})["loss"], optimizer, 40
+    )
     assert losses[-1] < 0.3 * losses[0]
 
 

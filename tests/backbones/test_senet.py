@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from papernets_lite.backbones import resnet, senet
+from tests.helpers import fit
 
 
 def count(module: nn.Module) -> int:
@@ -236,13 +237,9 @@ def test_a_few_steps_fit_a_few_images() -> None:
     net = senet.tiny()
     images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 8
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    losses = []
-    for _ in range(40):
-        value = senet.loss(net(images), {"labels": labels})["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    losses = fit(
+        lambda: senet.loss(net(images), {"labels": labels})["loss"], optimizer, 40
+    )
     assert losses[-1] < 0.3 * losses[0]
 
 

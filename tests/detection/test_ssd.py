@@ -11,6 +11,7 @@ from torchvision.ops import box_iou
 
 from papernets_lite.detection import ssd
 from papernets_lite.ops.boxes import decode as decode_boxes
+from tests.helpers import fit
 
 CELLS = [38, 19, 10, 5, 3, 1]
 
@@ -491,13 +492,7 @@ def test_a_few_steps_fit_a_few_images() -> None:
         "valid": torch.ones(4, 1, dtype=torch.bool),
     }
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
-    losses = []
-    for _ in range(40):
-        value = ssd.loss(net(images), truth)["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    losses = fit(lambda: ssd.loss(net(images), truth)["loss"], optimizer, 40)
     assert losses[-1] < 0.2 * losses[0]
     with torch.no_grad():
         found = ssd.decode(net(images))

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from papernets_lite.people import unseen_poses as paper
+from tests.helpers import fit
 
 NUM = paper.NUM_JOINTS
 
@@ -359,13 +360,11 @@ def test_both_nets_learn_from_the_target_frame_alone():
     batch = {"truth": torch.full((4, 3, 16, 16), 0.9)}
     for net in (paper.tiny(), paper.tiny_plain()):
         optimizer = torch.optim.Adam(net.parameters(), 5e-3)
-        losses = []
-        for _ in range(30):
-            loss = paper.loss(net(images, source, target), batch)["loss"]
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+        losses = fit(
+            lambda net=net: paper.loss(net(images, source, target), batch)["loss"],
+            optimizer,
+            30,
+        )
         assert losses[-1] < 0.5 * losses[0]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from papernets_lite.segmentation import pspnet
+from tests.helpers import fit
 
 
 def count(module: nn.Module) -> int:
@@ -289,13 +290,7 @@ def test_a_few_steps_fit_a_picture() -> None:
     batch = {"labels": (images[:, 0, ::2, ::2] > 0.5).long()}
     batch["labels"][:, :16] = 3
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(25):
-        value = pspnet.loss(net(images), batch)["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    losses = fit(lambda: pspnet.loss(net(images), batch)["loss"], optimizer, 25)
     assert losses[-1] < 0.6 * losses[0]
 
 

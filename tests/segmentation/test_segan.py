@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from papernets_lite.ops.updates import ramp
 from papernets_lite.segmentation import segan
+from tests.helpers import fit
 from tests.unchecked import unchecked
 
 
@@ -233,14 +234,10 @@ def test_a_few_steps_fit_a_few_masks() -> None:
     visible = full.clone()
     visible[:, :5] = False
     optimizer = torch.optim.Adam(net.segmentor.parameters(), 0.01)
-    losses = []
-    for _ in range(60):
-        outputs = net.segment(images, visible)
-        value = segan.loss(outputs, {"visible": visible, "full": full})["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    batch = {"visible": visible, "full": full}
+    losses = fit(
+        lambda: segan.loss(net.segment(images, visible), batch)["loss"], optimizer, 60
+    )
     assert losses[-1] < 0.1 * losses[0]
 
 

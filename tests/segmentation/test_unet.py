@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from papernets_lite.data import cells
 from papernets_lite.segmentation import unet
+from tests.helpers import fit
 from tests.unchecked import unchecked
 
 
@@ -337,13 +338,11 @@ def test_a_few_steps_fit_a_picture():
     net, around = unet.tiny(), unet.margin(2)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     wide = unet.mirror((images - images.mean()) / images.std(), around, around)
-    losses = []
-    for _ in range(40):
-        value = unet.loss(net(wide), {"labels": (truth > 0).long()})["loss"]
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
+    losses = fit(
+        lambda: unet.loss(net(wide), {"labels": (truth > 0).long()})["loss"],
+        optimizer,
+        40,
+    )
     assert losses[-1] < 0.6 * losses[0]
 
 
