@@ -2,8 +2,11 @@
 of the parts' pages.
 
 A part's task stands in ``tasks/<part>.py``: its nets by chapter, and ``measure(build,
-seed)``. What is measured is stored in ``book/compared/<part>.json`` with a digest of
-the code that decided it, as chapters' claims are.
+seed)``. Where the papers of a part answer different questions, there is no task for
+all; then the file names a claim of each chapter in ``CLAIMS``, whose stored verdict
+stands in the table, and says in ``RUN`` how each net is run. What is measured is stored
+in ``book/compared/<part>.json`` with a digest of the code that decided it, as chapters'
+claims are.
 """
 
 import argparse
@@ -20,11 +23,12 @@ from typing import Any
 import digests
 import kernels
 import registry
+import results
 from results import SEEDS
-from stored import write_atomically
+from stored import inside, write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
-NETS = "NETS"
+NETS, RUN, CLAIMS = "NETS", "RUN", "CLAIMS"
 # Chapters that answer another question than their part's task; the part's page says so.
 APART = {"segan"}
 BEGIN, END = "<!-- compared: written by `make compare` -->\n", "<!-- end -->"
@@ -41,10 +45,12 @@ def tasks(root: Path) -> dict[str, Path]:
 def alone(source: str, slug: str) -> str:
     """A task's code with one net of its ``NETS`` and the imports that this needs."""
     tree = ast.parse(source)
-    nets = next(one for one in tree.body if _binds(one, NETS))
-    every = nets.value  # type: ignore[attr-defined]
-    place = [ast.literal_eval(key) for key in every.keys].index(slug)
-    every.keys, every.values = [every.keys[place]], [every.values[place]]
+    tree.body = [one for one in tree.body if not _binds(one, CLAIMS)]
+    for statement in tree.body:
+        if _binds(statement, NETS) or _binds(statement, RUN):
+            every = statement.value  # type: ignore[attr-defined]
+            place = [ast.literal_eval(key) for key in every.keys].index(slug)
+            every.keys, every.values = [every.keys[place]], [every.values[place]]
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     kept = []
     for statement in tree.body:
@@ -108,9 +114,18 @@ def loaded(path: Path) -> ModuleType:
     return module
 
 
-def cost(build: Any, shape: tuple[int, ...]) -> dict[str, float]:
-    """A net's parameters, its multiply-adds for one image, and its milliseconds for one
-    of ``IMAGES`` at a time, on one core."""
+def runner(task: ModuleType, slug: str) -> Any:
+    """How a task's net is run on so many examples."""
+    import torch
+
+    if hasattr(task, RUN):
+        return task.RUN[slug]
+    return lambda net, images: net(torch.rand(images, *task.SHAPE[1:]))
+
+
+def cost(build: Any, run: Any) -> dict[str, float]:
+    """A net's parameters, its multiply-adds for one example, and its milliseconds for
+    one of ``IMAGES`` at a time, on one core."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -118,13 +133,12 @@ def cost(build: Any, shape: tuple[int, ...]) -> dict[str, float]:
 
     net = build().eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(torch.zeros(shape))
-    images = torch.rand(IMAGES, *shape[1:])
+        run(net, 1)
     taken = []
     with torch.no_grad():
         for _ in range(TIMED):
             start = time.perf_counter()
-            net(images)
+            run(net, IMAGES)
             taken.append(1000 * (time.perf_counter() - start) / IMAGES)
     return {
         "parameters": show.parameters(net),
@@ -149,11 +163,12 @@ def run(root: Path, part: str, chapter: registry.Chapter) -> None:
     found = {
         "digest": digest(digests.Package(root), path, chapter.slug),
         "paper_parameters": paper,
-        **cost(build, task.SHAPE),
-        "seeds": list(SEEDS),
-        "values": [round(task.measure(build, seed), 4) for seed in SEEDS],
+        **cost(build, runner(task, chapter.slug)),
         **kernels.circumstances(),
     }
+    if not hasattr(task, CLAIMS):
+        found["seeds"] = list(SEEDS)
+        found["values"] = [round(task.measure(build, seed), 4) for seed in SEEDS]
     content = load(root, part) | {chapter.slug: found}
     ordered = {
         c.slug: content[c.slug] for c in chapters(root, part) if c.slug in content
@@ -170,7 +185,7 @@ def time_all(root: Path) -> None:
     for part, path in tasks(root).items():
         task, known = loaded(path), load(root, part)
         for slug, found in known.items():
-            found |= cost(task.NETS[slug], task.SHAPE)
+            found |= cost(task.NETS[slug], runner(task, slug))
         write_atomically(place(root, part), json.dumps(known, indent=1) + "\n")
 
 
@@ -182,35 +197,71 @@ def short(number: float) -> str:
     return f"{number:g}"
 
 
+def costs(one: dict[str, Any]) -> list[str]:
+    """The cells of what a net costs."""
+    return [
+        short(one["paper_parameters"]),
+        short(one["parameters"]),
+        short(one["multiply_adds"]),
+        f"{one['milliseconds']:.2f}",
+    ]
+
+
+def verdict(root: Path, slug: str, key: str) -> list[str]:
+    """What a chapter's claim measured, and its verdict.
+
+    Raises:
+        ValueError: where the chapter has no such claim, or has not measured it.
+    """
+    from papernets_lite import claims
+
+    arms = results.load(root, slug).get("claims", {})
+    with inside(root):
+        words = claims.read_claims(slug)
+    if key not in words or key not in arms:
+        raise ValueError(f"expected a claim of {slug} that is measured, got {key!r}")
+    claim, (treatment, control) = words[key], (arms[key][a] for a in results.ARMS)
+    means = [claims.number(statistics.mean(arm)) for arm in (treatment, control)]
+    word = claim.judge(claim.effect(treatment, control))
+    said = f"{claim.text}: {means[0]} against {means[1]}, {claim.metric}"
+    return [said, f"{results.MARKS[word]} {word}"]
+
+
 def table(root: Path, part: str) -> str:
     """A part's papers side by side, in Markdown."""
     task = ast.parse(tasks(root)[part].read_text(encoding="utf-8"))
     said = {
         ast.unparse(s.targets[0]): ast.literal_eval(s.value)
         for s in task.body
-        if isinstance(s, ast.Assign) and ast.unparse(s.targets[0]) in ("COLUMN", "SAID")
+        if isinstance(s, ast.Assign)
+        and ast.unparse(s.targets[0]) in ("COLUMN", "SAID", CLAIMS)
     }
-    heads = ["chapter", "idea", "paper's net", "net here", "multiply-adds", "ms"]
-    lines = [
-        "| " + " | ".join([*heads, said["COLUMN"]]) + " |",
-        "|---|---|" + "--:|" * 5,
-    ]
+    asked = said.get(CLAIMS)
+    heads = ["chapter", "paper's net", "net here", "multiply-adds", "ms"]
+    sides = ["---", *["--:"] * 4]
+    if asked:
+        heads, sides = [*heads, "asked here", "verdict"], [*sides, "---", "---"]
+    else:
+        heads = [heads[0], "idea", *heads[1:], said["COLUMN"]]
+        sides = [sides[0], "---", *sides[1:], "--:"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "|".join(sides) + "|"]
     known = load(root, part)
     for chapter in chapters(root, part):
-        cells = [f"[{chapter.short}]({chapter.slug}.ipynb)", chapter.idea]
-        if one := known.get(chapter.slug):
-            spread = statistics.stdev(one["values"])
-            cells += [
-                short(one["paper_parameters"]),
-                short(one["parameters"]),
-                short(one["multiply_adds"]),
-                f"{one['milliseconds']:.2f}",
-                f"{statistics.mean(one['values']):.3f} ± {spread:.3f}",
-            ]
+        name = f"[{chapter.short}]({chapter.slug}.ipynb)"
+        one = known.get(chapter.slug)
+        cells = costs(one) if one else [""] * 4
+        if asked:
+            cells = [name, *cells, *verdict(root, chapter.slug, asked[chapter.slug])]
         else:
-            cells += [""] * 5
+            score = spread(one["values"]) if one else ""
+            cells = [name, chapter.idea, *cells, score]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + f"\n\n{said['SAID']}\n"
+
+
+def spread(scores: list[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{statistics.mean(scores):.3f} ± {statistics.stdev(scores):.3f}"
 
 
 def stamped(root: Path, part: str) -> str:

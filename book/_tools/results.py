@@ -12,6 +12,7 @@ from stored import values, write_atomically
 LEAST = 5  # seeds of a verdict
 LONGER = 4  # times as many steps, where speed of learning is claimed
 MARKS = {"SUPPORTED": "●", "NOT SUPPORTED": "○", "INCONCLUSIVE": "◐", "SHOWN": "◇"}
+ARMS = ("treatment", "control")
 SEEDS = (10, 11, 12, 13, 14)  # never those that were looked at while writing
 MEANINGS = {
     "SUPPORTED": "the whole interval lies at or above the margin, the smallest"
