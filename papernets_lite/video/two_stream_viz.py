@@ -53,11 +53,11 @@ ALPHA = 3.0  # exponent of the energy
 LIMITS = 160 / 255, 1.0  # longest colour and longest flow: B
 TRAINED = Path(__file__).with_name("two_stream_viz_net.pt")
 BLOCKS = {
-    "appearance": "picture's stream",
-    "motion": "flow's stream",
+    "appearance": "picture",
+    "motion": "flow",
     "fusion": "fusion",
-    "action": "head on the fusion",
-    "motion_action": "head on the flow",
+    "action": "action",
+    "motion_action": "by flow",
 }
 
 
