@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import (
+        actions,
         blocks,
         canvas,
         cells,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .public import load
 
 __all__ = [
+    "actions",
     "blocks",
     "canvas",
     "cells",
