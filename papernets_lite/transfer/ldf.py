@@ -28,7 +28,7 @@ Example:
     torch.Size([2, 2, 30])
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -656,17 +656,18 @@ BLOCKS = {
 }
 
 
-def grown(net: LDF, first: LDF, zoom_net: ZoomNet | None = None) -> LDF:
+def grown(build: Callable[[], LDF], first: LDF, zoom_net: ZoomNet | None = None) -> LDF:
     """A net of two looks whose first begins as a trained net of one look.
 
     Args:
-        net: of two looks; it is changed.
+        build: makes a net of two looks.
         first: whose features and attributes it takes.
         zoom_net: whose weights it takes, where its second look is learnt.
 
     Raises:
         ValueError: for a zoom net without a place.
     """
+    net = build()
     fits = zoom_net is None or net.zoom_net is not None
     expect(fits, "a net with a zoom net", net.look)
     net.scales[0].load_state_dict(first.scales[0].state_dict())
