@@ -647,6 +647,22 @@ def spread(boxes: Float[Tensor, "b 3"], size: int) -> Float[Tensor, "b 4"]:
     return torch.cat([centre - half, centre + half], 1) * size
 
 
+def around(
+    corners: Float[Tensor, "b 4"], size: int, *, slack: float = 1.25
+) -> Float[Tensor, "b 3"]:
+    """The square boxes around things, as large as a zoom's least one or larger.
+
+    Args:
+        corners: xyxy in pixels.
+        size: of the picture, in pixels.
+        slack: sides, in shares of a thing's longer side.
+    """
+    middle = (corners[:, :2] + corners[:, 2:]) / 2
+    longer = (corners[:, 2:] - corners[:, :2]).amax(1, keepdim=True)
+    half = (slack * longer / (2 * size)).clamp(LEAST, MOST)
+    return torch.cat([middle / size, half], 1)
+
+
 # How the map names the net's parts.
 BLOCKS = {
     "scales.*.body": "look *: convolutions",
