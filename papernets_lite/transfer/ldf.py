@@ -132,6 +132,7 @@ class FNet(nn.Module):
         super().__init__()
         self.body = body
         self.pool = nn.AdaptiveMaxPool2d(grid)
+        self.features = hidden[-1]
         self.dense = nn.Sequential()
         for before, after in pairwise((channels * grid**2, *hidden)):
             self.dense += nn.Sequential(
@@ -308,13 +309,13 @@ class LDF(nn.Module):
         learnt = len(scales) == 2 and look == "learnt"
         expect(learnt == (zoom_net is not None), "a zoom net for a learnt look", look)
         expect(LEAST <= half <= MOST, f"half from {LEAST} to {MOST}", half)
-        self.size, self.look, self.half = size, look, half
+        self.size, self.look, self.half_side = size, look, half
         self.num_attributes = num_attributes
         self.scales = nn.ModuleList(scales)
         self.embed = nn.ModuleList()
         for scale in scales:
-            features = [m.out_features for m in scale.dense if hasattr(m, "weight")]
-            self.embed.append(nn.Linear(features[-1], 2 * num_attributes, bias=False))
+            layer = nn.Linear(scale.features, 2 * num_attributes, bias=False)
+            self.embed.append(layer)
         self.zoom_net = zoom_net
 
     def reduced(self, images: Float[Tensor, "b 3 n n"]) -> Float[Tensor, "b 3 s s"]:
@@ -327,7 +328,7 @@ class LDF(nn.Module):
         """Where the second look goes; the first look's map learns nothing by it."""
         if self.zoom_net is not None:
             return self.zoom_net(maps.detach())
-        half = self.half if self.look == "response" else MOST
+        half = self.half_side if self.look == "response" else MOST
         centres = strongest(maps.detach()).clamp(half, 1 - half)
         return torch.cat([centres, torch.full_like(centres[:, :1], half)], 1)
 

@@ -243,6 +243,10 @@ def test_the_second_look_goes_where_it_is_told() -> None:
     assert peaks[:, :2].min() >= 0.2
 
 
+def test_torchs_own_methods_are_left_alone() -> None:
+    assert next(ldf.tiny().half().parameters()).dtype == torch.float16
+
+
 def test_a_grown_net_begins_as_its_first() -> None:
     torch.manual_seed(0)
     first, zoom_net = ldf.tiny(looks=1), ldf.tiny().zoom_net
