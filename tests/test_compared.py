@@ -48,19 +48,39 @@ def test_the_page_holds_the_table_of_what_is_stored(part: str) -> None:
 
 @parts
 def test_what_is_stored_is_whole(part: str) -> None:
+    task = compared.loaded(compared.tasks(ROOT)[part])
     for slug, found in compared.load(ROOT, part).items():
-        assert found["seeds"] == list(SEEDS), slug
-        assert len(found["values"]) == len(SEEDS)
-        assert all(0 <= value <= 1 for value in found["values"])
-        assert found["parameters"] < found["paper_parameters"]
-        assert found["multiply_adds"] > found["parameters"]
+        assert found["parameters"] < found["paper_parameters"], slug
+        assert found["multiply_adds"] > 0
         assert found["milliseconds"] > 0
+        if hasattr(task, compared.CLAIMS):
+            assert list(task.CLAIMS) == list(task.RUN) == list(task.NETS)
+            assert compared.verdict(ROOT, slug, task.CLAIMS[slug])
+        else:
+            assert found["seeds"] == list(SEEDS), slug
+            assert len(found["values"]) == len(SEEDS)
+            assert all(0 <= value <= 1 for value in found["values"])
+
+
+def test_the_claim_of_a_table_must_be_a_measured_one() -> None:
+    said, word = compared.verdict(ROOT, "siamese", "classifier")
+    assert "against" in said
+    assert any(mark in word for mark in compared.results.MARKS.values())
+    with pytest.raises(ValueError, match="a claim of siamese that is measured"):
+        compared.verdict(ROOT, "siamese", "nothing")
 
 
 def test_counts_are_written_in_three_digits() -> None:
     numbers = (25_557_032, 67_984, 999, 2_562_304, 3.86e9)
     said = [compared.short(number) for number in numbers]
     assert said == ["25.6 M", "68 k", "999", "2.56 M", "3.86 G"]
+
+
+def test_which_claim_is_told_makes_no_net_stale() -> None:
+    asked = TASK + 'RUN: dict = {"one": one, "two": two}\nCLAIMS = {"one": "a"}\n'
+    code = compared.alone(asked, "two")
+    assert "RUN: dict = {'two': two}" in code
+    assert "CLAIMS" not in code
 
 
 def test_a_changed_net_is_stale_and_a_changed_neighbour_is_not(tmp_path: Path) -> None:

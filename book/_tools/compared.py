@@ -63,6 +63,8 @@ def alone(source: str, slug: str) -> str:
 
 
 def _binds(statement: ast.stmt, name: str) -> bool:
+    if isinstance(statement, ast.Assign):
+        return ast.unparse(statement.targets[0]) == name
     is_bound = isinstance(statement, ast.AnnAssign)
     return is_bound and ast.unparse(statement.target) == name
 
