@@ -745,7 +745,7 @@ def tiny(**overrides: Any) -> Autoencoder:
         overrides: of ``Autoencoder``.
     """
     settings: dict = {
-        "detector": ([[16], [24], [32]], [[], [16], [24]]),
+        "detector": ([[24], [32], [48]], [[], [24], [32]]),
         "features": ([[16], [24]], [[16], [16]]),
         "decoder": ([[24], [32], [32]], [[], [24], [32]]),
         "skips": (1, 1),
