@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from papernets_lite.data import faces
 from papernets_lite.pose import landmarks
 from tests.unchecked import unchecked
 
@@ -248,6 +249,20 @@ def test_nearest_neighbour_by_hand():
     points = torch.tensor([[[0.0, 0.0], [3.0, 4.0], [3.0, 5.0]]])
     value = landmarks.nearest_neighbour(points).item()
     assert value == pytest.approx((5 + 1 + 1) / 3)
+
+
+def test_the_stored_net_knows_faces():
+    net = landmarks.trained()
+    generator = draws(7)
+    scene = faces.sample(160, generator, scale=(0.34, 0.42))
+    images = faces.render(scene, 32)
+    truth = faces.annotate(scene, 32)["landmarks"][:, :5] / 32
+    with torch.no_grad():
+        outputs = net(images)
+    weights = landmarks.linear_map(outputs.points[:100], truth[:100])
+    told = landmarks.apply_map(outputs.points[100:], weights)
+    assert landmarks.normalised_error(told, truth[100:]).mean() < 0.13
+    assert (outputs.images - images).square().mean() < 0.008
 
 
 def test_a_dot_covers_its_place_and_no_other():
