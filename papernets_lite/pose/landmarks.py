@@ -80,6 +80,7 @@ RECONSTRUCTION = 600.0
 
 # Channels of the layers of each level, the finest level first.
 Levels = Sequence[Sequence[int]]
+Places = Float[Tensor, "b k 2"]  # (x, y), in units of the image's side
 leaky = partial(nn.LeakyReLU, SLOPE, inplace=True)
 
 
@@ -270,6 +271,14 @@ def ending(up: Levels, channels: int) -> Levels:
     return [(channels, *level) if k == 0 else level for k, level in enumerate(up)]
 
 
+def _check_lengths(widths: Sequence[float], margin: int, *, levels: int) -> None:
+    """Raise ``ValueError`` unless widths are positive, and a detector of so many levels
+    can halve the margin."""
+    expect(min(widths) > 0, "positive widths", widths)
+    fits = margin >= 0 and margin % 2 ** max(levels - 1, 0) == 0
+    expect(fits, "a margin that can be halved", margin)
+
+
 class Autoencoder(nn.Module):
     """An image is encoded as landmarks and descriptors, and redrawn from them alone.
 
@@ -306,14 +315,12 @@ class Autoencoder(nn.Module):
         widths: Sequence[float] = WIDTHS,
     ) -> None:
         super().__init__()
-        at_least(1, num_landmarks=num_landmarks, fold=fold, widths=len(widths))
+        at_least(1, landmarks=num_landmarks, fold=fold, widths=len(widths))
         at_least(1, descriptor=descriptor, expanded=expanded)
-        expect(min(widths) > 0, "positive widths", widths)
-        down, up = detector
-        fits = margin >= 0 and margin % 2 ** max(len(down) - 1, 0) == 0
-        expect(fits, "a margin that can be halved", margin)
+        _check_lengths(widths, margin, levels=len(detector[0]))
         self.fold, self.margin, self.widths = fold, margin, tuple(widths)
         count, pixels = num_landmarks + 1, 3 * fold**2
+        down, up = detector
         outputs = ending(up, count)
         self.detector = Hourglass(pixels, down=down, up=outputs, skip=skips[0])
         down, up = features
@@ -383,9 +390,9 @@ class Autoencoder(nn.Module):
             ValueError: for points and descriptors that do not fit together, or a size
                 that cannot be halved often enough.
         """
-        fits = points.ndim == 3 and descriptors.shape[:2] == self._code(points)
-        shapes = points.shape, descriptors.shape
-        expect(fits, "a descriptor for each point and the background", *shapes)
+        wanted = len(points), points.shape[1] + 1
+        fits = descriptors.shape[:2] == wanted
+        expect(fits, f"descriptors {wanted}", descriptors.shape)
         even = all(side % self.multiple == 0 and side > 0 for side in size)
         expect(even, f"sides divisible by {self.multiple}", tuple(size))
         cells = [side // self.fold for side in size]
@@ -399,9 +406,6 @@ class Autoencoder(nn.Module):
             layers.append(painted.unflatten(2, cells))
         drawn = self.decoder(torch.cat(shares + layers, 1))
         return functional.pixel_shuffle(drawn, self.fold).sigmoid()
-
-    def _code(self, points: Tensor) -> tuple[int, int]:
-        return len(points), points.shape[1] + 1
 
     def forward(
         self,
@@ -441,9 +445,7 @@ def concentration(deviations: Float[Tensor, "b k 2"]) -> Float[Tensor, ""]:
     return 2 * math.pi * math.e * deviations.mean(2).square().sum(1).mean()
 
 
-def separation(
-    points: Float[Tensor, "b k 2"], apart: float = APART
-) -> Float[Tensor, ""]:
+def separation(points: Places, apart: float = APART) -> Float[Tensor, ""]:
     r"""How close landmarks are: :math:`\sum_{k \ne k'} \exp(-\|p_k - p_{k'}\|^2 / 2
     \sigma_{sep}^2)`, averaged over images.
 
@@ -457,13 +459,12 @@ def separation(
     expect(apart > 0, "a deviation > 0", apart)
     away = points[:, :, None] - points[:, None]
     close = torch.exp(-away.square().sum(3) / (2 * apart**2))
-    # Each point is as close to itself as can be.
-    return close.sum((1, 2)).mean() - points.shape[1]
+    return close.sum((1, 2)).mean() - points.shape[1]  # without each with itself
 
 
 def equivariance(
-    points: Float[Tensor, "b k 2"],
-    moved: Float[Tensor, "b k 2"],
+    points: Places,
+    moved: Places,
     matrices: Float[Tensor, "b 2 3"],
     fields: Float[Tensor, "b 2 h w"],
 ) -> Float[Tensor, ""]:
@@ -577,11 +578,11 @@ def loss(
     outputs: Outputs,
     batch: Mapping[str, Tensor],
     *,
-    generator: torch.Generator | None = None,
     concentrate: float = CONCENTRATION,
     separate: float = SEPARATION,
     follow: float = EQUIVARIANCE,
     redraw: float = RECONSTRUCTION,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """The four losses; no label is read.
 
@@ -589,11 +590,11 @@ def loss(
         outputs: of the net, which was given ``warped`` as well.
         batch: ``images``, and ``matrices`` and ``fields`` of the warps, see
             ``augment``.
-        generator: nothing is drawn.
         concentrate: weight of ``concentration``.
         separate: of ``separation``.
         follow: of ``equivariance``.
         redraw: of ``reconstruction``, the mean squared error of the redrawn image.
+        generator: nothing is drawn.
 
     Returns:
         ``loss``, the weighted sum, and its four terms.
