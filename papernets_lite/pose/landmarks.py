@@ -320,17 +320,15 @@ class Autoencoder(nn.Module):
         _check_lengths(widths, margin, levels=len(detector[0]))
         self.fold, self.margin, self.widths = fold, margin, tuple(widths)
         count, pixels = num_landmarks + 1, 3 * fold**2
-        down, up = detector
-        outputs = ending(up, count)
-        self.detector = Hourglass(pixels, down=down, up=outputs, skip=skips[0])
+        down, up = detector[0], ending(detector[1], count)
+        self.detector = Hourglass(pixels, down=down, up=up, skip=skips[0])
         down, up = features
         self.features = Hourglass(pixels, down=down, up=up, skip=skips[1], plain=False)
         self.describe_each = Own(count, up[0][0], descriptor)
         self.expand_each = Own(count, descriptor, expanded)
-        down, up = decoder
+        down, up = decoder[0], ending(decoder[1], pixels)
         drawn = len(widths) * (count + expanded)
-        outputs = ending(up, pixels)
-        self.decoder = Hourglass(drawn, down=down, up=outputs, skip=skips[1])
+        self.decoder = Hourglass(drawn, down=down, up=up, skip=skips[1])
         deepest = max(len(levels) for levels, _ in (detector, features, decoder))
         self.multiple = fold * 2 ** (deepest - 1)
 
@@ -433,9 +431,8 @@ class Autoencoder(nn.Module):
         descriptors = self.describe(images, mine)
         drawn = self.draw(mine.places, descriptors, images.shape[-2:])
         moved = None if warped is None else found.places[count:]
-        return Outputs(
-            drawn, mine.places, descriptors, maps[:count], found.deviations, moved
-        )
+        rest = maps[:count], found.deviations, moved
+        return Outputs(drawn, mine.places, descriptors, *rest)
 
 
 def concentration(deviations: Float[Tensor, "b k 2"]) -> Float[Tensor, ""]:
