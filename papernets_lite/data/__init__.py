@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         sentences,
         shapes,
         streets,
+        toys,
         worlds,
     )
     from .public import load
@@ -47,6 +48,7 @@ __all__ = [
     "sentences",
     "shapes",
     "streets",
+    "toys",
     "worlds",
 ]
 
