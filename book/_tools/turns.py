@@ -63,7 +63,7 @@ def main() -> None:
     flat, names = turns["pool"].flatten(0, 1), list(toys.CLASSES)
     kinds = things["pool"].labels.tolist()
     shown = [kinds.index(names.index(name)) for name in SHOWN]
-    stored["toys"] = [[k, name] for k, name in zip(shown, SHOWN)]
+    stored["toys"] = [[k, name] for k, name in zip(shown, SHOWN, strict=True)]
     for arm, regression in (("FATTEN", 1.0), ("judges alone", 0.0)):
         order = torch.Generator().manual_seed(0)
         pairs = fatten.Pairs(turns["train"], labels, size=128, generator=order)

@@ -6,6 +6,7 @@ proportions and colours. Lengths are in percent of a usual height.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -73,8 +74,8 @@ def sample(
     n: SupportsIndex,
     generator: torch.Generator,
     *,
-    classes: tuple[str, ...] = CLASSES,
-    poses: tuple[int, int] = (0, POSES - 1),
+    classes: Collection[str] = CLASSES,
+    poses: canvas.Range = (0, POSES - 1),
     noise: int | float = 0.02,
 ) -> Scene:
     """Draw the factors of ``n`` pictures; picture i does not depend on ``n``.
@@ -98,7 +99,7 @@ def sample(
     other = (first + draws.integers(1, len(COLOURS))) % len(COLOURS)
     return Scene(
         labels=draws.choose(CLASSES, list(classes)),
-        poses=draws.integers(poses[0], poses[1] + 1),
+        poses=draws.integers(int(poses[0]), int(poses[1]) + 1),
         scales=draws.uniform(0.84, 1.12, 3),
         knees=draws.uniform(-0.25, 0.25),
         colours=torch.stack([first, other], -1),
