@@ -34,14 +34,14 @@ _BLOCKS: dict[str, list[list[int]]] = json.loads(
 CLASSES = tuple(_BLOCKS)
 _PAINTS = [np.array(blocks)[:, 0] for blocks in _BLOCKS.values()]
 _ENDS = [np.array(b, float)[:, 1:].reshape(-1, 3, 2) for b in _BLOCKS.values()]
-_TALLEST = max(ends[:, 2].max() for ends in _ENDS)
+_TALLEST = 102  # the height at which nothing is stretched
 COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "white")
 POSES = 12  # stops of the turntable, 30 degrees apart
 _COLOURS = np.array([PALETTE[name] for name in COLOURS], np.float32)
 _FIXED = np.array([(52, 54, 62), (238, 234, 222), (142, 138, 134)], np.float32)
 _UP = np.deg2rad(28)  # how far the camera looks down
-_UNIT = 0.0061  # of the picture's side for one unit
-_FLOOR = 0.66  # where the turntable's middle is, from the top
+_UNIT = 0.0056  # of the picture's side for one unit
+_FLOOR = 0.7  # where the turntable's middle is, from the top
 _LIGHT = np.array([0.45, -0.5, 0.74])  # towards it, seen from the camera
 # Inks: the shadow, then five for each block.
 _SHADOW, _FIRST = 1, 2

@@ -644,6 +644,9 @@ def one_shot(
     return {name: (said == truth).float().mean(1) for name, said in answers.items()}
 
 
+BLOCKS = {"appearance": "appearance A", "pose": "pose P", "decoder": "decoder D"}
+
+
 def recogniser(**overrides: object) -> Recogniser:
     """The book's recogniser: two convolutions and a layer of features.
 

@@ -75,15 +75,14 @@ def test_toys_lie_within_the_picture():
     assert masks.flatten(1).sum(1).min() > 20
 
 
-def test_the_light_stays_where_it_is():
-    # the camera's right is lit: a wardrobe's side there is brighter than its front
-    light = toys._shades(0.0)[:, 0]
-    assert light[4] == max(light)
-    turned = toys._shades(np.pi / 2)[:, 0]
-    # what looked to the front looks to the right of the camera then
-    assert turned[1] == pytest.approx(light[3], abs=1e-6) or turned[1] == pytest.approx(
-        light[2], abs=1e-6
-    )
+def test_the_light_comes_from_the_left_wherever_a_toy_is_turned():
+    ahead, aside = (toys._shades(angle)[:, 0] for angle in (0.0, np.pi / 2))
+    # sides: back, front, its right, its left, top; its right is the camera's left
+    assert ahead[2] > ahead[3]
+    assert ahead[4] == ahead.max()
+    # with its left to the camera, its front is where its right was
+    assert aside[1] == pytest.approx(ahead[2])
+    assert aside[3] == pytest.approx(ahead[1])
 
 
 def test_annotations_name_kind_and_pose():
