@@ -33,12 +33,24 @@ _BLOCKS: dict[str, list[list[int]]] = json.loads(
 )
 CLASSES = tuple(_BLOCKS)
 _PAINTS = [np.array(blocks)[:, 0] for blocks in _BLOCKS.values()]
-_ENDS = [np.array(b, float)[:, 1:].reshape(-1, 3, 2) for b in _BLOCKS.values()]
+_ENDS = [
+    np.array(blocks, float)[:, 1:].reshape(-1, 3, 2) for blocks in _BLOCKS.values()
+]
 _TALLEST = 102  # the height at which nothing is stretched
-COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "white")
+COLOURS = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "teal",
+    "blue",
+    "purple",
+    "white",
+)
 POSES = 12  # stops of the turntable, 30 degrees apart
 _COLOURS = np.array([PALETTE[name] for name in COLOURS], np.float32)
-_FIXED = np.array([(52, 54, 62), (238, 234, 222), (142, 138, 134)], np.float32)
+_DARK, _PALE, _GREY = (52, 54, 62), (238, 234, 222), (142, 138, 134)
+_FIXED = np.array([_DARK, _PALE, _GREY], np.float32)
 _UP = np.deg2rad(28)  # how far the camera looks down
 _UNIT = 0.0056  # of the picture's side for one unit
 _FLOOR = 0.7  # where the turntable's middle is, from the top
@@ -47,11 +59,23 @@ _LIGHT = np.array([0.45, -0.5, 0.74])  # towards it, seen from the camera
 _SHADOW, _FIRST = 1, 2
 # The corners of a block: along each axis its low end, 0, or its high one, 1. Its faces
 # look along an axis to one side; no camera sees it from below.
-_CORNERS = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+_CORNERS = np.array(list(np.ndindex(2, 2, 2)))
 _AXES = np.arange(3)
-_SIDES = ((0, 0), (0, 1), (1, 0), (1, 1), (2, 1))
+_SIDES = (
+    (0, 0),
+    (0, 1),
+    (1, 0),
+    (1, 1),
+    (2, 1),
+)
 _RINGS = np.array(
-    [(0, 1, 3, 2), (4, 5, 7, 6), (0, 1, 5, 4), (2, 3, 7, 6), (1, 3, 7, 5)]
+    [
+        (0, 1, 3, 2),
+        (4, 5, 7, 6),
+        (0, 1, 5, 4),
+        (2, 3, 7, 6),
+        (1, 3, 7, 5),
+    ]
 )
 
 
@@ -135,12 +159,14 @@ def _order(label: int, quarter: int) -> list[int]:
     Two blocks are apart along an axis, and there the farther one cannot hide the
     nearer. Where two axes say so of both, neither hides the other.
     """
-    low, high = _ENDS[label][..., 0], _ENDS[label][..., 1]
+    low = _ENDS[label][..., 0]
+    high = _ENDS[label][..., 1]
     towards = _towards((quarter + 0.5) * np.pi / 2)
     count = len(low)
     harmless = np.zeros((count, count), bool)  # the first cannot hide the second
     for axis in range(3):
-        below = high[:, None, axis] <= low[None, :, axis]
+        highs, lows = high[:, axis], low[:, axis]
+        below = highs[:, None] <= lows
         harmless |= below if towards[axis] > 0 else below.T
     behind = harmless & ~harmless.T
     order: list[int] = []
@@ -155,7 +181,14 @@ def _order(label: int, quarter: int) -> list[int]:
 def _towards(angle: float) -> np.ndarray:
     """The direction to the camera in the toy's own axes, when it is turned so far."""
     level = np.cos(_UP)
-    return np.array([level * np.cos(angle), level * np.sin(angle), np.sin(_UP)])
+    front = level * np.cos(angle)
+    left = level * np.sin(angle)
+    return np.array([front, left, np.sin(_UP)])
+
+
+def _angle(scene: Scene, i: int) -> float:
+    """How far a toy is turned, in radians."""
+    return float(scene.poses[i]) * 2 * np.pi / POSES
 
 
 def _solid(scene: Scene, i: int) -> np.ndarray:
@@ -172,14 +205,21 @@ def _seen(points: np.ndarray, angle: float, size: int) -> np.ndarray:
     """Points in the toy's axes (..., 3) -> the map of inks (..., 2), fixed point."""
     cos, sin = np.cos(angle), np.sin(angle)
     down = np.sin(_UP)
-    across = np.array([(-sin, cos * down), (cos, sin * down), (0.0, -np.cos(_UP))])
-    pixels = size * (points @ (_UNIT * across) + (0.5, _FLOOR))
+    across = np.array(
+        [
+            (-sin, cos * down),
+            (cos, sin * down),
+            (0.0, -np.cos(_UP)),
+        ]
+    )
+    units = points @ (_UNIT * across)
+    pixels = size * (units + np.array((0.5, _FLOOR)))
     return np.ascontiguousarray(canvas.fixed(pixels))
 
 
 def _inks(scene: Scene, i: int, size: int) -> np.ndarray:
     """The map of inks of one picture: 1 is the shadow, then five for each block."""
-    angle = float(scene.poses[i]) * 2 * np.pi / POSES
+    angle = _angle(scene, i)
     corners = _solid(scene, i)
     light = _turn(_LIGHT, angle)
     shadows = corners - corners[..., 2:] * (light / light[2])
@@ -187,39 +227,56 @@ def _inks(scene: Scene, i: int, size: int) -> np.ndarray:
     for outline in _seen(shadows, angle, size):
         hull = cv2.convexHull(outline)
         cv2.fillConvexPoly(inks, hull, _SHADOW, cv2.LINE_8, canvas.SHIFT)
-    faces = [f for f, (axis, side) in enumerate(_SIDES) if _faces_us(axis, side, angle)]
+    faces = _shown(angle)
     shapes = _seen(corners, angle, size)[:, _RINGS[faces]]
-    order = _order(int(scene.labels[i]), int(angle // (np.pi / 2)))
-    colours = [_FIRST + len(_SIDES) * block + f for block in order for f in faces]
-    return canvas.stamp(inks, shapes[order].reshape(-1, 4, 2), colours)
+    quarter = int(angle // (np.pi / 2))
+    order = _order(int(scene.labels[i]), quarter)
+    colours = []
+    for block in order:
+        first = _FIRST + len(_SIDES) * block
+        colours += [first + face for face in faces]
+    polygons = shapes[order].reshape(-1, 4, 2)
+    return canvas.stamp(inks, polygons, colours)
 
 
-def _faces_us(axis: int, side: int, angle: float) -> bool:
-    return bool(_towards(angle)[axis] > 1e-6) == bool(side)
+def _shown(angle: float) -> list[int]:
+    """Which sides the camera sees."""
+    to_us = _towards(angle) > 1e-6
+    shown = []
+    for number, (axis, side) in enumerate(_SIDES):
+        if to_us[axis] == bool(side):
+            shown.append(number)
+    return shown
 
 
 def _turn(direction: np.ndarray, angle: float) -> np.ndarray:
     """A direction seen from the camera's side, in the toy's own axes."""
     front, left, up = direction
-    x = front * np.cos(angle) - left * np.sin(angle)
-    y = front * np.sin(angle) + left * np.cos(angle)
+    cos, sin = np.cos(angle), np.sin(angle)
+    x = front * cos - left * sin
+    y = front * sin + left * cos
     return np.array([x, y, up])
 
 
 def _shades(angle: float) -> np.ndarray:
     """How bright the sides of all blocks are, (sides, 1)."""
     light = _turn(_LIGHT, angle)
-    lit = [light[axis] * (2 * side - 1) for axis, side in _SIDES]
-    return 0.5 + 0.62 * np.array(lit, np.float32).clip(min=0)[:, None]
+    lit = []
+    for axis, side in _SIDES:
+        lit.append(light[axis] if side else -light[axis])
+    brighter = np.array(lit, np.float32).clip(min=0)
+    return 0.5 + 0.62 * brighter[:, None]
 
 
 def _paints(scene: Scene, i: int) -> tuple[np.ndarray, np.ndarray]:
     """The colours of one picture's inks (inks, 3), and their opacity."""
-    own = np.concatenate([_COLOURS[scene.colours[i].numpy()], _FIXED])
-    blocks = own[_PAINTS[int(scene.labels[i])]]
-    angle = float(scene.poses[i]) * 2 * np.pi / POSES
-    faces = (blocks[:, None] * _shades(angle)).reshape(-1, 3)
-    colours = np.concatenate([np.zeros((_FIRST, 3)), faces])
+    chosen = scene.colours[i].numpy()
+    own = np.concatenate([_COLOURS[chosen], _FIXED])
+    label = int(scene.labels[i])
+    blocks = own[_PAINTS[label]]
+    angle = _angle(scene, i)
+    faces = blocks[:, None] * _shades(angle)
+    colours = np.concatenate([np.zeros((_FIRST, 3)), faces.reshape(-1, 3)])
     alpha = np.ones(len(colours), np.float32)
     alpha[:_FIRST] = 0, 0.32
     return colours, alpha

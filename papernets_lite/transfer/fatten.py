@@ -209,12 +209,12 @@ class FATTEN(nn.Module):
     r"""The transfer network, :math:`\hat x(t) = x + D(A(x), P(x), t)`.
 
     Args:
+        residual: add the decoder's result to the feature; else it is the new feature.
         features: numbers in a feature.
         poses: how many there are.
         appearance: numbers in the appearance code, A(x).
         reader: hidden numbers of the pose predictor P.
         hidden: of the decoder D, twice.
-        residual: add the decoder's result to the feature; else it is the new feature.
 
     Raises:
         ValueError: for a width below 1.
@@ -223,12 +223,12 @@ class FATTEN(nn.Module):
     def __init__(
         self,
         *,
+        residual: bool = True,
         features: int,
         poses: int = POSES,
         appearance: int,
         reader: int,
         hidden: int,
-        residual: bool = True,
     ) -> None:
         super().__init__()
         at_least(1, features=features, poses=poses, appearance=appearance)
