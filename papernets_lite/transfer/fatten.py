@@ -242,8 +242,8 @@ class FATTEN(nn.Module):
             nn.Linear(hidden, features),
         )
         last = self.decoder[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(
         self, features: Float[Tensor, "b d"], wanted: Int[Tensor, " b"]
