@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         sentences,
         shapes,
         streets,
+        toys,
         worlds,
     )
     from .public import load
@@ -49,6 +50,7 @@ __all__ = [
     "sentences",
     "shapes",
     "streets",
+    "toys",
     "worlds",
 ]
 

@@ -59,11 +59,21 @@ class World(Protocol[S]):
         """
 
 
-NAMES = ("cells", "coasts", "faces", "motion", "people", "rooms", "shapes", "streets")
+NAMES = (
+    "cells",
+    "coasts",
+    "faces",
+    "motion",
+    "people",
+    "rooms",
+    "shapes",
+    "streets",
+    "toys",
+)
 
 if TYPE_CHECKING:
     # mypy compares each world with the protocol
-    from . import cells, coasts, faces, motion, people, rooms, shapes, streets
+    from . import cells, coasts, faces, motion, people, rooms, shapes, streets, toys
 
     _CELLS: World[cells.Scene] = cells
     _COASTS: World[coasts.Scene] = coasts
@@ -73,3 +83,4 @@ if TYPE_CHECKING:
     _ROOMS: World[rooms.Scene] = rooms
     _SHAPES: World[shapes.Scene] = shapes
     _STREETS: World[streets.Scene] = streets
+    _TOYS: World[toys.Scene] = toys

@@ -26,6 +26,7 @@ SUMS = {
     "rooms": 440.0316,
     "shapes": 177.7132,
     "streets": 1858.2689,
+    "toys": 1244.3648,
 }
 # Requests that leave one value of a factor, and the factor that shows it.
 FIXED = {
@@ -61,6 +62,10 @@ FIXED = {
         ({"objects": (3, 3)}, "valid", True),
     ],
     "streets": [({"skies": ["grey"]}, "skies", data.streets.SKIES.index("grey"))],
+    "toys": [
+        ({"classes": ["chair"]}, "labels", data.toys.CLASSES.index("chair")),
+        ({"poses": (5, 5)}, "poses", 5),
+    ],
 }
 # Truths that are maps: one value, or a few, for each pixel.
 MAPS = (
