@@ -46,9 +46,9 @@ SAID = (
     "One task for all: five points of a face in pictures of 48 x 48 pixels, of which 60"
     " are labelled and 1,000 more are not; 200 steps of 16. OpenPose and HRNet draw a"
     " map for each point and learn from the labelled faces, which cell it is, by AdamW"
-    " with one cycle up to a rate of 0.008. Unsupervised Landmarks learn as in their"
+    " with one cycle up to a rate of 0.008. Landmark Discovery learns as in its"
     " chapter from all faces without a label; a linear map, fitted to the labelled"
-    " faces, tells their ten points as the five. A point counts as found within 0.2 of"
+    " faces, tells its ten points as the five. A point counts as found within 0.2 of"
     " the distance between the eyes; the share is that of 300 new faces."
 )
 
