@@ -29,6 +29,18 @@ STATES = SIDE * SIDE * 4
 KINDS = ("chest", "cupboard", "ball", "tree", "lamp", "table")
 COLOURS = ("red", "orange", "green", "teal", "blue", "purple")
 CLASSES = ("floor", "ceiling", "wall", *KINDS)
+# a colour of each class, for maps of them; in [0, 1]
+PAINTS = (
+    (0.78, 0.75, 0.69),
+    (0.92, 0.92, 0.92),
+    (0.59, 0.63, 0.67),
+    (0.84, 0.38, 0.24),
+    (0.43, 0.34, 0.63),
+    (0.24, 0.51, 0.75),
+    (0.27, 0.55, 0.31),
+    (0.86, 0.67, 0.20),
+    (0.75, 0.35, 0.55),
+)
 ACTIONS = ("forward", "left", "right", "stop")
 FORWARD, LEFT, RIGHT, STOP = range(4)
 WORDS = ("", "what", "colour", "is", "the", "it", *KINDS)
@@ -39,7 +51,14 @@ HEIGHT = 16  # pixels of a view, which is twice as wide
 SEES = SIDE - 2  # cells that the longest view is deep
 _MARGIN = SEES + 1
 _WIDE = SIDE + 2 * _MARGIN
-_AHEAD = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # row, column
+_AHEAD = np.array(
+    [
+        (-1, 0),
+        (0, 1),
+        (1, 0),
+        (0, -1),
+    ]
+)  # row, column
 _TEXTURE = 32  # texels of a thing, in each direction
 _DARK = np.array([84, 66, 54])  # wood, in 0..255
 _PAINT = np.array([PALETTE[name] for name in COLOURS])
@@ -167,19 +186,40 @@ def distances(houses: Houses) -> Int[Tensor, "n k states"]:
     for down, right in _AHEAD:
         in_row = axis[:, None] + down == row
         goals.append(in_row & (axis + right == column))
-    found = np.where(np.stack(goals) & may, 0, FAR).astype(np.uint8)
+    found = np.where(
+        np.stack(goals) & may,
+        0,
+        FAR,
+    ).astype(np.uint8)
     while True:
         # walls around the house keep what is rolled over its edge from being reached
         ahead = []
         for way, one in zip(_AHEAD, found, strict=True):
             ahead.append(np.roll(one, tuple(-way), (-2, -1)))
-        left, right = np.roll(found, 1, 0), np.roll(found, -1, 0)
+        left, right = (
+            np.roll(
+                found,
+                1,
+                0,
+            ),
+            np.roll(found, -1, 0),
+        )
         ways = np.minimum(np.minimum(left, right), np.stack(ahead))
-        nearer = np.where(may, np.minimum(found, ways + 1), FAR).astype(np.uint8)
+        nearer = np.where(
+            may,
+            np.minimum(found, ways + 1),
+            FAR,
+        ).astype(np.uint8)
         if np.array_equal(nearer, found):
             break
         found = nearer
-    return torch.from_numpy(np.moveaxis(found, 0, -1).astype(np.int64)).flatten(2)
+    return torch.from_numpy(
+        np.moveaxis(
+            found,
+            0,
+            -1,
+        ).astype(np.int64)
+    ).flatten(2)
 
 
 def experts(
@@ -252,8 +292,14 @@ def rays(height: int) -> Rays:
     side = (depth - 0.5) / np.abs(slopes)
     along = np.rint(side).astype(int).clip(0, SEES + 1)
     right = depth * to
-    cells = [np.stack([ahead, aside], -1), np.stack([along, right], -1)]
-    before = [np.stack([ahead - 1, aside], -1), np.stack([along, right - to], -1)]
+    cells = [
+        np.stack([ahead, aside], -1),
+        np.stack([along, right], -1),
+    ]
+    before = [
+        np.stack([ahead - 1, aside], -1),
+        np.stack([along, right - to], -1),
+    ]
     passed = depth * slopes
     middles = np.rint(passed).astype(int)
     return Rays(
@@ -339,7 +385,10 @@ class _Places(NamedTuple):
         right: the same for all agents."""
         ways = [_offset(heading, ahead, aside) for heading in range(4)]
         index = np.stack(ways).astype(np.int32)[self.heading]
-        index += self.cell.reshape(-1, *[1] * (index.ndim - 1)).astype(np.int32)
+        index += self.cell.reshape(
+            -1,
+            *[1] * (index.ndim - 1),
+        ).astype(np.int32)
         return grid.reshape(-1).take(index)
 
     def own(self, grid: np.ndarray, ahead: np.ndarray, aside: np.ndarray) -> np.ndarray:
@@ -377,7 +426,11 @@ def _view(
     table, where = rays(height), _stand(states)
     ahead, aside = np.moveaxis(table.cells, -1, 0)
     is_wall = where.at(_padded(houses.walls), ahead, aside)
-    faces = np.where(is_wall, table.faces.astype(np.float32), np.float32(np.inf))
+    faces = np.where(
+        is_wall,
+        table.faces.astype(np.float32),
+        np.float32(np.inf),
+    )
     first = faces.argmin(1)
     column = np.arange(2 * height)
     wall = table.faces[first, column]
@@ -413,8 +466,17 @@ def _level(
     is_light = np.stack([odd, 1 - odd])  # a chessboard looks one of two ways
     light = (1 + 0.14 * is_light) / (1 + 0.07 * depth)
     floor = tints[:, None, None, None] * light[..., None]
-    above = np.array([232, 230, 226]) / (1 + 0.05 * depth[..., None])
-    both = np.where(falls[..., None] < 0, floor, above).clip(0, 255)
+    above = np.array(
+        [
+            232,
+            230,
+            226,
+        ]
+    ) / (1 + 0.05 * depth[..., None])
+    both = np.where(falls[..., None] < 0, floor, above).clip(
+        0,
+        255,
+    )
     own = (where.cell // _WIDE + where.cell % _WIDE) % 2
     return both.astype(np.uint8)[where.house, own]
 
@@ -444,10 +506,21 @@ def _add_things(
         high = (0.5 + table.falls * far) * _TEXTURE
         row = np.nonzero((high >= 0) & (high < _TEXTURE))[0]
         up = high[row].astype(int)
-        ink = _LOOKS[kind[:, None], up, texel.clip(0, _TEXTURE - 1)[:, None]]
+        ink = _LOOKS[
+            kind[:, None],
+            up,
+            texel.clip(
+                0,
+                _TEXTURE - 1,
+            )[:, None],
+        ]
         hit, at = np.nonzero(ink)
         own = _PAINT[colours[where.house[view[hit]], kind[hit]]]
-        paint = np.where(ink[hit, at, None] == 2, _DARK, own) / (1 + 0.05 * (far - 1))
+        paint = np.where(
+            ink[hit, at, None] == 2,
+            _DARK,
+            own,
+        ) / (1 + 0.05 * (far - 1))
         spot = view[hit], row[at], column[hit]
         images[spot] = paint
         labels[spot] = 3 + kind[hit]
@@ -579,7 +652,11 @@ def plan(
     across = (y - down) * aside[0] + (x - right) * aside[1]
     dart = (forth > -5) & (np.abs(across) < 0.45 * (6 - forth))
     image[dart] = (20, 20, 24)
-    return torch.from_numpy(image.clip(0, 255).astype(np.uint8)).permute(2, 0, 1)
+    return torch.from_numpy(image.clip(0, 255).astype(np.uint8)).permute(
+        2,
+        0,
+        1,
+    )
 
 
 def film(

@@ -34,11 +34,12 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -141,13 +142,24 @@ class Eyes(nn.Module):
 
 
 def block(before: int, after: int, kernel: int, padding: int) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU, and the maximum of 2 x 2."""
+    """Convolution, batch normalisation, ReLU, and the maximum of 2 x 2.
+
+    Args:
+        before, after: channels.
+        kernel, padding: of the convolution.
+    """
     conv = nn.Conv2d(before, after, kernel, padding=padding)
     return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2))
 
 
 def unit(before: int, after: int, kernel: int, dropout: float) -> list[nn.Module]:
-    """A layer of the head, which drops whole channels."""
+    """A layer of the head, which drops whole channels.
+
+    Args:
+        before, after: channels.
+        kernel: of the convolution.
+        dropout: share of the channels.
+    """
     conv = nn.Conv2d(before, after, kernel)
     return [conv, nn.BatchNorm2d(after), nn.ReLU(), nn.Dropout2d(dropout)]
 
@@ -247,11 +259,9 @@ class Navigator(nn.Module):
         self.gru = nn.GRU(image + words + action, hidden, batch_first=True)
         self.planner = nn.Linear(hidden, ACTIONS)
         if most > 1:
-            self.controller = nn.Sequential(
-                nn.Linear(image + action + hidden, controller),
-                nn.ReLU(),
-                nn.Linear(controller, 2),
-            )
+            inner = nn.Linear(image + action + hidden, controller)
+            last = nn.Linear(controller, 2)
+            self.controller = nn.Sequential(inner, nn.ReLU(), last)
 
     def asked(self, tokens: Int[Tensor, "b l"]) -> Float[Tensor, "b q"]:
         """The question, once an episode."""
@@ -329,7 +339,12 @@ class Navigator(nn.Module):
 
 
 def dense(before: int, after: int, dropout: float) -> nn.Sequential:
-    """A layer with ReLU and dropout."""
+    """A layer with ReLU and dropout.
+
+    Args:
+        before, after: widths.
+        dropout: share of the outputs.
+    """
     return nn.Sequential(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout))
 
 
@@ -452,9 +467,9 @@ class Answerer(nn.Module):
         self,
         *,
         num_features: int,
+        width: int = 64,
         num_words: int,
         num_answers: int,
-        width: int = 64,
         normal: bool = False,
         dropout: float = 0.5,
     ) -> None:
@@ -467,13 +482,8 @@ class Answerer(nn.Module):
         self.of_image = nn.Sequential(nn.Linear(width, width), drop)
         self.of_question = nn.Sequential(nn.Linear(width, width), drop)
         self.attend = nn.Sequential(nn.Tanh(), drop, nn.Linear(2 * width, 1))
-        self.answer = nn.Sequential(
-            drop,
-            nn.Linear(width, width),
-            drop,
-            nn.ReLU(),
-            nn.Linear(width, num_answers),
-        )
+        layers = [drop, nn.Linear(width, width), drop, nn.ReLU()]
+        self.answer = nn.Sequential(*layers, nn.Linear(width, num_answers))
 
     def forward(
         self, frames: Float[Tensor, "b n f"], tokens: Int[Tensor, "b l"]
@@ -508,10 +518,10 @@ class Agent(nn.Module):
         self,
         *,
         eyes: Mapping,
-        navigator: Mapping,
-        answerer: Mapping,
         num_words: int,
+        navigator: Mapping,
         num_answers: int,
+        answerer: Mapping,
     ) -> None:
         super().__init__()
         self.eyes = Eyes(**eyes)
@@ -686,9 +696,7 @@ def returns(
     return torch.stack(found[::-1], 1)
 
 
-def walked(
-    path: Path, distance: Float[Tensor, "b t"]
-) -> dict[str, Float[Tensor, " b"]]:
+def walked(path: Path, distance: Real[Tensor, "b t"]) -> dict[str, Float[Tensor, " b"]]:
     """The paper's measures of episodes.
 
     Args:
@@ -741,7 +749,7 @@ class Reinforce:
     ) -> None:
         self.navigator, self.answerer = navigator.eval(), answerer.eval()
         self.optimizer, self.world = optimizer, world
-        self.generator, self.steps = generator, steps
+        self.walk = partial(walk, navigator, world, steps=steps, generator=generator)
         self.progress, self.right, self.enough = progress, right, enough
         self.share, self.baseline = FIRST, 0.0
 
@@ -764,21 +772,13 @@ class Reinforce:
         back = (self.share * length).ceil().long().clamp(min=1)
         first = (length - back).clamp(min=0)
         starts = batch["states"].gather(1, first[:, None])[:, 0]
-        path = walk(
-            self.navigator,
-            self.world,
-            starts,
-            batch["tokens"],
-            steps=self.steps,
-            generator=self.generator,
-        )
+        path = self.walk(starts, batch["tokens"])
         rewards = self.rewards(path, batch)
         advantage = returns(rewards) - self.baseline
         known = {**path._asdict(), "tokens": batch["tokens"]}
         episodes = told(known, most=self.navigator.most)
         episodes["advantage"] = advantage
-        outputs = inputs(self.navigator, episodes, self.world)
-        losses = loss(outputs, episodes)
+        losses = loss(imitated(self.navigator, episodes, self.world), episodes)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(self.navigator.parameters(), 2.0)
@@ -788,31 +788,27 @@ class Reinforce:
         if self.baseline > self.enough and self.share < 1:
             self.share = min(1.0, self.share + GROWTH)
         stopped = (path.valid & (path.actions == STOP)).any(1).float().mean()
-        share = torch.tensor(self.share)
-        return {**losses, "reward": reward, "stopped": stopped, "share": share}
+        found: dict[str, Any] = {
+            "reward": reward,
+            "stopped": stopped,
+            "share": self.share,
+        }
+        return {**losses, **found}
 
 
-def inputs(
-    navigator: Navigator, batch: Tensors, world: Mapping[str, Tensor]
+def imitated(
+    agent: Agent | Navigator, batch: Tensors, world: Mapping[str, Tensor]
 ) -> Tensors:
-    """The navigator's outputs for episodes, whose frames are looked up.
+    """What a navigator says of episodes, whose frames are looked up, for ``loss``.
 
     Args:
-        navigator: planner and controller.
+        agent: or its navigator.
         batch: from ``told``.
         world: ``features`` of each state.
     """
+    navigator = agent.navigator if isinstance(agent, Agent) else agent
     features = world["features"][batch["states"]]
     return navigator(features, batch["tokens"], batch["actions"], batch["fresh"])
-
-
-def imitated(agent: Agent, batch: Tensors, world: Mapping[str, Tensor]) -> Tensors:
-    """What an agent's navigator says of episodes, for ``loss``.
-
-    Args:
-        agent, batch, world: as for ``inputs``.
-    """
-    return inputs(agent.navigator, batch, world)
 
 
 def answered(agent: Agent, batch: Tensors, world: Mapping[str, Tensor]) -> Tensors:
@@ -828,27 +824,16 @@ def answered(agent: Agent, batch: Tensors, world: Mapping[str, Tensor]) -> Tenso
 
 
 # The book's frames are small.
-EYES: dict[str, Any] = {
-    "size": (16, 32),
-    "channels": (8, 16, 32),
-    "kernel": 3,
-    "padding": 1,
-    "head": 64,
-    "reach": 1,
-    "num_classes": 9,
-    "dropout": 0.0,
-}
-NAVIGATOR: dict[str, Any] = {
-    "image": 64,
-    "question": 32,
-    "action": 16,
-    "hidden": 96,
-    "controller": 64,
-    "multiply": True,
-    "normal": True,
-    "dropout": 0.0,
-}
+EYES: dict[str, Any] = {"size": (16, 32), "channels": (8, 16, 32), "kernel": 3}
+EYES |= {"padding": 1, "head": 64, "reach": 1, "num_classes": 9, "dropout": 0.0}
+NAVIGATOR: dict[str, Any] = {"image": 64, "question": 32, "action": 16, "hidden": 96}
+NAVIGATOR |= {"controller": 64, "multiply": True, "normal": True, "dropout": 0.0}
 ANSWERER: dict[str, Any] = {"width": 64, "normal": True, "dropout": 0.0}
+BLOCKS = {
+    "blocks.*": "block *",
+    "head": "head",
+    "skips.*": "decoder *",
+}
 
 
 def tiny(**overrides: Any) -> Agent:
