@@ -293,7 +293,7 @@ def main() -> int:
     wanted = [one for one in every if one[1] in asked] if asked else stale(ROOT)
     for part, slug in wanted:
         chapter = next(c for c in chapters(ROOT, part) if c.slug == slug)
-        print(f"{slug}: {len(SEEDS)} trainings", flush=True)
+        print(f"{slug}: measured", flush=True)
         run(ROOT, part, chapter)
     for part in tasks(ROOT):
         page = ROOT / "book" / part / "index.md"
