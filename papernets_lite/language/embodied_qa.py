@@ -517,11 +517,11 @@ class Agent(nn.Module):
     def __init__(
         self,
         *,
-        eyes: Mapping,
+        eyes: dict[str, Any],
+        navigator: dict[str, Any],
         num_words: int,
-        navigator: Mapping,
+        answerer: dict[str, Any],
         num_answers: int,
-        answerer: Mapping,
     ) -> None:
         super().__init__()
         self.eyes = Eyes(**eyes)

@@ -134,9 +134,9 @@ class TwoStream(nn.Module):
         *,
         num_classes: int,
         stages: Stages,
+        hidden: int = 0,
         frames: int,
         side: int,
-        hidden: int = 0,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
