@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from stored import store_weights
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from papernets_lite import training
@@ -15,8 +16,8 @@ from papernets_lite.video import two_stream_viz
 STEPS, CLIPS, SIDE = 720, 900, 24
 
 
-def trained(steps: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """The net's weights, in half precision.
+def trained(steps: int, seed: int = 0) -> two_stream_viz.TwoStream:
+    """The net.
 
     Args:
         steps: of 32 clips each.
@@ -36,12 +37,9 @@ def trained(steps: int, seed: int = 0) -> dict[str, torch.Tensor]:
         steps=steps,
         batch_size=32,
     )
-    weights = nets["net"].state_dict()
-    return {
-        name: w.half() if w.is_floating_point() else w for name, w in weights.items()
-    }
+    return nets["net"]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    torch.save(trained(STEPS), two_stream_viz.TRAINED)
+    store_weights(two_stream_viz.TRAINED, trained(STEPS))

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from stored import store_weights
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from papernets_lite import training
@@ -16,8 +17,8 @@ from papernets_lite.pose import landmarks
 STEPS, RATE, FACES, REDRAW, SEED = 2000, 0.007, 4000, 10_000.0, 100
 
 
-def trained(steps: int) -> dict[str, torch.Tensor]:
-    """The weights, in half precision.
+def trained(steps: int) -> landmarks.Autoencoder:
+    """The net.
 
     Args:
         steps: of 16 faces each.
@@ -40,10 +41,9 @@ def trained(steps: int) -> dict[str, torch.Tensor]:
         steps=steps,
         batch_size=16,
     )
-    weights = nets["full"].state_dict()
-    return {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    return nets["full"]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    torch.save(trained(STEPS), landmarks.TRAINED)
+    store_weights(landmarks.TRAINED, trained(STEPS))

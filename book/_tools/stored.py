@@ -13,6 +13,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,39 @@ def text_of(notebook: Any) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The old file or the new one, whatever happens."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write into that then takes the path's place: the old one or the new
+    one is there, whatever happens."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        yield temporary
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The old file or the new one, whatever happens."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def store_weights(path: Path, net: Any) -> None:
+    """A net's weights in half precision, the old file or the new one."""
+    import torch
+
+    weights = {
+        name: one.half() if one.is_floating_point() else one
+        for name, one in net.state_dict().items()
+    }
+    with replacing(path) as temporary:
+        torch.save(weights, temporary)
 
 
 def tags(cell: Any) -> list[str]:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from stored import store_weights
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -69,8 +70,8 @@ def aimed(first: ldf.LDF, pictures: Tensor, seed: int) -> ldf.ZoomNet:
     return zoom_net
 
 
-def trained(seed: int = 0) -> dict[str, Tensor]:
-    """The net's weights, in half precision.
+def trained(seed: int = 0) -> ldf.LDF:
+    """The net.
 
     Args:
         seed: of weights, pictures and batches.
@@ -94,12 +95,9 @@ def trained(seed: int = 0) -> dict[str, Tensor]:
     first = learn(partial(ldf.tiny, looks=1), 3e-3, FIRST)
     zoom_net = aimed(first, pictures.flatten(0, 1), seed)
     grown = partial(ldf.grown, ldf.tiny, first, zoom_net)
-    weights = learn(grown, 2e-3, SECOND).state_dict()
-    return {
-        name: w.half() if w.is_floating_point() else w for name, w in weights.items()
-    }
+    return learn(grown, 2e-3, SECOND)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    torch.save(trained(), ldf.TRAINED)
+    store_weights(ldf.TRAINED, trained())

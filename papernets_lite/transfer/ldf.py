@@ -276,6 +276,11 @@ def strongest(
     return torch.stack(centres, 1)
 
 
+def learns(looks: int, look: object) -> bool:
+    """Whether a net needs a zoom net."""
+    return looks == 2 and look == "learnt"
+
+
 class LDF(nn.Module):
     """Features, zoom and embedding, of one look or two.
 
@@ -306,8 +311,8 @@ class LDF(nn.Module):
         super().__init__()
         at_least(1, num_attributes=num_attributes, size=size)
         expect(1 <= len(scales) <= 2, "one look or two", len(scales))
-        learnt = len(scales) == 2 and look == "learnt"
-        expect(learnt == (zoom_net is not None), "a zoom net for a learnt look", look)
+        fits = learns(len(scales), look) == (zoom_net is not None)
+        expect(fits, "a zoom net for a learnt look", look)
         expect(LEAST <= half <= MOST, f"half from {LEAST} to {MOST}", half)
         self.size, self.look, self.half_side = size, look, half
         self.num_attributes = num_attributes
@@ -696,22 +701,14 @@ def grown(build: Callable[[], LDF], first: LDF, zoom_net: ZoomNet | None = None)
 
 def trained() -> LDF:
     """A net trained beforehand as the chapter trains its own with a learnt zoom, with
-    seed 0 and three times as many steps; its weights are stored in half precision.
+    seed 0 and three times as many steps (``book/_tools/zoomed.py``).
 
     Returns:
         The net, in evaluation mode.
     """
     net = tiny()
-    weights = torch.load(TRAINED, weights_only=True)
-    for name, values in weights.items():
-        weights[name] = values.float() if values.is_floating_point() else values
-    net.load_state_dict(weights)
+    net.load_state_dict(torch.load(TRAINED, weights_only=True))
     return net.eval()
-
-
-def learns(looks: int, look: object) -> bool:
-    """Whether a net needs a zoom net."""
-    return looks == 2 and look == "learnt"
 
 
 def tiny(

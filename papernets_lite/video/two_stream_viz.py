@@ -216,9 +216,24 @@ def loss(
     return {"loss": fused + alone, **terms}
 
 
+def check_layer(layer: str) -> None:
+    """Raise ``ValueError`` unless ``Seen`` has such a field."""
+    expect(layer in Seen._fields, f"a layer of {Seen._fields}", layer)
+
+
+def responses(outputs: Seen, layer: str) -> Float[Tensor, "b k"]:
+    """How high each unit of a layer is: a score, or a channel's mean over its map.
+
+    Raises:
+        ValueError: for another layer.
+    """
+    check_layer(layer)
+    values = getattr(outputs, layer)
+    return values.flatten(2).mean(2) if values.ndim == 4 else values
+
+
 def heights(outputs: Seen, layer: str, units: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """How strongly each input drives its unit: a score, or a channel's mean over its
-    map.
+    """How strongly each input drives its unit, see ``responses``.
 
     Args:
         outputs: of the net.
@@ -228,10 +243,8 @@ def heights(outputs: Seen, layer: str, units: Int[Tensor, " b"]) -> Float[Tensor
     Raises:
         ValueError: for another layer, or units that it lacks.
     """
-    expect(layer in Seen._fields, f"a layer of {Seen._fields}", layer)
-    values = getattr(outputs, layer)
+    values = responses(outputs, layer)
     units = check_labels(units, values.shape[1], shape=(len(values),))
-    values = values.flatten(2).mean(2) if values.ndim == 4 else values
     return values.gather(1, units[:, None].to(values.device))[:, 0]
 
 
@@ -445,13 +458,12 @@ def pairings(
     Raises:
         ValueError: for another layer, or what the net refuses.
     """
-    expect(layer in Seen._fields, f"a layer of {Seen._fields}", layer)
+    check_layer(layer)
     pictures, stacks = images.flatten(0, 1), flow.flatten(0, 1)
     rows = []
     for picture in pictures:
         outputs = net(picture.expand(len(stacks), -1, -1, -1), stacks)
-        values = getattr(outputs, layer)
-        rows.append(values.flatten(2).mean(2) if values.ndim == 4 else values)
+        rows.append(responses(outputs, layer))
     table = torch.stack(rows).unflatten(1, flow.shape[:2])
     return table.unflatten(0, images.shape[:2]).mean((1, 3))
 
@@ -490,11 +502,10 @@ def togetherness(table: Float[Tensor, "m n k"]) -> Float[Tensor, " k"]:
 
 def trained() -> TwoStream:
     """A net that was trained beforehand on the clips of ``data.actions``, as the
-    chapter trains its own, with seed 0 and four times as many steps; its weights are
-    stored in half precision."""
+    chapter trains its own, with seed 0 and four times as many steps
+    (``book/_tools/climbed.py``)."""
     net = tiny()
-    weights = torch.load(TRAINED, weights_only=True)
-    net.load_state_dict({name: w.float() for name, w in weights.items()})
+    net.load_state_dict(torch.load(TRAINED, weights_only=True))
     return net.eval()
 
 
