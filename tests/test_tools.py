@@ -469,6 +469,22 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_weights_are_stored_in_half_precision_and_load_into_a_whole_net(tmp_path):
+    import torch
+
+    net, other = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    net(torch.rand(4, 2))  # so that it has counted a batch
+    stored.store_weights(tmp_path / "net.pt", net)
+    weights = torch.load(tmp_path / "net.pt", weights_only=True)
+    assert weights["running_mean"].dtype == torch.float16
+    assert weights["num_batches_tracked"].dtype == torch.int64
+    other.load_state_dict(weights)
+    assert other.running_mean.dtype == torch.float32
+    assert other.num_batches_tracked == 1
+    torch.testing.assert_close(other.running_mean, net.running_mean, rtol=0, atol=1e-3)
+    assert [one.name for one in tmp_path.iterdir()] == ["net.pt"]
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "*.ipynb_checkpoints")
