@@ -37,7 +37,10 @@ window.shifted = 0;
 window.moved = [];
 const place = ({ node, previousRect, currentRect }) =>
     `${node?.nodeName}.${node?.className} from ${previousRect.y} to ${currentRect.y}`;
+const unfolds = ({ node }) => node?.parentElement?.closest(".page-toc");
 new PerformanceObserver((list) => list.getEntries().forEach((shift) => {
+    // the page's contents open and close their branches as one scrolls
+    if (shift.sources.length && shift.sources.every(unfolds)) return;
     shifted += shift.value;
     moved.push([shift.value, ...shift.sources.slice(0, 3).map(place)]);
 })).observe({ type: "layout-shift", buffered: true });
@@ -119,7 +122,8 @@ class Visit:
 
         A page that is left while it still loads would report requests that failed.
         """
-        self.page.wait_for_load_state("networkidle")
+        if self.page.url != "about:blank":
+            self.page.wait_for_load_state("networkidle")
         self.page.goto(self.base + path, wait_until="load")
         return self.page
 
@@ -143,6 +147,8 @@ class Visit:
         )
         self.page.wait_for_load_state("networkidle")
         self.page.evaluate("scrollTo(0, 0)")
+        # the theme makes what scrolls focusable once the window kept its size a while
+        self.page.wait_for_timeout(500)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

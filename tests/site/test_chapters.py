@@ -14,8 +14,7 @@ from bs4 import BeautifulSoup
 from docutils import nodes
 from playwright.sync_api import Browser
 
-from .conftest import CHAPTERS, HTML, ROOT, wanted
-from .examine import Open
+from .conftest import CHAPTERS, HTML, ROOT
 
 sys.path[:0] = [str(ROOT / "book" / "_ext"), str(ROOT / "book" / "_tools")]
 import folds  # noqa: E402
@@ -23,26 +22,12 @@ import opening  # noqa: E402
 
 pytestmark = pytest.mark.site
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+LISTED = yaml.safe_load((ROOT / "book/chapters.yml").read_text(encoding="utf-8"))
 REPOSITORY, BRANCH = CONFIG["repository"]["url"], CONFIG["repository"]["branch"]
-HERO = 420  # pixels: above it the hero begins, in a window of 1280 x 900
-RUN = 900  # pixels: at most as high is a run of listings, without a sentence between
 SECONDS = re.compile(r"Run this chapter (\d min ?)?(\d0 s )?on one CPU core")
 CAPTION = re.compile(r"(papernets_lite/\S+\.py), lines (\d+)-(\d+)")
 TAGGED = {"tag_install", "tag_parameters", "tag_hide-input"}
-LISTINGS = """
-const lists = (cell) => cell.querySelector('.pn-listing');
-const runs = [];
-let run = null;
-for (const cell of document.querySelectorAll('article section > *')) {
-    if (!cell.matches('.cell') || !lists(cell)) { run = null; continue; }
-    if (!run) runs.push(run = { top: cell.getBoundingClientRect().top });
-    run.height = cell.getBoundingClientRect().bottom - run.top;
-    run.first ??= lists(cell).textContent;
-}
-return runs.map(({ first, height }) => [first, Math.round(height)]);
-"""
 each = pytest.mark.parametrize("name", CHAPTERS)
-seen = pytest.mark.parametrize("name", wanted(CHAPTERS))
 
 
 def article(name: str) -> BeautifulSoup:
@@ -53,22 +38,6 @@ def article(name: str) -> BeautifulSoup:
 def cells(name: str) -> list[dict]:
     path = (ROOT / name).with_suffix(".ipynb")
     return json.loads(path.read_text(encoding="utf-8"))["cells"]
-
-
-@seen
-def test_a_chapter_opens_on_its_hero(visit: Open, name: str) -> None:
-    with visit(name) as page:
-        page.settle()
-        top = page.run("""
-            const outputs = document.querySelectorAll('article .cell_output');
-            return outputs[0].getBoundingClientRect().top + scrollY;""")
-        assert top < HERO, f"{name}: the hero begins at {top:.0f} px"
-        box = page.page.locator(".pn-run")
-        assert box.count() == 1
-        assert box.get_attribute("open") is None
-        assert not page.page.locator(".pn-run .cell").first.is_visible()
-        box.locator("> summary").press("Enter")
-        assert page.page.locator(".pn-run .cell").last.is_visible()
 
 
 @each
@@ -170,21 +139,6 @@ def test_a_wordy_table_names_its_cells_for_a_phone(name: str) -> None:
     assert not [label for t in plain for label in t.select(".pn-label")]
 
 
-@seen
-def test_on_a_phone_a_wordy_row_is_a_card(visit: Open, name: str) -> None:
-    widths = {}
-    for width in (1280, 390):
-        with visit(name, width=width) as page:
-            page.settle()
-            cell = "table.pn-stack tbody tr:first-child td:not(.pn-empty)"
-            cells = f"document.querySelectorAll('{cell}')"
-            widths[width] = page.run(
-                f"return [...{cells}].map(c => c.getBoundingClientRect().width)"
-            )
-    assert min(widths[390]) > 300
-    assert max(widths[1280]) < 600
-
-
 @each
 def test_listings_lead_to_their_lines_in_the_repository(name: str) -> None:
     ask = ["git", "rev-parse", "HEAD"]
@@ -199,16 +153,6 @@ def test_listings_lead_to_their_lines_in_the_repository(name: str) -> None:
         base, _, rest = address.removeprefix(f"{REPOSITORY}/blob/").partition("/")
         assert rest == f"{path}#L{first}-L{last}"
         assert base in places or re.fullmatch("[0-9a-f]{40}", base)
-
-
-@seen
-def test_listings_are_spoken_of(visit: Open, name: str) -> None:
-    with visit(name) as page:
-        page.settle()
-        runs = page.run(LISTINGS)
-    assert runs
-    long = [(first, height) for first, height in runs if height > RUN]
-    assert not long, f"{name}: listings without a sentence between: {long}"
 
 
 @each
@@ -233,14 +177,13 @@ def test_a_chapter_ends_with_its_references_and_what_is_next(name: str) -> None:
 
 @each
 def test_what_is_next_follows_from_the_list(name: str) -> None:
-    listed = yaml.safe_load((ROOT / "book/chapters.yml").read_text(encoding="utf-8"))
     chapters = {}
-    for part in listed.values():
+    for part in LISTED.values():
         # YAML takes the key `on` for a truth value
         for slug, line in part["chapters"].items():
             chapters[slug] = line | {"on": line[True]}
     slug, part = Path(name).stem, Path(name).parent.name
-    order = list(listed[part]["chapters"])
+    order = list(LISTED[part]["chapters"])
     place = order.index(slug)
     expected = {one for one, line in chapters.items() if slug in line["on"]}
     expected |= {*order[max(0, place - 1) : place], *order[place + 1 :][:1]}

@@ -3,13 +3,13 @@
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
-from .conftest import CHAPTERS, HTML, PAGES, ROOT, Visit, wanted
+from .chapters import VISIBLE
+from .conftest import CHAPTERS, HTML, PAGES, ROOT, wanted
 
 sys.path.insert(0, str(ROOT / "book" / "_tools"))
 import pdf
@@ -19,11 +19,6 @@ SHORT = """<html><head><meta property="og:url" content="https://a.org/book/{name
 <link rel="stylesheet" href="../_static/none.css"></head><body>
 <article class="bd-article"><h1 id="top">{name}</h1><p id="said">Said.</p>{text}
 </article></body></html>"""
-VISIBLE = """(wanted) => [...document.querySelectorAll(wanted)]
-    .filter((node) => node.checkVisibility({ opacityProperty: true })
-        && node.getBoundingClientRect().width > 1)
-    .map((node) => node.outerHTML.slice(0, 99))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -95,38 +90,6 @@ def test_the_first_page_has_a_place_for_the_link_to_the_pdf() -> None:
     assert pdf.PLACE.search((HTML / pdf.HOME).read_text(encoding="utf-8"))
 
 
-def seen(page: Page, wanted: str) -> list[str]:
-    return page.evaluate(VISIBLE, wanted)
-
-
-PRINTED = [PAGES[0], "book/results.html", *CHAPTERS]
-
-
-@pytest.mark.parametrize("path", wanted(PRINTED))
-def test_printed_it_is_ink_on_white_whole_and_without_controls(
-    visit: Callable[..., Visit], path: str
-) -> None:
-    with visit(path, width=794, theme="dark") as opened:
-        page = opened.page
-        page.emulate_media(media="print", color_scheme="dark")
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert page.evaluate("document.documentElement.dataset.theme") == "light"
-        ground = "getComputedStyle(document.body).backgroundColor"
-        assert page.evaluate(ground) == "rgb(255, 255, 255)"
-        controls = "button, select, input[type=range], input[type=search], nav, aside"
-        assert not seen(page, controls)
-        wide = """[...document.querySelectorAll(".bd-article pre")]
-            .filter((code) => code.scrollWidth > code.clientWidth + 1)
-            .map((code) => code.textContent.slice(0, 90))"""
-        assert not page.evaluate(wide)
-        solutions = page.locator("details:has(> summary:text-matches('^Solution'))")
-        for solution in solutions.all():
-            assert solution.locator("p, pre").first.is_visible()
-        assert solutions.count() == (3 if path in CHAPTERS else 0)
-        page.evaluate("dispatchEvent(new Event('afterprint'))")
-        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-
-
 @pytest.mark.parametrize("path", wanted(PAGES))
 def test_without_a_script_nothing_is_missing(
     browser: Browser, site: str, path: str
@@ -146,10 +109,10 @@ def test_without_a_script_nothing_is_missing(
             words = still.inner_text() or still.locator("img").get_attribute("alt")
             assert len(words) >= 5
         assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert not seen(page, "button, [data-bs-toggle], .pn-waiting"), (
+        assert not page.evaluate(VISIBLE, "button, [data-bs-toggle], .pn-waiting"), (
             "they do nothing"
         )
-        assert seen(page, ".bd-sidebar-primary a[href*='.html']"), (
+        assert page.evaluate(VISIBLE, ".bd-sidebar-primary a[href*='.html']"), (
             "the way to other pages"
         )
     finally:
