@@ -87,10 +87,11 @@ notebooks: install
 	$(NBVAL) -n 2 --dist loadscope $(NOTEBOOKS)
 
 colab: install
-	$(BIN)/pytest -m slow tests/test_colab.py tests/test_tools.py -q
+	$(BIN)/pytest -n 2 -m slow tests/test_colab.py tests/test_tools.py -q
 
+# A browser often waits, for a picture or for a key: three at a time keep two cores busy.
 browser: install
-	$(BIN)/pytest tests/site -n 2 -q $(ENDING)
+	$(BIN)/pytest tests/site -n 3 -q $(ENDING)
 
 check: install lint types imports ## lint, types, import rules
 
