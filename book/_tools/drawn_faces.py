@@ -2,7 +2,6 @@
 trains its own but for longer, and store it: ``python book/_tools/drawn_faces.py``."""
 
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,10 +24,7 @@ def trained(steps: int) -> landmarks.Autoencoder:
     """
     generator = torch.Generator().manual_seed(SEED)
     scene = faces.sample(FACES, generator, scale=(0.34, 0.42))
-    shift = 0.1 * torch.rand(FACES, 2, generator=generator) - 0.05
-    lean = 0.5 * torch.rand(FACES, 1, generator=generator) - 0.25
-    turn = torch.cat([scene.turn[:, :2], lean], 1)
-    scene = replace(scene, centre=scene.centre + shift, turn=turn)
+    scene = faces.move(scene, generator)
     nets, _ = training.compare(
         {"full": landmarks.tiny},
         partial(landmarks.loss, separate=100.0, redraw=REDRAW),

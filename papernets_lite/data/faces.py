@@ -7,7 +7,7 @@ another hair colour: the exact answer to a translation.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import SupportsIndex
 
@@ -26,6 +26,7 @@ from papernets_lite.data.canvas import (
     check_range,
     check_size,
 )
+from papernets_lite.ops.checks import expect
 
 HAIR = ("black", "red", "blond", "brown")
 STYLES = ("short", "long", "bun", "curly", "bald")
@@ -283,6 +284,34 @@ def sample(
         noise=draws.constant(noise),
         grain=draws.integers(0, 64, 2),
     )
+
+
+def move(
+    scene: Scene,
+    generator: torch.Generator,
+    *,
+    aside: float = 0.05,
+    lean: float = 0.25,
+) -> Scene:
+    """The same portraits, standing somewhat aside and leaning: for nets that must not
+    expect a face upright in the middle.
+
+    Args:
+        scene: the portraits.
+        generator: CPU generator; the same seed moves them alike on every machine.
+        aside: the farthest along either axis, in units of the image's side.
+        lean: the most to either side, in radians; it replaces the portrait's roll.
+
+    Raises:
+        ValueError: for a negative distance or angle, or a wrong generator.
+    """
+    check_range("aside", (0, aside), 0)
+    check_range("lean", (0, lean), 0)
+    expect(isinstance(generator, torch.Generator), "a torch.Generator", generator)
+    shift = 2 * aside * torch.rand(len(scene), 2, generator=generator) - aside
+    roll = 2 * lean * torch.rand(len(scene), 1, generator=generator) - lean
+    turn = torch.cat([scene.turn[:, :2], roll], 1)
+    return replace(scene, centre=scene.centre + shift, turn=turn)
 
 
 Value = float | Float[np.ndarray, " n"]

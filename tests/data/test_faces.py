@@ -195,6 +195,26 @@ def test_landmarks_out_of_the_frame_are_not_visible():
     assert faces.annotate(scene, 64)["visible"].any(1).tolist() == [True, False, False]
 
 
+def test_a_moved_face_leans_and_stands_aside_and_is_the_same_face():
+    scene = faces.sample(200, seeded())
+    moved = faces.move(scene, seeded(1), aside=0.05, lean=0.25)
+    aside = moved.centre - scene.centre
+    assert 0.045 < aside.abs().max() <= 0.05
+    assert aside.mean().abs() < 0.01
+    assert torch.equal(moved.turn[:, :2], scene.turn[:, :2])
+    assert 0.2 < moved.turn[:, 2].abs().max() <= 0.25
+    assert torch.equal(moved.identity, scene.identity)
+    still = faces.move(scene, seeded(1), aside=0, lean=0)
+    assert torch.equal(still.centre, scene.centre)
+    assert not still.turn[:, 2].any()
+
+
+@pytest.mark.parametrize("wrong", [{"aside": -0.1}, {"lean": -1}])
+def test_a_move_by_less_than_nothing_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        faces.move(plain(), seeded(), **wrong)
+
+
 def test_sizes_show_the_same_scene():
     scene = faces.sample(16, seeded(5), noise=0)
     small = faces.render(scene, 64)

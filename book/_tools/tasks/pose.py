@@ -2,7 +2,6 @@
 ``compared.py`` runs it, each net alone."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -57,10 +56,7 @@ def faces(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Faces that lean and stand somewhat aside, and their points in units of the
     side."""
     scene = data.faces.sample(count, generator, scale=(0.34, 0.42))
-    shift = 0.1 * torch.rand(count, 2, generator=generator) - 0.05
-    lean = 0.5 * torch.rand(count, 1, generator=generator) - 0.25
-    turn = torch.cat([scene.turn[:, :2], lean], 1)
-    scene = replace(scene, centre=scene.centre + shift, turn=turn)
+    scene = data.faces.move(scene, generator)
     side = SHAPE[-1]
     points = data.faces.annotate(scene, side)["landmarks"][:, :POINTS] / side
     return data.faces.render(scene, side), points
