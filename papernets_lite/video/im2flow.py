@@ -12,8 +12,8 @@ Differs:
     2. The streams of the classifier are the net's own way down with a linear layer; the
        paper's are ResNet-18. So streams from scratch, pre-trained streams and the
        motion net of the content loss are all one architecture.
-    3. ``vector_loss`` and ``picture_loss`` train the same net to say (u, v), and to
-       repeat the picture. Both are controls, not in the paper.
+    3. ``vector_loss`` and ``picture_loss`` train the same net to say (u, v), and,
+       without skips, to repeat the picture. Both are controls, not in the paper.
     4. The motion streams read the decoded flow, (u, v) and its length. The direction of
        what does not move is arbitrary; nothing forbids the classifier to look at it.
 
@@ -169,6 +169,7 @@ class Im2Flow(nn.Module):
         fold: side of the blocks of pixels that become channels first; the outputs are
             so many times smaller than the pictures.
         dropout: rate in the first three levels of the way up.
+        skips: whether the way up sees the way down's maps; else it sees zeros there.
 
     Raises:
         ValueError: for fewer than two levels, a number of channels or a fold below 1,
@@ -183,12 +184,13 @@ class Im2Flow(nn.Module):
         out_channels: int = 3,
         fold: int = 1,
         dropout: float = 0.5,
+        skips: bool = True,
     ) -> None:
         super().__init__()
         at_least(1, channels=in_channels, out_channels=out_channels, fold=fold)
         expect(len(widths) >= 2 and min(widths) >= 1, "two widths or more", widths)
         expect(0 <= dropout <= 1, "a dropout from 0 to 1", dropout)
-        self.in_channels = in_channels
+        self.in_channels, self.skips = in_channels, skips
         self.multiple = fold * 2 ** len(widths)
         self.fold = nn.PixelUnshuffle(fold)
         self.down = down(widths, in_channels * fold**2)
@@ -205,13 +207,13 @@ class Im2Flow(nn.Module):
         size = {"channels": self.in_channels, "multiple": self.multiple}
         check_inputs(images, self, least=self.multiple, **size)
         x = self.fold(2 * images - 1)
-        skips = []
+        beside = []
         for level in self.down:
             x = level(x)
-            skips.append(x)
-        x = self.up[0](skips.pop())
-        for level in self.up[1:]:
-            x = level(torch.cat([x, skips.pop()], 1))
+            beside.append(x if self.skips else torch.zeros_like(x))
+        x = self.up[0](x)
+        for level, maps in zip(self.up[1:], beside[-2::-1], strict=True):
+            x = level(torch.cat([x, maps], 1))
         return x.tanh()
 
 
@@ -341,33 +343,35 @@ def loss(
     weighted: bool = True,
     judge: Stream | None = None,
 ) -> dict[str, Tensor]:
-    r"""The objective, :math:`L = 50 L_{pixel} + L_{content}`, the angle's gradient
-    weighted by the true magnitude.
+    """The objective: 50 times the pixels' squared error, and the content loss.
+
+    The angle's gradient is weighted by the true magnitude, in both terms.
 
     Args:
         outputs: of the net.
         batch: ``flow`` (b, 2, h, w), in pixels of the outputs.
         generator: nothing is drawn.
         weighted: whether the angle's gradient is weighted.
-        judge: a motion net, trained on true flow, whose maps are compared; it gets no
-            gradient. None leaves the content loss out.
+        judge: a motion net, trained on flow from film, as for ``content_loss``; None
+            leaves the content loss out.
 
     Returns:
         ``loss``; ``pixel``, the mean squared error; with a judge ``content``, too.
 
     Raises:
-        ValueError: for flow of another shape, or that is not finite.
+        ValueError: for flow of another shape, or that is not finite, and as
+            ``content_loss``.
     """
     targets = encode(_flow(outputs, batch))
     expect(outputs.shape == targets.shape, "outputs (b, 3, h, w)", outputs.shape)
     if weighted:
         outputs = weigh(outputs, angle_weights(targets))
-    pixel = functional.mse_loss(outputs, targets)
-    if judge is None:
-        return {"loss": PIXEL * pixel, "pixel": pixel}
-    content = content_loss(outputs, targets, judge)
-    total = PIXEL * pixel + CONTENT * content
-    return {"loss": total, "pixel": pixel, "content": content}
+    terms = {"pixel": functional.mse_loss(outputs, targets)}
+    total = PIXEL * terms["pixel"]
+    if judge is not None:
+        terms["content"] = content_loss(outputs, targets, judge)
+        total = total + CONTENT * terms["content"]
+    return {"loss": total} | terms
 
 
 def _flow(outputs: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
@@ -394,34 +398,18 @@ def content_loss(
     Args:
         outputs: hallucinated.
         targets: true.
-        judge: reads ``motion`` of what is decoded; its weights get no gradient.
+        judge: reads ``motion`` of what is decoded; its weights are frozen.
         level: of its maps: the second, as the paper's ResNet-18 up to its second stage.
 
     Raises:
-        ValueError: for unequal shapes, or no such level.
+        ValueError: for unequal shapes, no such level, or weights that would learn.
     """
     check_same(outputs, targets, "outputs and targets")
     expect(0 <= level < len(judge.down), "a level of the motion net", level)
-    frozen = {name: w.detach() for name, w in judge.named_parameters()}
-    seen = []
-    for encoded in (outputs, targets):
-        reading = _Level(judge, level)
-        named = {f"judge.{name}": w for name, w in frozen.items()}
-        read = motion(decode(encoded))
-        seen.append(torch.func.functional_call(reading, named, (read,)))
-    return functional.l1_loss(*seen)
-
-
-class _Level(nn.Module):
-    """One map of a stream."""
-
-    def __init__(self, judge: Stream, level: int) -> None:
-        super().__init__()
-        self.judge, self.level = judge, level
-
-    def forward(self, x: Maps) -> Float[Tensor, "b _ _ _"]:
-        """The map."""
-        return self.judge.maps(x)[self.level]
+    learns = any(weight.requires_grad for weight in judge.parameters())
+    expect(not learns, "a motion net with frozen weights")
+    flows = motion(decode(outputs)), motion(decode(targets))
+    return functional.l1_loss(*(judge.maps(flow)[level] for flow in flows))
 
 
 def vector_loss(
@@ -429,25 +417,21 @@ def vector_loss(
     batch: Mapping[str, Tensor],
     *,
     generator: Generator | None = None,
-    weighted: bool = True,
 ) -> dict[str, Tensor]:
     """The plain rival: the mean squared error of (u, v), as shares of the fastest.
+
+    A wrong direction costs the more the faster the motion, so it needs no weights.
 
     Args:
         outputs: of a net with two channels.
         batch: ``flow``, as for ``loss``.
         generator: nothing is drawn.
-        weighted: whether gradients are multiplied by the true magnitude, from 0 to 1,
-            as those of the angle are in ``loss``.
 
     Raises:
         ValueError: as ``loss``.
     """
     targets = motion(_flow(outputs, batch))
     expect(outputs.shape[1] == 2, "outputs (b, 2, h, w)", outputs.shape)
-    if weighted:
-        share = targets[:, 2:].clamp(max=1)
-        outputs = weigh(outputs, share.expand_as(outputs))
     missed = functional.mse_loss(outputs, targets[:, :2])
     return {"loss": PIXEL * missed, "pixel": missed}
 

@@ -107,7 +107,7 @@ def test_decoding_brings_sine_and_cosine_to_length_one() -> None:
 def test_the_angles_gradient_is_zero_where_nothing_moves() -> None:
     flow = flows()
     flow[:, :, :8] = 0
-    judge = im2flow.stream(fold=1).eval()
+    judge = im2flow.stream(fold=1).eval().requires_grad_(False)
     outputs = 0.1 * torch.randn(2, 3, 16, 16, generator=draws(1))
     for judged in (None, judge):
         for weighted in (True, False):
@@ -145,7 +145,7 @@ def test_losses_by_hand() -> None:
 
 
 def test_the_content_loss_compares_what_a_motion_net_sees() -> None:
-    judge = im2flow.stream(fold=1).eval()
+    judge = im2flow.stream(fold=1).eval().requires_grad_(False)
     first, second = im2flow.encode(flows()), im2flow.encode(flows().flip(0))
     assert im2flow.content_loss(first, first, judge) == 0
     one, other = (
@@ -173,6 +173,22 @@ def test_motion_is_measured_by_hand() -> None:
     assert im2flow.motion(true)[0, 2].sum().item() == pytest.approx(
         1.1 / (30 * 3 / 256)
     )
+
+
+def test_without_skips_all_passes_through_the_narrowest_map() -> None:
+    net = im2flow.tiny(skips=False).eval()
+    assert count(net) == count(im2flow.tiny())
+    pictures = torch.rand(2, 3, 32, 32, generator=draws())
+    maps = []
+    net.down[-1].register_forward_hook(lambda *a: maps.append(a[2]))
+    net.down[-1][1].weight.data.zero_()  # nothing but a constant gets through
+    first, second = net(pictures)
+    assert torch.equal(first, second)
+    assert torch.equal(maps[0][0], maps[0][1])
+    skipped = im2flow.tiny().eval()
+    skipped.load_state_dict(net.state_dict())
+    first, second = skipped(pictures)
+    assert not torch.equal(first, second)
 
 
 def test_late_fusion_averages_probabilities() -> None:
@@ -244,8 +260,11 @@ def test_a_few_steps_learn_where_and_how_fast() -> None:
         lambda: im2flow.content_loss(
             torch.zeros(2, 3, 16, 16),
             torch.zeros(2, 3, 16, 16),
-            im2flow.stream(),
+            im2flow.stream().requires_grad_(False),
             level=3,
+        ),
+        lambda: im2flow.content_loss(
+            torch.zeros(2, 3, 16, 16), torch.zeros(2, 3, 16, 16), im2flow.stream(fold=1)
         ),
     ],
 )
