@@ -159,7 +159,7 @@ def up(widths: Sequence[int], out_channels: int, dropout: float) -> nn.ModuleLis
 
 
 class Im2Flow(nn.Module):
-    """The U-Net that hallucinates flow (Section 3.2), of pix2pix: down to one pixel,
+    """The U-Net that hallucinates flow, of pix2pix: down to one pixel,
     and up again with the way down's maps beside.
 
     Args:
@@ -326,7 +326,7 @@ def weigh(outputs: Maps, weights: Maps) -> Maps:
 
 def angle_weights(targets: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """What the gradients of sine and cosine are multiplied by: the true magnitude, from
-    0 to 1 (Section 3.2); that of the magnitude by 1.
+    0 to 1; that of the magnitude by 1.
 
     Args:
         targets: encoded flow.
@@ -517,7 +517,7 @@ def agreement(found: Flow, true: Flow) -> Float[Tensor, " b"]:
 
 
 def motion_potential(flow: Flow) -> Float[Tensor, " b"]:
-    """How much is about to happen in each picture: the mean magnitude (Section 4), in
+    """How much is about to happen in each picture: the mean magnitude, in
     pixels.
 
     Raises:
