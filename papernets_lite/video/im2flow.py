@@ -408,8 +408,9 @@ def content_loss(
     expect(0 <= level < len(judge.down), "a level of the motion net", level)
     learns = any(weight.requires_grad for weight in judge.parameters())
     expect(not learns, "a motion net with frozen weights")
-    flows = motion(decode(outputs)), motion(decode(targets))
-    return functional.l1_loss(*(judge.maps(flow)[level] for flow in flows))
+    found = judge.maps(motion(decode(outputs)))[level]
+    wanted = judge.maps(motion(decode(targets)))[level]
+    return functional.l1_loss(found, wanted)
 
 
 def vector_loss(
