@@ -291,6 +291,27 @@ def act(
     return replace(still, **moved, weave=moved["joints"][:, 0, [2, 5, 8, 11]].mean(1))
 
 
+def strike(scene: Scene, pose: poses.Pose, rise: Float[Tensor, "n p"]) -> Scene:
+    """The same people, clothes, places and cameras, in other poses.
+
+    Args:
+        scene: n images.
+        pose: of all people, angles (n, p, ...).
+        rise: how high they are off the ground, in heights.
+
+    Raises:
+        ValueError: for poses of other people, or a rise that is not finite.
+    """
+    wanted = scene.valid.shape
+    shapes = tuple(pose.yaw.shape), tuple(rise.shape)
+    fits = shapes == (tuple(wanted), tuple(wanted))
+    expect(fits, f"poses and rises of {tuple(wanted)} people", *shapes)
+    expect(rise.isfinite().all(), "finite rises", rise)
+    across = scene.joints[:, :, [8, 11], 0].mean(-1)
+    moved = _stand(pose, across, scene.ground - scene.heights * rise, scene.heights)
+    return replace(scene, **moved)
+
+
 @dataclass(frozen=True)
 class _Piece:
     """What a person is made of, piece by piece: the convex hull of discs.
