@@ -323,10 +323,10 @@ class ActorAction(nn.Module):
 
     Args:
         plan: of the video encoder.
+        widths: of the decoder's maps, each four times as fine as the one before.
         num_words: of the vocabulary.
         dim: numbers of a word.
         text: of a sentence.
-        widths: of the decoder's maps, each four times as fine as the one before.
         gain: length of the features of a place.
         frozen: see ``Sentence``.
         head: ``Filter``, or the control ``Beside``.
@@ -340,10 +340,10 @@ class ActorAction(nn.Module):
         self,
         *,
         plan: Plan,
+        widths: Sequence[int],
         num_words: int,
         dim: int,
         text: int,
-        widths: Sequence[int],
         gain: float = 1.0,
         frozen: bool = False,
         head: Callable[[int, int], nn.Module] = Filter,
@@ -489,10 +489,10 @@ def tiny(**overrides: Any) -> ActorAction:
             Conv(64, (3, 3), (1, 2), valid=True),
             Conv(64, (1, 3)),
         ),
+        "widths": (24,),
         "num_words": 15,
         "dim": 32,
         "text": 64,
-        "widths": (24,),
         "gain": 8.0,
     }
     return ActorAction(**(settings | overrides))
@@ -506,10 +506,10 @@ def paper(**overrides: Any) -> ActorAction:
     """
     settings: dict = {
         "plan": I3D,
+        "widths": WIDTHS,
         "num_words": WORDS + 1,
         "dim": WORD2VEC,
         "text": WORD2VEC,
-        "widths": WIDTHS,
         "frozen": True,
     }
     return ActorAction(**(settings | overrides))
