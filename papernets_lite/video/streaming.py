@@ -41,9 +41,10 @@ import socket
 import struct
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http import HTTPStatus
@@ -73,7 +74,7 @@ BLOCKS = openpose.BLOCKS
 NUM_JOINTS = openpose.NUM_JOINTS
 
 # Section 7.4.1: why a connection is closed.
-WRONG_TYPE, MALFORMED, REFUSED = 1003, 1007, 1008
+WRONG_TYPE, MALFORMED, REFUSED, FULL = 1003, 1007, 1008, 1013
 # sequence number, seconds since 1970, bytes of the picture
 PREFIX = struct.Struct(">IdI")
 # what a joint's coordinate is when it was not found; the others go up to one less
@@ -81,6 +82,11 @@ NOWHERE = 65535
 FORMS = ("binary", "base64", "joints")
 MOST_INPUT = 256  # bytes of a message that a viewer may send
 WRITE_LIMIT = 4096  # bytes that the library may hold before ``send`` waits
+# Seconds for a request to be complete, and for an answer to a close. A browser opens
+# connections ahead that say nothing: nobody shall wait for them at the end.
+PATIENCE = 2
+TURNS = 20  # of the event loop between two frames of a rehearsal, at least
+LONGEST = 10  # seconds that the end of a server may take, whatever its viewers do
 JS = Path(__file__).parents[1] / "js"
 PAGES = {
     "/": ("streaming.html", "text/html; charset=utf-8"),
@@ -404,15 +410,18 @@ class Server:
             compression=None,  # a JPEG does not deflate
             max_size=MOST_INPUT,
             write_limit=WRITE_LIMIT,
-            close_timeout=2,
+            open_timeout=PATIENCE,
+            close_timeout=PATIENCE,
         )
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Tell everybody that the server goes away, and wait until they are gone."""
+        """Tell everybody that the server goes away, and wait until they are gone, but
+        not for ever."""
         assert self._listener is not None
         self._listener.close()
-        await self._listener.wait_closed()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._listener.wait_closed(), LONGEST)
 
     @property
     def url(self) -> str:
@@ -471,6 +480,10 @@ class Server:
         query = parse_qs(urlsplit(connection.request.path).query)
         name = query.get("policy", ["live"])[0]
         viewer = Viewer(connection, name, self.policies[name])
+        if len(self.viewers) >= self.most:  # many were admitted at the same moment
+            return await connection.close(FULL, "try again later")
+        self.viewers.add(viewer)
+        self.arrived.set()
         plain = connection.transport.get_extra_info("socket")
         limit_buffer(plain, socket.SO_SNDBUF, viewer.policy.buffer)
         sending = asyncio.create_task(self._serve(viewer))
@@ -489,8 +502,6 @@ class Server:
     async def _serve(self, viewer: Viewer) -> None:
         with contextlib.suppress(ConnectionClosed):
             await viewer.connection.send(json.dumps(self.hello))
-            self.viewers.add(viewer)
-            self.arrived.set()
             await viewer.send()
 
     def publish(self, frame: Frame) -> None:
@@ -542,12 +553,19 @@ class Live:
         self.server = Server({"fps": fps}, **options)
         self._make, self._fps = make, fps
         self._ready = threading.Event()
-        self._thread = ThreadPoolExecutor(1)
-        self._done = self._thread.submit(asyncio.run, self._main())
+        self._done: Future[None] = Future()
         self._done.add_done_callback(lambda _: self._ready.set())
+        # a daemon: one that nobody stops does not keep Python from ending
+        threading.Thread(target=self._run, daemon=True).start()
         self._ready.wait()
         if self._done.done():
             self._done.result()  # it did not start: say why
+
+    def _run(self) -> None:
+        try:
+            self._done.set_result(asyncio.run(self._main()))
+        except BaseException as error:
+            self._done.set_exception(error)
 
     async def _main(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
@@ -568,12 +586,12 @@ class Live:
         """Close every connection and wait for the end.
 
         Raises:
+            TimeoutError: if a picture takes too long.
             Exception: of the camera, if that is why it ended.
         """
         with contextlib.suppress(RuntimeError):  # it has ended by itself
             self._loop.call_soon_threadsafe(self._over.set)
-        self._done.result()
-        self._thread.shutdown()
+        self._done.result(2 * LONGEST)
 
     def __enter__(self) -> "Live":
         return self
@@ -605,7 +623,9 @@ def shake_hands(server: Server) -> tuple[bytes, bytes, bytes]:
         wire.sendall(request)
         data = b""
         while len(data.partition(b"\r\n\r\n")[2]) < 4:
-            data += wire.recv(4096)
+            more = wire.recv(4096)
+            expect(more, "a handshake and a frame", data)
+            data += more
     answer, end, frames = data.partition(b"\r\n\r\n")
     return request, answer + end, frames
 
@@ -677,7 +697,8 @@ def rehearse(
 ) -> dict[str, Record]:
     """Several viewers of one stream at the same time, over real sockets.
 
-    Time is told in frames, so that a busy machine slows everybody alike.
+    Time is told in frames, and between two of them everybody has its turn, so that a
+    busy machine slows everybody alike.
 
     Args:
         frames: published one after the other, again and again, with new numbers.
@@ -716,22 +737,50 @@ async def _rehearse(
             for viewer in server.viewers:
                 records[viewer.name].waiting.append(viewer.feed.bytes())
             await asyncio.sleep(interval)
+            for _ in range(TURNS):  # of the loop: a machine that stood still has some
+                await asyncio.sleep(0)
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
     return records
 
 
-def cost(pictures: Sequence[Tensor], form: str, *, quality: int = 80) -> float:
+class Deflate:
+    """The compression that browsers and the library agree on unless it is switched off
+    (RFC 7692), set as the library sets it: a window of 4 KB, which stays."""
+
+    def __init__(self) -> None:
+        self._packer = zlib.compressobj(wbits=-12, memLevel=5)
+        self._opener = zlib.decompressobj(wbits=-12)
+
+    def pack(self, message: bytes | str) -> bytes:
+        """What goes over the wire instead of a message; of text, its letters."""
+        data = message.encode() if isinstance(message, str) else message
+        return self._packer.compress(data) + self._packer.flush(zlib.Z_SYNC_FLUSH)
+
+    def unpack(self, packed: bytes) -> bytes:
+        """The message that was packed, in the order of packing."""
+        return self._opener.decompress(packed)
+
+
+def cost(
+    pictures: Sequence[Tensor], form: str, *, quality: int = 80, deflate: bool = False
+) -> float:
     """Seconds of CPU time to make pictures messages and messages pictures again.
 
     Args:
         pictures: bytes, (3, h, w).
         form: of the messages.
         quality: of the JPEG.
+        deflate: whether the connection compresses, too.
     """
+    pipe = Deflate() if deflate else None
     start = time.process_time()
     for number, picture in enumerate(pictures, start=1):
         frame = Frame(number, 0.0, to_jpeg(picture, quality), b"")
-        from_jpeg(unpack(frame.message(form)).picture)
+        message = frame.message(form)
+        if pipe:
+            opened = pipe.unpack(pipe.pack(message))
+            message = opened.decode() if isinstance(message, str) else opened
+        from_jpeg(unpack(message).picture)
     return time.process_time() - start

@@ -3,8 +3,10 @@ the server sent."""
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from papernets_lite.video.streaming import Frame, Live
 
 SIDE, PICTURES = 96, 12
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-LONG = 30  # seconds after which something hangs; no test measures time
+LONG = 20  # seconds after which something hangs; no test measures time
 # The number of the frame and what is drawn, read at one moment.
 PIXELS = """() => {
     const { canvas } = document.getElementById("picture").getContext("2d");
@@ -32,6 +34,29 @@ INK = """() => {
 }"""
 
 
+@contextmanager
+def ends(seconds: int = LONG) -> Iterator[None]:
+    """A time limit for what has none of its own: scripts in a page, and its closing."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"something hangs: {seconds} s are over")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def limit() -> Iterator[None]:
+    """No test hangs, and none of its fixtures does."""
+    with ends(2 * LONG):
+        yield
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, wherever the system has it."""
@@ -41,15 +66,24 @@ def browser() -> Iterator[Browser]:
         missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing("no chromium or google-chrome on the PATH")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found[0], args=FLAGS)
+        start = playwright.chromium.launch
+        chromium = start(executable_path=found[0], args=FLAGS, timeout=1000 * LONG)
         yield chromium
-        chromium.close()
+        with ends():
+            chromium.close()
+
+
+def opened(browser: Browser, **options: bool) -> Page:
+    """A page that waits for nothing longer than the limit."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(1000 * LONG)
+    return page
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page that must not complain."""
-    page = browser.new_page()
+    page = opened(browser)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(
@@ -124,7 +158,7 @@ def test_the_canvas_shows_what_was_sent_and_changes(page: Page) -> None:
 
 def test_a_slow_page_skips_and_its_neighbour_does_not_wait(browser: Browser) -> None:
     with Live(make, fps=25) as live:
-        fast, slow = browser.new_page(), browser.new_page()
+        fast, slow = opened(browser), opened(browser)
         slow.goto(live.server.url + "&slow=300")
         fast.goto(live.server.url)
         until(slow, "stats.drawn >= 4")
@@ -156,27 +190,28 @@ def test_other_forms_are_drawn_too(page: Page, policy: str) -> None:
 def test_a_page_of_another_site_gets_nothing(browser: Browser) -> None:
     with Live(make) as live, Live(make) as other:
         # without its own policy, which forbids it already
-        page = browser.new_page(bypass_csp=True)
+        page = opened(browser, bypass_csp=True)
         page.goto(other.server.url)
-        address = live.server.stream()
-        code = page.evaluate(
-            """(address) => new Promise((go) => {
-                try {
-                    const socket = new WebSocket(address);
-                    socket.onopen = () => go("open");
-                    socket.onclose = ({ code }) => go(code);
-                } catch (error) { go(error.name); }
-            })""",
-            address,
+        until(page, "stats.drawn >= 1")  # its own stream comes
+        page.evaluate(
+            """(address) => {
+                const socket = new WebSocket(address);
+                window.heard = [];
+                for (const what of ["open", "message", "close"]) {
+                    socket.addEventListener(what, () => { heard.push(what); });
+                }
+            }""",
+            live.server.stream(),
         )
-        assert code != "open"
+        until(page, "heard.length > 0")
+        assert page.evaluate("heard") == ["close"], "refused before it was open"
         page.close()
         assert not live.server.viewers
 
 
 def test_a_page_without_the_token_says_that_it_is_closed(browser: Browser) -> None:
     with Live(make) as live:
-        page = browser.new_page()
+        page = opened(browser)
         page.goto(f"http://127.0.0.1:{live.server.port}/")
         until(page, "stats.closed !== null")
         assert "closed" in page.inner_text("#words")
