@@ -85,7 +85,7 @@ WRITE_LIMIT = 4096  # bytes that the library may hold before ``send`` waits
 # Seconds for a request to be complete, and for an answer to a close. A browser opens
 # connections ahead that say nothing: nobody shall wait for them at the end.
 PATIENCE = 2
-TURNS = 20  # of the event loop between two frames of a rehearsal, at least
+TURNS = 8  # of the event loop between two frames of a rehearsal, at least
 LONGEST = 10  # seconds that the end of a server may take, whatever its viewers do
 JS = Path(__file__).parents[1] / "js"
 PAGES = {
@@ -675,7 +675,13 @@ async def watch(server: Server, policy: str, record: Record, *, pace: int) -> No
     plain.connect((server.host, server.port))
     plain.setblocking(False)
     address = server.stream(policy)
-    async with connect(address, sock=plain, compression=None, max_queue=1) as wire:
+    # a viewer that has not read all that waits for it goes without a word
+    options: dict[str, Any] = {
+        "compression": None,
+        "max_queue": 1,
+        "close_timeout": 0.1,
+    }
+    async with connect(address, sock=plain, **options) as wire:
         await wire.recv()  # hello
         async for message in wire:
             frame = unpack(message)
