@@ -41,7 +41,6 @@ import socket
 import struct
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,11 +63,11 @@ from websockets.http11 import Request, Response
 
 from papernets_lite.ops.checks import expect
 from papernets_lite.ops.pictures import from_jpeg, to_jpeg
-from papernets_lite.ops.websocket import accept, read_header, unmask
+from papernets_lite.ops.websocket import Deflate
 from papernets_lite.pose import openpose
 from papernets_lite.pose.openpose import decode, loss, paper, tiny
 
-__all__ = ["accept", "decode", "loss", "paper", "read_header", "tiny", "unmask"]
+__all__ = ["decode", "loss", "paper", "tiny"]
 
 BLOCKS = openpose.BLOCKS
 NUM_JOINTS = openpose.NUM_JOINTS
@@ -386,11 +385,8 @@ class Server:
         expect(safe, "a loopback address, or names for other machines", host)
         self.hello = {"limbs": openpose.LIMBS, "joints": NUM_JOINTS} | dict(hello or {})
         self.policies, self.most = dict(policies), most
-        self.host, self.port, self.names = (
-            host,
-            port,
-            ("127.0.0.1", "localhost", *names),
-        )
+        self.host, self.port = host, port
+        self.names = ("127.0.0.1", "localhost", *names)
         self.token = token or secrets.token_urlsafe(16)
         self.viewers: set[Viewer] = set()
         self.published = 0
@@ -600,36 +596,6 @@ class Live:
         self.stop()
 
 
-def shake_hands(server: Server) -> tuple[bytes, bytes, bytes]:
-    """Open a WebSocket by hand, over a plain socket.
-
-    Args:
-        server: that is open, in another thread.
-
-    Returns:
-        The request, the answer, and the first bytes after it.
-    """
-    key = base64.b64encode(secrets.token_bytes(16)).decode()
-    lines = [
-        f"GET /ws?token={server.token} HTTP/1.1",
-        f"Host: {server.host}:{server.port}",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Key: {key}",
-        "Sec-WebSocket-Version: 13",
-    ]
-    request = "\r\n".join([*lines, "", ""]).encode()
-    with socket.create_connection((server.host, server.port), timeout=10) as wire:
-        wire.sendall(request)
-        data = b""
-        while len(data.partition(b"\r\n\r\n")[2]) < 4:
-            more = wire.recv(4096)
-            expect(more, "a handshake and a frame", data)
-            data += more
-    answer, end, frames = data.partition(b"\r\n\r\n")
-    return request, answer + end, frames
-
-
 @dataclass
 class Record:
     """What one viewer went through, in the stream's own clock: frame numbers.
@@ -749,24 +715,6 @@ async def _rehearse(
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
     return records
-
-
-class Deflate:
-    """The compression that browsers and the library agree on unless it is switched off
-    (RFC 7692), set as the library sets it: a window of 4 KB, which stays."""
-
-    def __init__(self) -> None:
-        self._packer = zlib.compressobj(wbits=-12, memLevel=5)
-        self._opener = zlib.decompressobj(wbits=-12)
-
-    def pack(self, message: bytes | str) -> bytes:
-        """What goes over the wire instead of a message; of text, its letters."""
-        data = message.encode() if isinstance(message, str) else message
-        return self._packer.compress(data) + self._packer.flush(zlib.Z_SYNC_FLUSH)
-
-    def unpack(self, packed: bytes) -> bytes:
-        """The message that was packed, in the order of packing."""
-        return self._opener.decompress(packed)
 
 
 def cost(

@@ -23,6 +23,7 @@ from websockets.frames import Frame as WireFrame
 from websockets.frames import Opcode
 from websockets.sync.client import connect as connect_sync
 
+from papernets_lite.ops import websocket
 from papernets_lite.ops.pictures import from_jpeg
 from papernets_lite.ops.skeletons import OPENPOSE
 from papernets_lite.pose import openpose
@@ -65,6 +66,11 @@ async def end_of(wire):
         while True:
             await wire.recv()
     return wire.close_code
+
+
+def by_hand(live):
+    path = f"/ws?token={live.server.token}"
+    return websocket.shake_hands("127.0.0.1", live.server.port, path, timeout=LONG)
 
 
 def ack(sequence):
@@ -168,7 +174,7 @@ def test_compression_wins_base64s_third_back_and_is_the_librarys():
     pictures = pictures.repeat_interleave(8, 2).repeat_interleave(8, 3)
     jpegs = [streaming.to_jpeg(picture) for picture in pictures]
     frames = [Frame(n, 0.0, jpeg, b"") for n, jpeg in enumerate(jpegs)]
-    ours = streaming.Deflate()
+    ours = websocket.Deflate()
     (factory,) = enable_server_permessage_deflate(None)
     _, theirs = factory.process_request_params([("client_max_window_bits", None)], [])
     sizes = {"binary": 0, "base64": 0, "packed": 0}
@@ -602,13 +608,13 @@ def test_a_port_that_is_taken_is_an_error_at_once():
 
 def test_a_handshake_by_hand():
     with Live(frame, fps=100) as live:
-        request, answer, frames = streaming.shake_hands(live.server)
+        request, answer, frames = by_hand(live)
     lines = request.decode().split("\r\n")
     key = next(line.split(": ")[1] for line in lines if "-Key" in line)
     assert len(base64.b64decode(key)) == 16
     assert answer.startswith(b"HTTP/1.1 101")
-    assert f"Sec-WebSocket-Accept: {streaming.accept(key)}".encode() in answer
-    header = streaming.read_header(frames)
+    assert f"Sec-WebSocket-Accept: {websocket.accept(key)}".encode() in answer
+    header = websocket.read_header(frames)
     assert header.final
     assert header.opcode == 1
     assert not header.mask, "a server does not mask"
@@ -617,7 +623,7 @@ def test_a_handshake_by_hand():
 def test_a_handshake_that_is_refused_says_so():
     with Live(frame) as live:
         live.server.most = 0
-        _, answer, body = streaming.shake_hands(live.server)
+        _, answer, body = by_hand(live)
     assert answer.startswith(b"HTTP/1.1 503")
     assert body
 
