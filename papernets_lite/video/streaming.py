@@ -48,7 +48,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import torch
@@ -60,6 +60,7 @@ from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.typing import Origin
 
 from papernets_lite.ops.checks import expect
 from papernets_lite.ops.pictures import from_jpeg, to_jpeg
@@ -166,8 +167,8 @@ def pack_joints(people: openpose.People, size: float) -> bytes:
     """
     share = (people.keypoints / size).clamp(0, 1)
     whole = (share * (NOWHERE - 1)).round().int()
-    whole = torch.where(people.found[..., None], whole, NOWHERE).flatten().tolist()
-    return struct.pack(f">{len(whole)}H", *whole)
+    numbers = torch.where(people.found[..., None], whole, NOWHERE).flatten().tolist()
+    return struct.pack(f">{len(numbers)}H", *numbers)
 
 
 def unpack_joints(
@@ -196,7 +197,7 @@ def look(
         side: of the view.
     """
     view = functional.interpolate(picture[None] / 255, size=side, mode="area")
-    return decode(net(view), stride=float(net.stride), threshold=0.2)[0]
+    return decode(net(view), stride=cast(float, net.stride), threshold=0.2)[0]
 
 
 class Camera:
@@ -397,7 +398,7 @@ class Server:
         """Listen; the system has chosen the port by then."""
         listening = socket.create_server((self.host, self.port))
         self.port = listening.getsockname()[1]
-        pages = [f"http://{name}:{self.port}" for name in self.names]
+        pages = [Origin(f"http://{name}:{self.port}") for name in self.names]
         self._listener = await serve(
             self.handle,
             sock=listening,
