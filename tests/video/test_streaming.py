@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import warnings
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from papernets_lite.pose import openpose
 from papernets_lite.video import streaming
 from papernets_lite.video.streaming import Frame, Live, Policy, Server
 
+ROOT = Path(__file__).parents[2]
 LONG = 30  # seconds after which something hangs; no test measures time
 
 
@@ -316,6 +318,19 @@ def test_of_many_that_come_at_once_only_so_many_are_let_in():
             inside = [answer for answer in answers if not isinstance(answer, int)]
             assert len(inside) == len(server.viewers) == 3
             assert {code for code in answers if isinstance(code, int)} <= {503, 1013}
+
+    limited(go())
+
+
+def test_one_too_many_that_was_admitted_is_told_to_try_again():
+    async def go():
+        async with Server(most=1) as server:
+            server._judge = lambda *_: None  # as if both had come at the same moment
+            async with connect(server.stream()) as one, connect(server.stream()) as two:
+                await one.recv()
+                assert await end_of(two) == 1013
+                server.publish(frame(1))
+                assert streaming.unpack(await one.recv()).sequence == 1
 
     limited(go())
 
@@ -637,3 +652,12 @@ def test_it_runs_where_a_loop_runs_already():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert limited(go())
+
+
+def test_the_chapter_quotes_the_script_that_runs():
+    chapter = json.loads((ROOT / "book/video/streaming.ipynb").read_text("utf8"))
+    prose = ["".join(cell["source"]) for cell in chapter["cells"]]
+    (quoted,) = [text for text in prose if "```js" in text]
+    script = (streaming.JS / "streaming.js").read_text("utf8")
+    for line in quoted.split("```js\n")[1].split("\n```")[0].splitlines():
+        assert line in script
