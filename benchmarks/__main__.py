@@ -11,7 +11,7 @@ from types import ModuleType
 
 import torch
 
-from . import imports, models, parsers, steps, worlds
+from . import imports, models, parsers, steps, streaming, worlds
 from .timing import Row, words
 
 PAGE = Path(__file__).with_name("results.md")
@@ -41,6 +41,10 @@ PARSERS = f"""## The parser of OpenPose beside the released one
 noise added to every cell. A person is found where half of the joints are within
 {parsers.NEAR:.0f} pixels. Recall is the share of people found, precision the share of
 answers that are people; the last column is milliseconds a picture."""
+STREAMING = f"""## A stream and its viewers
+
+{streaming.VIEWERS} viewers of one stream on this machine for {streaming.SECONDS} s, at
+{streaming.FPS} frames a second. The slow ones draw one while {streaming.PACE} come."""
 TOPICS: dict[str, tuple[str, ModuleType]] = {
     "Nets at the paper's scale": (
         "Small pictures, so that the whole takes minutes; weights are random. The "
@@ -183,6 +187,8 @@ def main(arguments: list[str] | None = None) -> int:
         parts.append(f"## {title}\n\n{about}\n\n{table(rows)}")
     if not options.only or "parsers" in options.only:
         parts.append(f"{PARSERS}\n\n{parsers.table()}")
+    if not options.only or "streaming" in options.only:
+        parts.append(f"{STREAMING}\n\n{streaming.table()}")
     parts.append(chapter_part() if options.chapters else kept_chapters())
     text = "\n\n".join(part for part in parts if part) + "\n"
     if options.only:

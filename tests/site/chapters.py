@@ -5,9 +5,7 @@ from .conftest import CHAPTERS, PAGES, Visit
 
 HERO = 420  # pixels: above it the hero begins, in a window of 1280 x 900
 RUN = 900  # pixels: at most as high is a run of listings, without a sentence between
-CARD = (
-    300  # pixels: a cell of a wordy table is wider on a phone, where its row is a card
-)
+CARD = 300  # pixels: wider is a wordy table's cell on a phone, where rows are cards
 COLUMN = 600  # pixels: narrower than this it is on a desk, where it stands in a row
 PAPER = 794  # pixels: a sheet of A4
 PICTURE = 95  # pixels: how wide a picture of a world is at least
