@@ -24,9 +24,6 @@ from papernets_lite.panels import unpack  # noqa: E402
 
 NOTEBOOKS = registry.built(ROOT)
 each = pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
-# Chapters whose claims are new and not yet measured with all five seeds: `make claims`
-# takes them off this list. Until then they say so in the place of a verdict.
-MEASURING: set[str] = set()
 REPORTS = "What the paper reports"
 SECTIONS = (
     "Touch it first",
@@ -94,12 +91,7 @@ def test_outputs_are_fresh(path, looked_at):
 
 @each
 def test_results_were_measured_by_this_code(path, looked_at):
-    chapter = looked_at[path.stem]
-    if path.stem in MEASURING:
-        numbers = chapter.results.get("numbers", chapter.wants.numbers)
-        assert numbers == chapter.wants.numbers, executed(path)
-        return
-    assert not chapter.is_unmeasured, executed(path)
+    assert not looked_at[path.stem].is_unmeasured, executed(path)
 
 
 @each
@@ -438,13 +430,12 @@ def test_verdicts_are_stored(path, notebook):
     kept = claims.read_results(path.stem).get("claims", {})
     words = claims.read_claims(path.stem)
     said = f"{executed(path)}: book/results/{path.stem}.json lacks claims"
-    assert set(kept) == set(words) or (path.stem in MEASURING and not kept), said
+    assert set(kept) == set(words), said
     cells = tagged(notebook, "nbval-check-output")
     shown = "".join(o.text for c in cells for o in c.outputs if "text" in o)
     for key, claim in words.items():
         seeds = kept.get(key, {}).get("seeds", [10])
-        enough = len(seeds) >= 5 or path.stem in MEASURING
-        assert enough, f"{executed(path)}: {key} has {len(seeds)} of 5 seeds"
+        assert len(seeds) >= 5, f"{executed(path)}: {key} has {len(seeds)} of 5 seeds"
         looked_at = f"{path.name}: {key}: seeds under 10 are for writing, got {seeds}"
         assert min(seeds) >= 10, looked_at
         said = " ".join(shown.split())
