@@ -531,23 +531,50 @@ def test_a_viewer_that_dies_is_forgotten():
     limited(go())
 
 
-def test_a_viewer_that_reads_nothing_does_not_hold_up_the_end():
+async def deaf(server):
+    """A viewer that reads nothing, once the server's buffers are full."""
+    wire = socket.socket()
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    wire.connect(("127.0.0.1", server.port))
+    wire.sendall(
+        f"GET /ws?token={server.token} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    while not server.viewers:
+        await asyncio.sleep(0.01)
+    start = server.published
+    while server.published < start + 50:
+        await asyncio.sleep(0.01)
+    (viewer,) = server.viewers
+    assert viewer.connection.transport.get_write_buffer_size() > 100_000
+    return wire
+
+
+DEAF = {"policies": {"live": Policy(credit=None, buffer=4096)}, "size": 200_000}
+
+
+def test_a_viewer_that_reads_nothing_does_not_hold_up_the_end(monkeypatch):
+    # the library would wait for ever until its buffer is empty
+    monkeypatch.setattr(streaming, "LONGEST", 10 * LONG)
+
     async def go():
-        policy = {"live": Policy(credit=None, buffer=4096)}
-        async with playing(policies=policy, size=200_000) as server:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(
-                f"GET /ws?token={server.token} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-                "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                "Sec-WebSocket-Version: 13\r\n\r\n".encode()
-            )
-            answer = await reader.readuntil(b"\r\n\r\n")
-            assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
-            start = server.published
-            while server.published < start + 50:
-                await asyncio.sleep(0.01)
-        writer.close()
+        async with playing(**DEAF) as server:
+            wire = await deaf(server)
+        with wire:
+            assert not server.viewers
+
+    limited(go())
+
+
+def test_a_viewer_that_reads_nothing_and_is_rude_is_cut_off():
+    async def go():
+        async with playing(**DEAF) as server:
+            with await deaf(server) as wire:
+                wire.sendall(bytes.fromhex("818100000000") + b"?")  # masked by zeros
+                while server.viewers:
+                    await asyncio.sleep(0.01)
 
     limited(go())
 
