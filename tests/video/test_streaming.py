@@ -3,6 +3,7 @@ dead ones among them, do not bring down."""
 
 import asyncio
 import base64
+import faulthandler
 import json
 import socket
 import struct
@@ -33,6 +34,14 @@ from papernets_lite.video.streaming import Frame, Live, Policy, Server
 
 ROOT = Path(__file__).parents[2]
 LONG = 30  # seconds after which something hangs; no test measures time
+
+
+@pytest.fixture(autouse=True)
+def last_resort():
+    """What hangs in spite of its limits, in a thread say, ends the run."""
+    faulthandler.dump_traceback_later(4 * LONG, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def frame(sequence, size=3000):
@@ -430,7 +439,7 @@ def test_a_fast_viewer_loses_nothing_and_a_slow_one_is_never_late():
         "queue": (Policy(keep=None), 5),
     }
     frames = [frame(1), frame(2)]
-    records = streaming.rehearse(frames, viewers, count=120, interval=0.005)
+    records = limited(streaming._rehearse(frames, viewers, 120, 0.005))
     fast, slow, queue = (records[name] for name in viewers)
     assert fast.shown == list(range(1, 121)), "it misses nothing"
     assert slow.shown == sorted(set(slow.shown))
@@ -601,10 +610,11 @@ def test_the_end_is_told_to_all_and_leaves_no_task():
             wires = [await connect(server.stream()) for _ in range(5)]
             for wire in wires[:3]:
                 await wire.recv()
-            while len(server.viewers) < 5:
-                await asyncio.sleep(0.01)
+            for _ in range(100 * LONG):
+                if len(server.viewers) < 5:
+                    await asyncio.sleep(0.01)
         for wire in wires:
-            await wire.wait_closed()
+            await asyncio.wait_for(wire.wait_closed(), LONG)
             assert wire.close_code == 1001
         assert not server.viewers
         await asyncio.sleep(0.05)
