@@ -1,5 +1,6 @@
-"""The bytes of a WebSocket as RFC 6455 writes them down, to be read by hand."""
+"""A WebSocket by hand: its bytes as RFC 6455 writes them down, its buffers, its end."""
 
+import asyncio
 import base64
 import hashlib
 import itertools
@@ -7,6 +8,7 @@ import secrets
 import socket
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 from papernets_lite.ops.checks import expect
 
@@ -114,3 +116,33 @@ class Deflate:
     def unpack(self, packed: bytes) -> bytes:
         """The message that was packed, in the order of packing."""
         return self._opener.decompress(packed)
+
+
+def limit_buffer(wire: Any, which: int, size: int | None) -> None:
+    """Tell the system how much it may hold of what goes through a socket.
+
+    Args:
+        wire: the socket.
+        which: ``socket.SO_SNDBUF`` or ``SO_RCVBUF``.
+        size: bytes; None leaves it alone.
+    """
+    if size is not None:
+        wire.setsockopt(socket.SOL_SOCKET, which, size)
+
+
+async def hang_up(connection: Any, code: int, reason: str, *, patience: float) -> None:
+    """Close a connection, or cut it where the other end does not read.
+
+    The library's own limit begins only when its buffer is empty, and that buffer stays
+    full for ever when nobody reads.
+
+    Args:
+        connection: open, of the library's asyncio server.
+        code: of the close.
+        reason: told with it.
+        patience: seconds until it is cut.
+    """
+    try:
+        await asyncio.wait_for(connection.close(code, reason), patience)
+    except asyncio.TimeoutError:
+        connection.transport.abort()

@@ -64,7 +64,7 @@ from websockets.typing import Origin
 
 from papernets_lite.ops.checks import expect
 from papernets_lite.ops.pictures import from_jpeg, to_jpeg
-from papernets_lite.ops.websocket import Deflate
+from papernets_lite.ops.websocket import Deflate, hang_up, limit_buffer
 from papernets_lite.pose import openpose
 from papernets_lite.pose.openpose import decode, loss, paper, tiny
 
@@ -86,7 +86,7 @@ WRITE_LIMIT = 4096  # bytes that the library may hold before ``send`` waits
 # connections ahead that say nothing: nobody shall wait for them at the end.
 PATIENCE = 2
 TURNS = 8  # of the event loop between two frames of a rehearsal, at least
-LONGEST = 10  # seconds that the end of a server may take, whatever its viewers do
+LONGEST = 10  # seconds that the end of a server may take, whatever happens
 JS = Path(__file__).parents[1] / "js"
 PAGES = {
     "/": ("streaming.html", "text/html; charset=utf-8"),
@@ -341,18 +341,6 @@ class Viewer:
         self._free.release()
 
 
-def limit_buffer(wire: Any, which: int, size: int | None) -> None:
-    """Tell the system how much it may hold of what goes through a socket.
-
-    Args:
-        wire: the socket.
-        which: ``socket.SO_SNDBUF`` or ``SO_RCVBUF``.
-        size: bytes; None leaves it alone.
-    """
-    if size is not None:
-        wire.setsockopt(socket.SOL_SOCKET, which, size)
-
-
 class Server:
     """One page and one stream. Use it as ``async with``; leaving closes every
     connection with code 1001.
@@ -417,8 +405,11 @@ class Server:
         not for ever."""
         assert self._listener is not None
         self._listener.close()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._listener.wait_closed(), LONGEST)
+        ending = asyncio.ensure_future(self._listener.wait_closed())
+        await asyncio.wait({ending}, timeout=2 * PATIENCE)
+        for viewer in set(self.viewers):  # that do not even read
+            viewer.connection.transport.abort()
+        await asyncio.wait({ending}, timeout=LONGEST)
 
     @property
     def url(self) -> str:
@@ -478,7 +469,7 @@ class Server:
         name = query.get("policy", ["live"])[0]
         viewer = Viewer(connection, name, self.policies[name])
         if len(self.viewers) >= self.most:  # many were admitted at the same moment
-            return await connection.close(FULL, "try again later")
+            return await hang_up(connection, FULL, "full", patience=2 * PATIENCE)
         self.viewers.add(viewer)
         self.arrived.set()
         plain = connection.transport.get_extra_info("socket")
@@ -488,7 +479,7 @@ class Server:
             async for message in connection:
                 viewer.take(message)
         except Refused as refused:
-            await connection.close(*refused.args)
+            await hang_up(connection, *refused.args, patience=2 * PATIENCE)
         except ConnectionClosed:
             pass  # it went without a word
         finally:

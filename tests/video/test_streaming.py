@@ -3,6 +3,7 @@ dead ones among them, do not bring down."""
 
 import asyncio
 import base64
+import faulthandler
 import json
 import socket
 import struct
@@ -33,6 +34,14 @@ from papernets_lite.video.streaming import Frame, Live, Policy, Server
 
 ROOT = Path(__file__).parents[2]
 LONG = 30  # seconds after which something hangs; no test measures time
+
+
+@pytest.fixture(autouse=True)
+def last_resort():
+    """What hangs in spite of its limits, in a thread say, ends the run."""
+    faulthandler.dump_traceback_later(4 * LONG, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def frame(sequence, size=3000):
@@ -430,7 +439,7 @@ def test_a_fast_viewer_loses_nothing_and_a_slow_one_is_never_late():
         "queue": (Policy(keep=None), 5),
     }
     frames = [frame(1), frame(2)]
-    records = streaming.rehearse(frames, viewers, count=120, interval=0.005)
+    records = limited(streaming._rehearse(frames, viewers, 120, 0.005))
     fast, slow, queue = (records[name] for name in viewers)
     assert fast.shown == list(range(1, 121)), "it misses nothing"
     assert slow.shown == sorted(set(slow.shown))
@@ -531,23 +540,50 @@ def test_a_viewer_that_dies_is_forgotten():
     limited(go())
 
 
-def test_a_viewer_that_reads_nothing_does_not_hold_up_the_end():
+async def deaf(server):
+    """A viewer that reads nothing, once the server's buffers are full."""
+    wire = socket.socket()
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    wire.connect(("127.0.0.1", server.port))
+    wire.sendall(
+        f"GET /ws?token={server.token} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    while not server.viewers:
+        await asyncio.sleep(0.01)
+    start = server.published
+    while server.published < start + 50:
+        await asyncio.sleep(0.01)
+    (viewer,) = server.viewers
+    assert viewer.connection.transport.get_write_buffer_size() > 100_000
+    return wire
+
+
+DEAF = {"policies": {"live": Policy(credit=None, buffer=4096)}, "size": 200_000}
+
+
+def test_a_viewer_that_reads_nothing_does_not_hold_up_the_end(monkeypatch):
+    # the library would wait for ever until its buffer is empty
+    monkeypatch.setattr(streaming, "LONGEST", 10 * LONG)
+
     async def go():
-        policy = {"live": Policy(credit=None, buffer=4096)}
-        async with playing(policies=policy, size=200_000) as server:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(
-                f"GET /ws?token={server.token} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-                "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                "Sec-WebSocket-Version: 13\r\n\r\n".encode()
-            )
-            answer = await reader.readuntil(b"\r\n\r\n")
-            assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
-            start = server.published
-            while server.published < start + 50:
-                await asyncio.sleep(0.01)
-        writer.close()
+        async with playing(**DEAF) as server:
+            wire = await deaf(server)
+        with wire:
+            assert not server.viewers
+
+    limited(go())
+
+
+def test_a_viewer_that_reads_nothing_and_is_rude_is_cut_off():
+    async def go():
+        async with playing(**DEAF) as server:
+            with await deaf(server) as wire:
+                wire.sendall(bytes.fromhex("818100000000") + b"?")  # masked by zeros
+                while server.viewers:
+                    await asyncio.sleep(0.01)
 
     limited(go())
 
@@ -574,10 +610,11 @@ def test_the_end_is_told_to_all_and_leaves_no_task():
             wires = [await connect(server.stream()) for _ in range(5)]
             for wire in wires[:3]:
                 await wire.recv()
-            while len(server.viewers) < 5:
-                await asyncio.sleep(0.01)
+            for _ in range(100 * LONG):
+                if len(server.viewers) < 5:
+                    await asyncio.sleep(0.01)
         for wire in wires:
-            await wire.wait_closed()
+            await asyncio.wait_for(wire.wait_closed(), LONG)
             assert wire.close_code == 1001
         assert not server.viewers
         await asyncio.sleep(0.05)
