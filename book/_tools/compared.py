@@ -225,7 +225,7 @@ def verdict(root: Path, slug: str, key: str) -> list[str]:
     claim, (treatment, control) = words[key], (arms[key][a] for a in results.ARMS)
     means = [claims.number(statistics.mean(arm)) for arm in (treatment, control)]
     word = claim.judge(claim.effect(treatment, control))
-    said = f"{claim.text}: {means[0]} against {means[1]}, {claim.metric}"
+    said = f"{claim.short}: {means[0]} against {means[1]}, {claim.metric}"
     return [said, f"{results.MARKS[word]} {word}"]
 
 
