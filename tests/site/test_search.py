@@ -244,8 +244,9 @@ def test_an_explanation_stands_above_the_hits(search: Visit) -> None:
 
 @pytest.mark.parametrize("query", ["xyzzy", "<b>bold</b>", "(*[", "…"])
 def test_what_is_not_there_is_not_found(search: Visit, query: str) -> None:
-    search.problems.clear()
     page = search.open("search.html")
+    page.wait_for_load_state("networkidle")  # what is still under way would be cut off
+    search.problems.clear()
     field = page.locator(".pn-search input")
     field.fill(query)
     field.press("Enter")
