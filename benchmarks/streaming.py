@@ -1,14 +1,11 @@
 """A hundred viewers of one stream for a minute: what they get, and what memory does."""
 
 import asyncio
-import json
 import statistics
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from websockets.asyncio.client import connect
 
 from papernets_lite.data import people
 from papernets_lite.ops.pictures import to_jpeg
@@ -16,15 +13,6 @@ from papernets_lite.video import streaming
 
 VIEWERS, SLOW, PACE, FPS, SECONDS = 100, 20, 10, 10, 60
 WARM = 10  # seconds until memory is read first
-
-
-@dataclass
-class Seat:
-    """What one viewer got."""
-
-    pace: int
-    shown: list[int] = field(default_factory=list)
-    ages: list[int] = field(default_factory=list)
 
 
 def resident() -> float:
@@ -44,29 +32,21 @@ def film() -> list[bytes]:
     return [to_jpeg((255 * picture).round().byte()) for picture in pictures]
 
 
-async def view(server: streaming.Server, seat: Seat) -> None:
-    """One viewer, which needs ``pace`` frames' time for a frame."""
-    async with connect(server.stream(), compression=None) as wire:
-        await wire.recv()
-        async for message in wire:
-            frame = streaming.unpack(message)
-            done = server.published + seat.pace
-            while server.published < done:
-                await asyncio.sleep(0.02)
-            seat.shown.append(frame.sequence)
-            seat.ages.append(server.published - frame.sequence)
-            await wire.send(json.dumps({"ack": frame.sequence}))
-
-
-async def minute(jpegs: list[bytes]) -> tuple[list[Seat], list[float], list[int], int]:
-    """Seats, megabytes and waiting bytes second by second, and frames published."""
-    seats = [Seat(PACE if number < SLOW else 0) for number in range(VIEWERS)]
+async def minute(
+    jpegs: list[bytes], paces: list[int]
+) -> tuple[list[streaming.Record], list[float], list[int]]:
+    """What viewers of these paces went through, and megabytes and waiting bytes second
+    by second."""
+    records = [streaming.Record() for _ in paces]
     memory: list[float] = []
     waiting: list[int] = []
     joints = bytes(3 * 72)
     async with streaming.Server() as server:
-        tasks = [asyncio.create_task(view(server, seat)) for seat in seats]
-        while len(server.viewers) < VIEWERS:
+        tasks = []
+        for record, pace in zip(records, paces, strict=True):
+            viewer = streaming.watch(server, "live", record, pace=pace)
+            tasks.append(asyncio.create_task(viewer))
+        while len(server.viewers) < len(paces):
             await asyncio.sleep(0.02)
         for sequence in range(1, FPS * SECONDS + 1):
             jpeg = jpegs[sequence % len(jpegs)]
@@ -78,22 +58,22 @@ async def minute(jpegs: list[bytes]) -> tuple[list[Seat], list[float], list[int]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return seats, memory, waiting, FPS * SECONDS
+    return records, memory, waiting
 
 
 def table() -> str:
     """The run as Markdown."""
-    jpegs = film()
+    jpegs, paces = film(), [PACE] * SLOW + [0] * (VIEWERS - SLOW)
     began, spent = time.time(), time.process_time()
-    seats, memory, waiting, published = asyncio.run(minute(jpegs))
+    records, memory, waiting = asyncio.run(minute(jpegs, paces))
     taken, spent = time.time() - began, time.process_time() - spent
     lines = ["| viewers | drawn of the frames, least | most frames late | median |"]
     lines.append("| --- " * 4 + "|")
     for name, pace in (("fast", 0), ("slow", PACE)):
-        group = [seat for seat in seats if seat.pace == pace]
-        least = min(len(seat.shown) for seat in group)
-        late = [age for seat in group for age in seat.ages]
-        words = f"| {len(group)} {name} | {least} of {published} | {max(late)} |"
+        group = [one for one, own in zip(records, paces, strict=True) if own == pace]
+        least = min(len(record.shown) for record in group)
+        late = [age for record in group for age in record.ages]
+        words = f"| {len(group)} {name} | {least} of {FPS * SECONDS} | {max(late)} |"
         lines.append(f"{words} {statistics.median(late):g} |")
     pictures = sum(map(len, jpegs)) / len(jpegs) / 1000
     lines.append(

@@ -140,6 +140,17 @@ class Draws:
         return indices[self.integers(0, len(chosen), *shape)]
 
 
+def draw_on(backgrounds: Float[Tensor, "n 4"]) -> Draws:
+    """One seed per image, from what it has drawn already, for what is drawn beside it:
+    so that it does not depend on the others.
+
+    Args:
+        backgrounds: of ``n`` scenes, uniform in [0, 1).
+    """
+    drawn = (backgrounds[:, :2] * 2**24).long()
+    return Draws(drawn @ torch.tensor([2**24, 1]))
+
+
 @dataclass(frozen=True)
 class Factors:
     """A scene: its factors, one tensor each, with the images along the first axis."""

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from papernets_lite.data import canvas, people, poses
+from papernets_lite.data.actions import tints
 from papernets_lite.data.canvas import Draws, Range, check_range
 from papernets_lite.ops.checks import check_finite, expect
 
@@ -117,8 +118,7 @@ def sample(
     check_range("speed", speed, 0, 1)
     check_range("against", (0, against), 0, 1)
     person = people.sample(n, generator, people=(1, 1), height=height, domains=domains)
-    drawn = (person.backgrounds[:, :2] * 2**24).long()
-    draws = Draws(drawn @ torch.tensor([2**24, 1]))
+    draws = canvas.draw_on(person.backgrounds)
     actions = draws.integers(0, len(ACTIONS))
     vigour = draws.uniform(0, 1)
     left = draws.integers(0, 2).bool()
@@ -241,9 +241,4 @@ def paint(flow: Float[Tensor, "n 2 h w"], *, most: float) -> Float[Tensor, "n 3 
     """
     check_finite(flow, "flow")
     expect(0 < most < math.inf, "a positive length", most)
-    angle = torch.atan2(flow[:, 1], flow[:, 0])
-    # red to the right, green down and to the left, blue up and to the left
-    turns = 2 * math.pi / 3 * torch.arange(3)[:, None, None]
-    colour = 0.5 + 0.5 * torch.cos(angle[:, None] - turns)
-    strength = (flow.norm(dim=1, keepdim=True) / most).clamp(max=1)
-    return 1 - strength * (1 - colour)
+    return tints(flow / most)

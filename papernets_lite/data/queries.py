@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from papernets_lite.data import canvas, motion, shapes
-from papernets_lite.data.canvas import Draws, check_range, is_whole
+from papernets_lite.data.canvas import check_range, is_whole
 from papernets_lite.ops.checks import expect
 from papernets_lite.ops.tokens import PAD
 
@@ -84,9 +84,7 @@ def sample(
     settings: dict = {"objects": (3, 3), "radius": (0.13, 0.17), "apart": True}
     settings |= {"textures": ("plain",), "classes": SHAPES, "colours": COLOURS}
     scene = shapes.sample(n, generator, **(settings | looks))
-    # One seed for each film, from what it has drawn already, as ``motion.sample``.
-    drawn = (scene.backgrounds[:, :2] * 2**24).long()
-    draws = Draws(drawn @ torch.tensor([2**24, 1]))
+    draws = canvas.draw_on(scene.backgrounds)
     colour, action, twins, others = casts[draws.integers(0, len(casts))].unbind(-1)
     form = draws.integers(0, len(SHAPES), 2)
     colours = torch.stack([colour, colour, others], 1)

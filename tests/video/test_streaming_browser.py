@@ -1,8 +1,6 @@
 """The page that shows the stream, in a real Chromium: what stands on its canvas is what
 the server sent."""
 
-import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -10,22 +8,22 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from papernets_lite.ops.pictures import from_jpeg, to_jpeg
 from papernets_lite.pose.openpose import People
 from papernets_lite.video import streaming
 from papernets_lite.video.streaming import Frame, Live
+from tests.chromium import launched
 
 SIDE, PICTURES = 96, 12
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 LONG = 20  # seconds after which something hangs; no test measures time
 # The number of the frame and what is drawn, read at one moment.
 PIXELS = """() => {
-    const { canvas } = document.getElementById("picture").getContext("2d");
-    const context = document.getElementById("picture").getContext("2d");
-    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-    return [stats.sequence, canvas.width, canvas.height, [...data]];
+    const canvas = document.getElementById("picture");
+    const { width, height } = canvas;
+    const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+    return [stats.sequence, width, height, [...data]];
 }"""
 INK = """() => {
     const canvas = document.getElementById("overlay");
@@ -59,15 +57,8 @@ def limit() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, wherever the system has it."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = [path for path in map(shutil.which, names) if path]
-    if not found:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("no chromium or google-chrome on the PATH")
-    with sync_playwright() as playwright:
-        start = playwright.chromium.launch
-        chromium = start(executable_path=found[0], args=FLAGS, timeout=1000 * LONG)
+    """Chromium, whose closing has a limit."""
+    with launched() as chromium:
         yield chromium
         with ends():
             chromium.close()
