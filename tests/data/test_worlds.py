@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -145,6 +146,12 @@ assert "papernets_lite.data.shapes" in sys.modules
 assert not [name for name in heavy[1:] if name in sys.modules], "loaded by shapes"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_module_of_data_is_reached_from_it():
+    folder = Path(data.__file__).parent
+    modules = {path.stem for path in folder.glob("[a-z]*.py")}
+    assert modules <= set(data.__all__)
 
 
 def test_same_seed_same_factors_and_another_seed_others(world):
