@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from papernets_lite.data import canvas, people, poses
-from papernets_lite.data.actions import tints
 from papernets_lite.data.canvas import Draws, Range, check_range
 from papernets_lite.ops.checks import check_finite, expect
 
@@ -241,4 +240,9 @@ def paint(flow: Float[Tensor, "n 2 h w"], *, most: float) -> Float[Tensor, "n 3 
     """
     check_finite(flow, "flow")
     expect(0 < most < math.inf, "a positive length", most)
-    return tints(flow / most)
+    angle = torch.atan2(flow[:, 1], flow[:, 0])
+    # red to the right, green down and to the left, blue up and to the left
+    turns = 2 * math.pi / 3 * torch.arange(3)[:, None, None]
+    colour = 0.5 + 0.5 * torch.cos(angle[:, None] - turns)
+    strength = (flow.norm(dim=1, keepdim=True) / most).clamp(max=1)
+    return 1 - strength * (1 - colour)
